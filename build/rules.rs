@@ -1,0 +1,306 @@
+//! Turns the field options of `yandex/cloud/validation.proto` into Rust code, one `Check`
+//! implementation for each message that an rpc takes. A rule that this generator does not
+//! understand stops the build: a constraint must never be dropped in silence.
+
+use std::error::Error;
+use std::fmt::Write;
+
+use prost_reflect::{
+    Cardinality, DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, Kind,
+    MessageDescriptor, Value,
+};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+const OUR_PACKAGES: &str = "yandex.cloud.";
+
+/// The text of `rules.rs`, included by `src/contract/rules.rs`.
+pub fn generate(pool: &DescriptorPool) -> Result<String> {
+    let options = Options::new(pool)?;
+    let mut requests: Vec<MessageDescriptor> = pool
+        .services()
+        .filter(|service| service.full_name().starts_with(OUR_PACKAGES))
+        .flat_map(|service| service.methods().map(|m| m.input()).collect::<Vec<_>>())
+        .collect();
+    requests.sort_by(|a, b| a.full_name().cmp(b.full_name()));
+    requests.dedup();
+
+    let mut code = String::new();
+    for request in &requests {
+        generate_message(&mut code, &options, request)?;
+    }
+    Ok(code)
+}
+
+fn generate_message(
+    code: &mut String,
+    options: &Options,
+    message: &MessageDescriptor,
+) -> Result<()> {
+    let mut body = String::new();
+    for field in message.fields() {
+        let rules = options.rules(&field)?;
+        let text = match field.containing_oneof() {
+            Some(oneof) => {
+                let Some(check) = check_value(&rules, &field, "value")? else {
+                    continue;
+                };
+                format!(
+                    "if let Some({}::{}::{}(value)) = &self.{} {{ {check} }}\n",
+                    rust_module(message),
+                    pascal_case(oneof.name()),
+                    pascal_case(field.name()),
+                    oneof.name()
+                )
+            }
+            None => check_field(&rules, &field)?,
+        };
+        body.push_str(&text);
+    }
+    for oneof in message.oneofs() {
+        if options.exactly_one(&oneof.options()) {
+            let names: Vec<String> = oneof.fields().map(|f| f.name().to_owned()).collect();
+            writeln!(
+                body,
+                "if self.{}.is_none() {{ found.none_of({:?}, &{names:?}); }}",
+                oneof.name(),
+                oneof.name()
+            )?;
+        }
+    }
+    writeln!(
+        code,
+        "impl Check for {} {{\nfn check(&self, found: &mut Violations) {{\n{body}}}\n}}",
+        rust_path(message)
+    )?;
+    Ok(())
+}
+
+/// The checks of a field that is not a member of a oneof.
+fn check_field(rules: &Rules, field: &FieldDescriptor) -> Result<String> {
+    let (name, member) = (field.name(), format!("self.{}", field.name()));
+    let mut code = String::new();
+    if field.is_map() {
+        if let Some(size) = rules.size {
+            writeln!(code, "found.size({name:?}, {member}.len(), {size:?});")?;
+        }
+        let Kind::Message(entry) = field.kind() else {
+            return Err(format!("{}: a map without an entry", field.full_name()).into());
+        };
+        let value_kind = entry.map_entry_value_field().kind();
+        if !matches!(value_kind, Kind::String) {
+            return Err(format!("{}: only maps of text are supported", field.full_name()).into());
+        }
+        writeln!(
+            code,
+            "for (key, value) in &{member} {{\nfound.map_entry({name:?}, key, value, &{}, &{});\n}}",
+            rules.key_text(),
+            rules.text()
+        )?;
+    } else if field.cardinality() == Cardinality::Repeated {
+        if let Some(size) = rules.size {
+            writeln!(code, "found.size({name:?}, {member}.len(), {size:?});")?;
+        }
+        if let Some(check) = check_value(rules, field, "value")? {
+            writeln!(code, "for value in &{member} {{ {check} }}")?;
+        }
+    } else {
+        let has_presence = matches!(field.kind(), Kind::Message(_));
+        if has_presence {
+            if rules.required {
+                writeln!(code, "if {member}.is_none() {{ found.missing({name:?}); }}")?;
+            }
+            // Text inside well-known and nested messages carries no rules of its own in these
+            // packages; U+0000 there is refused by the code that reads it.
+        } else if let Some(check) = check_value(rules, field, &format!("&{member}"))? {
+            writeln!(code, "{check}")?;
+        }
+    }
+    Ok(code)
+}
+
+/// The check of one value, an expression of type `&T`; none where there is nothing to check.
+fn check_value(rules: &Rules, field: &FieldDescriptor, value: &str) -> Result<Option<String>> {
+    let name = field.name();
+    match field.kind() {
+        Kind::String => Ok(Some(format!(
+            "found.text({name:?}, {value}, {}, &{});",
+            rules.required,
+            rules.text()
+        ))),
+        Kind::Int64 => match (rules.value, rules.required) {
+            (_, true) => Err(format!("{}: a required number", field.full_name()).into()),
+            (Some(range), false) => Ok(Some(format!(
+                "found.number({name:?}, *{value}, {range:?}, {});",
+                rules.zero_is_unset
+            ))),
+            (None, false) => Ok(None),
+        },
+        _ if rules.required || rules.length.is_some() || rules.pattern.is_some() => {
+            Err(format!("{}: a rule on a field of this type", field.full_name()).into())
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The rules of one field, as written in its options.
+#[derive(Default)]
+struct Rules {
+    required: bool,
+    pattern: Option<String>,
+    value: Option<(Option<i64>, Option<i64>)>,
+    /// A number that may be left out, although zero is outside its range.
+    zero_is_unset: bool,
+    size: Option<(Option<i64>, Option<i64>)>,
+    length: Option<(Option<i64>, Option<i64>)>,
+    key_pattern: Option<String>,
+    key_length: Option<(Option<i64>, Option<i64>)>,
+}
+
+impl Rules {
+    fn text(&self) -> String {
+        text_rule(self.length, self.pattern.as_deref())
+    }
+
+    fn key_text(&self) -> String {
+        text_rule(self.key_length, self.key_pattern.as_deref())
+    }
+}
+
+fn text_rule(length: Option<(Option<i64>, Option<i64>)>, pattern: Option<&str>) -> String {
+    let pattern = match pattern {
+        Some(pattern) => {
+            format!("Some({{ static PATTERN: Pattern = Pattern::new({pattern:?}); &PATTERN }})")
+        }
+        None => "None".to_owned(),
+    };
+    format!(
+        "TextRule {{ length: {:?}, pattern: {pattern} }}",
+        length.unwrap_or((None, None))
+    )
+}
+
+/// The extensions of `yandex/cloud/validation.proto`.
+struct Options {
+    exactly_one: ExtensionDescriptor,
+}
+
+impl Options {
+    fn new(pool: &DescriptorPool) -> Result<Self> {
+        let exactly_one = pool
+            .get_extension_by_name("yandex.cloud.exactly_one")
+            .ok_or("yandex/cloud/validation.proto does not declare exactly_one")?;
+        Ok(Self { exactly_one })
+    }
+
+    fn exactly_one(&self, options: &DynamicMessage) -> bool {
+        options.has_extension(&self.exactly_one)
+            && options.get_extension(&self.exactly_one).as_bool() == Some(true)
+    }
+
+    fn rules(&self, field: &FieldDescriptor) -> Result<Rules> {
+        let options = field.options();
+        let mut rules = Rules::default();
+        for (extension, value) in options.extensions() {
+            let name = extension.full_name();
+            let Some(rule) = name.strip_prefix("yandex.cloud.") else {
+                continue;
+            };
+            let text = value.as_str().unwrap_or_default();
+            match rule {
+                "required" => rules.required = value.as_bool() == Some(true),
+                "pattern" => rules.pattern = Some(checked_pattern(text)?),
+                "value" => {
+                    let range = parse_range(text)?;
+                    rules.zero_is_unset = range.0.is_some_and(|least| least > 0);
+                    rules.value = Some(range);
+                }
+                "size" => rules.size = Some(parse_range(text)?),
+                "length" => rules.length = Some(parse_range(text)?),
+                "map_key" => {
+                    let Value::Message(spec) = value else {
+                        return Err(format!("{}: map_key", field.full_name()).into());
+                    };
+                    for (part, value) in spec.fields() {
+                        let text = value.as_str().unwrap_or_default();
+                        match part.name() {
+                            "pattern" => rules.key_pattern = Some(checked_pattern(text)?),
+                            "length" => rules.key_length = Some(parse_range(text)?),
+                            other => {
+                                return Err(
+                                    format!("{}: map_key.{other}", field.full_name()).into()
+                                );
+                            }
+                        }
+                    }
+                }
+                other => {
+                    return Err(format!("{}: no code for ({other})", field.full_name()).into());
+                }
+            }
+        }
+        Ok(rules)
+    }
+}
+
+fn checked_pattern(pattern: &str) -> Result<String> {
+    regex_syntax::parse(pattern).map_err(|error| format!("pattern {pattern}: {error}"))?;
+    Ok(pattern.to_owned())
+}
+
+/// `<=50`, `1-63`, `>0`, `0-1000`, `5` as an inclusive range.
+fn parse_range(text: &str) -> Result<(Option<i64>, Option<i64>)> {
+    let number = |text: &str| -> Result<i64> {
+        text.trim()
+            .parse()
+            .map_err(|_| format!("not a range: {text:?}").into())
+    };
+    Ok(if let Some(rest) = text.strip_prefix("<=") {
+        (None, Some(number(rest)?))
+    } else if let Some(rest) = text.strip_prefix(">=") {
+        (Some(number(rest)?), None)
+    } else if let Some(rest) = text.strip_prefix('<') {
+        (None, Some(number(rest)? - 1))
+    } else if let Some(rest) = text.strip_prefix('>') {
+        (Some(number(rest)? + 1), None)
+    } else if let Some((least, most)) = text.split_once('-') {
+        (Some(number(least)?), Some(number(most)?))
+    } else {
+        (Some(number(text)?), Some(number(text)?))
+    })
+}
+
+/// The path of a message's generated type, seen from where `yandex` is in scope.
+fn rust_path(message: &MessageDescriptor) -> String {
+    let package = message.package_name().replace('.', "::");
+    format!("{package}::{}", message.name())
+}
+
+/// The module that holds what prost nests in a message.
+fn rust_module(message: &MessageDescriptor) -> String {
+    let package = message.package_name().replace('.', "::");
+    format!("{package}::{}", snake_case(message.name()))
+}
+
+fn snake_case(name: &str) -> String {
+    let mut out = String::new();
+    for (index, c) in name.chars().enumerate() {
+        if c.is_ascii_uppercase() && index > 0 {
+            out.push('_');
+        }
+        out.push(c.to_ascii_lowercase());
+    }
+    out
+}
+
+fn pascal_case(name: &str) -> String {
+    name.split('_')
+        .map(|word| {
+            let mut letters = word.chars();
+            letters
+                .next()
+                .map(|first| first.to_ascii_uppercase().to_string() + letters.as_str())
+                .unwrap_or_default()
+        })
+        .collect()
+}

@@ -1,0 +1,33 @@
+//! Knows everything that is derived from `proto/`: generated types, descriptors, field rules.
+//! Never mentions a store, a transport or what an image is.
+
+pub mod rules;
+
+use std::sync::LazyLock;
+
+use prost_reflect::DescriptorPool;
+
+#[allow(clippy::all, missing_docs, rustdoc::all)]
+mod packages {
+    include!(concat!(env!("OUT_DIR"), "/packages.rs"));
+}
+pub use packages::{google, yandex};
+
+/// The encoded `FileDescriptorSet` of all of `proto/`, with its imports, comments and options.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// The services of the contract that this server serves, by full name.
+pub const SERVICES: [&str; 3] = [
+    "yandex.cloud.clouddesktop.v1.api.DesktopImageService",
+    "yandex.cloud.compute.v1.ImageService",
+    "yandex.cloud.operation.OperationService",
+];
+
+/// The descriptors of all messages and services, options included.
+pub fn descriptor_pool() -> &'static DescriptorPool {
+    static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
+        // The build made these bytes from a pool that had resolved.
+        DescriptorPool::decode(FILE_DESCRIPTOR_SET).expect("the embedded descriptors are valid")
+    });
+    &POOL
+}
