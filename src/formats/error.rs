@@ -1,0 +1,179 @@
+//! Why an image is refused, in words for the administrator who sent it.
+
+use std::io;
+
+/// The structure inside an image in which a fault was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Structure {
+    /// The header and tables of a qcow2 image.
+    Qcow2,
+    /// The master boot record of a raw image, with the chain of its extended partitions.
+    Mbr,
+    /// The GUID partition table of a raw image.
+    Gpt,
+}
+
+impl Structure {
+    fn name(self) -> &'static str {
+        match self {
+            Structure::Qcow2 => "qcow2 image",
+            Structure::Mbr => "MBR partition table",
+            Structure::Gpt => "GPT partition table",
+        }
+    }
+
+    fn advice(self) -> &'static str {
+        match self {
+            Structure::Qcow2 => "look at it with: qemu-img check",
+            Structure::Mbr => "look at it with: sfdisk --verify",
+            Structure::Gpt => "look at it with: sgdisk --verify",
+        }
+    }
+}
+
+/// Why an image was refused. All but [`FormatError::Io`] say that the image itself is at fault: the same bytes will
+/// be refused again.
+#[derive(Debug, thiserror::Error)]
+pub enum FormatError {
+    /// No bytes at all.
+    #[error(
+        "the content is empty; expected a disk image: qcow2, or raw with an MBR or GPT partition table"
+    )]
+    Empty,
+
+    /// Shorter than a single sector.
+    #[error(
+        "the content has {length} bytes, less than one sector of 512; \
+         expected a disk image: qcow2, or raw with an MBR or GPT partition table"
+    )]
+    TooSmall {
+        /// Bytes of the content.
+        length: u64,
+    },
+
+    /// A format that is known, and not supported.
+    #[error(
+        "this looks like {found}; supported are qcow2 and raw with an MBR or GPT partition table"
+    )]
+    Unrecognized {
+        /// With its article: `a VMDK image`.
+        found: &'static str,
+    },
+
+    /// Neither a known format nor a partition table.
+    #[error(
+        "no partition table: expected MBR or GPT at the start of a raw image, and this is not qcow2 either ({found})"
+    )]
+    NoPartitionTable {
+        /// What is there instead.
+        found: String,
+    },
+
+    /// A qcow2 image that is only the difference to another file.
+    #[error(
+        "the qcow2 image refers to the backing file {name}; flatten it first: \
+         qemu-img convert -O qcow2 IMAGE FLAT_IMAGE"
+    )]
+    BackingFile {
+        /// In quotes and escaped, fit to be shown.
+        name: String,
+    },
+
+    /// A qcow2 image whose guest data lie in another file.
+    #[error(
+        "the qcow2 image keeps its data in the external data file {name}; bring both into one file first: \
+         qemu-img convert -O qcow2 IMAGE WHOLE_IMAGE"
+    )]
+    ExternalDataFile {
+        /// In quotes and escaped, fit to be shown; or `(unnamed)`.
+        name: String,
+    },
+
+    /// A qcow2 image whose guest data cannot be read without a key.
+    #[error(
+        "the qcow2 image is encrypted ({method}); decrypt it first: qemu-img convert with --object secret"
+    )]
+    Encrypted {
+        /// `AES`, `LUKS`.
+        method: &'static str,
+    },
+
+    /// A qcow2 image that was not closed.
+    #[error(
+        "the qcow2 image is marked {mark}: {reason}; \
+         repair it first: qemu-img check -r all IMAGE"
+    )]
+    NeedsRepair {
+        /// `dirty` or `corrupt`, the name of the bit.
+        mark: &'static str,
+        /// What the bit means.
+        reason: &'static str,
+    },
+
+    /// The content ends before a part that it needs.
+    #[error(
+        "the image is truncated: {what} would end at byte {needed}, the content has {length} bytes"
+    )]
+    Truncated {
+        /// The missing part.
+        what: String,
+        /// Where that part ends.
+        needed: u64,
+        /// Bytes of the content.
+        length: u64,
+    },
+
+    /// The length itself shows that something is missing.
+    #[error(
+        "the image is truncated: {length} bytes are not a whole number of sectors of 512 bytes"
+    )]
+    PartialSector {
+        /// Bytes of the content.
+        length: u64,
+    },
+
+    /// The image contradicts itself or the rules of its format.
+    #[error("the {} is corrupt: {what}; {}", structure.name(), structure.advice())]
+    Corrupt {
+        /// Where the fault is.
+        structure: Structure,
+        /// What was found, and what would be right.
+        what: String,
+    },
+
+    /// Sound as far as can be told, with something in it that is not supported.
+    #[error("the image is not supported: {what}")]
+    Unsupported {
+        /// What was found, and what is supported.
+        what: String,
+    },
+
+    /// The content could not be read: the image may be as good as any.
+    #[error("the image could not be read: {0}")]
+    Io(#[from] io::Error),
+}
+
+impl FormatError {
+    /// Whether the image is at fault, and not the reading of it.
+    pub fn is_bad_image(&self) -> bool {
+        !matches!(self, FormatError::Io(_))
+    }
+}
+
+/// Fails with [`FormatError::Truncated`] unless the area lies wholly inside a content of that length.
+pub(super) fn require_inside(
+    offset: u64,
+    size: u64,
+    length: u64,
+    what: impl FnOnce() -> String,
+) -> Result<(), FormatError> {
+    let needed = offset.saturating_add(size);
+    if needed > length {
+        return Err(FormatError::Truncated {
+            what: what(),
+            needed,
+            length,
+        });
+    }
+    Ok(())
+}

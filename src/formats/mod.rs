@@ -1,0 +1,95 @@
+//! Knows what a disk image says of itself: its format, its virtual size, and whether it is whole, sound and free of
+//! references to other files. Never mentions where bytes come from, what keeps them, or which image they belong to.
+
+mod bytes;
+mod error;
+mod gpt;
+mod mbr;
+mod partitions;
+mod qcow2;
+mod quote;
+mod raw;
+mod read_at;
+mod signatures;
+#[cfg(test)]
+mod test_support;
+#[cfg(test)]
+mod tests;
+
+pub use error::{FormatError, Structure};
+pub use read_at::{FileReader, ReadAt};
+
+/// The formats a disk image is kept in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// QEMU's copy-on-write image, version 2 or 3, complete in one file.
+    Qcow2,
+    /// The bytes of a disk as they are, with an MBR or GPT partition table.
+    Raw,
+}
+
+impl Format {
+    /// The name that QEMU uses: `qcow2` or `raw`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Format::Qcow2 => "qcow2",
+            Format::Raw => "raw",
+        }
+    }
+
+    /// The usual ending of a file name, without the dot: `qcow2` or `img`.
+    pub fn file_extension(self) -> &'static str {
+        match self {
+            Format::Qcow2 => "qcow2",
+            Format::Raw => "img",
+        }
+    }
+
+    /// The format of that name, as [`Format::as_str`] writes it.
+    pub fn from_name(name: &str) -> Option<Format> {
+        match name {
+            "qcow2" => Some(Format::Qcow2),
+            "raw" => Some(Format::Raw),
+            _ => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Format {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// What [`inspect`] found in a sound image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inspection {
+    /// Recognised by content alone.
+    pub format: Format,
+    /// The size in bytes of the disk that a guest sees; a multiple of 512.
+    pub virtual_size: u64,
+}
+
+/// Recognises a disk image and checks that it is whole, sound and complete in itself.
+///
+/// Blocking. Memory is bounded: about half a byte for each cluster of a qcow2 file, 128 MiB at most, and tables of a
+/// few MiB. Time is bounded by the size of the content: each table is read once, whatever the tables say.
+///
+/// Sources: QEMU's `docs/interop/qcow2`, UEFI 2.10 chapter 5 (GPT, protective MBR).
+pub fn inspect<R: ReadAt + ?Sized>(content: &R) -> Result<Inspection, FormatError> {
+    if content.is_empty() {
+        return Err(FormatError::Empty);
+    }
+    if qcow2::is_qcow2(content)? {
+        let virtual_size = qcow2::inspect(content)?;
+        return Ok(Inspection {
+            format: Format::Qcow2,
+            virtual_size,
+        });
+    }
+    let virtual_size = raw::inspect(content)?;
+    Ok(Inspection {
+        format: Format::Raw,
+        virtual_size,
+    })
+}

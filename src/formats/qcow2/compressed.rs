@@ -1,0 +1,105 @@
+//! Compressed clusters: where their data lie, and whether those at the end of the file are whole.
+
+use super::super::read_at::read_up_to;
+use super::super::{FormatError, ReadAt};
+use super::header::Header;
+use super::{corrupt, deflate, zstandard};
+
+const SECTOR: u64 = 512;
+
+/// Where the data of a compressed cluster lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Descriptor {
+    /// Of the first byte; aligned to nothing.
+    pub(super) offset: u64,
+    /// Sectors beyond the one that holds the first byte.
+    additional_sectors: u64,
+}
+
+impl Descriptor {
+    /// Reads an L2 entry that is marked as compressed. None where bits are set that must not be.
+    pub(super) fn parse(entry: u64, cluster_bits: u32) -> Option<Descriptor> {
+        let sector_bits = cluster_bits.checked_sub(8)?;
+        let offset_bits = 62u32.checked_sub(sector_bits)?;
+        let offset = entry & ((1 << offset_bits) - 1);
+        let additional_sectors = (entry >> offset_bits) & ((1 << sector_bits) - 1);
+        (offset >> 56 == 0).then_some(Descriptor {
+            offset,
+            additional_sectors,
+        })
+    }
+
+    /// The end of the last sector. The data may end before.
+    pub(super) fn end(self) -> u64 {
+        (self.offset & !(SECTOR - 1)) + (self.additional_sectors + 1) * SECTOR
+    }
+}
+
+/// Compressed clusters whose last sector is not wholly in the file.
+///
+/// QEMU counts compressed data in sectors and writes only the bytes, so that a file may rightly end inside of a
+/// sector; `qemu-img convert` fills it up, other ways of writing do not. Such a file ends exactly where the last data
+/// end, and that is what tells it from a file that was cut.
+#[derive(Debug, Default)]
+pub(super) struct TailClusters {
+    found: u64,
+    before_last_sector: u64,
+    /// Where the data that reach farthest end.
+    data_end: u64,
+}
+
+impl TailClusters {
+    /// Checks that the data of a cluster which ends beyond the file are whole in it.
+    pub(super) fn check_cluster<R: ReadAt + ?Sized>(
+        &mut self,
+        content: &R,
+        header: &Header,
+        guest_cluster: u64,
+        descriptor: Descriptor,
+    ) -> Result<(), FormatError> {
+        let length = content.len();
+        let truncated = || FormatError::Truncated {
+            what: format!("the data of the compressed guest cluster {guest_cluster}"),
+            needed: descriptor.end(),
+            length,
+        };
+        if descriptor.end() != length.next_multiple_of(SECTOR) || descriptor.offset >= length {
+            return Err(truncated());
+        }
+        // Data do not overlap, so that only one cluster can reach into the last sector from before it, and no more
+        // can begin in that sector than it has bytes. This bounds the work.
+        let last_sector = length & !(SECTOR - 1);
+        self.found += 1;
+        self.before_last_sector += u64::from(descriptor.offset < last_sector);
+        if self.found > SECTOR || self.before_last_sector > 1 {
+            return Err(corrupt(
+                "compressed clusters overlap in the last sector of the file".to_owned(),
+            ));
+        }
+        // A descriptor spans two clusters at most.
+        let available = usize::try_from(length - descriptor.offset).unwrap_or(usize::MAX);
+        let data = read_up_to(content, descriptor.offset, available.min(1 << 23))?;
+        let used = if header.zstd {
+            zstandard::frame_length(&data)
+        } else {
+            deflate::stream_length(&data, header.cluster_size())
+        };
+        let Some(used) = used else {
+            return Err(truncated());
+        };
+        self.data_end = self.data_end.max(descriptor.offset + used as u64);
+        Ok(())
+    }
+
+    /// Checks, after all clusters, that the file ends where their data end.
+    pub(super) fn check_end(&self, length: u64) -> Result<(), FormatError> {
+        if self.found > 0 && self.data_end != length {
+            return Err(FormatError::Truncated {
+                what: "the last sector of compressed data".to_owned(),
+                needed: length.next_multiple_of(SECTOR),
+                length,
+            });
+        }
+        Ok(())
+    }
+}

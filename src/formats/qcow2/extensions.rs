@@ -1,0 +1,84 @@
+//! The header extensions: optional sections between the header and the end of its cluster.
+
+use super::super::{FormatError, bytes};
+use super::corrupt;
+use super::header::BitmapDirectory;
+
+const END: u32 = 0;
+const FEATURE_NAMES: u32 = 0x6803_f857;
+const BITMAPS: u32 = 0x2385_2875;
+const EXTERNAL_DATA_FILE: u32 = 0x4441_5441;
+
+/// What the extensions say, as far as it matters here. Unknown ones may be ignored, the format says.
+#[derive(Debug, Default)]
+pub(super) struct Extensions {
+    /// Entries of 48 bytes: kind of feature, bit, name.
+    feature_names: Vec<u8>,
+    pub(super) external_data_file: Option<Vec<u8>>,
+    pub(super) bitmaps: Option<BitmapDirectory>,
+}
+
+impl Extensions {
+    /// Walks the extensions in the first cluster, which begin after the header.
+    pub(super) fn parse(
+        first_cluster: &[u8],
+        header_length: u64,
+    ) -> Result<Extensions, FormatError> {
+        let mut extensions = Extensions::default();
+        let mut rest = usize::try_from(header_length)
+            .ok()
+            .and_then(|start| first_cluster.get(start..))
+            .unwrap_or_default();
+        // Without an end mark the extensions go on to the end of the cluster.
+        while rest.len() >= 8 {
+            let kind = bytes::be_u32(rest, 0);
+            let size = bytes::be_u32(rest, 4) as usize;
+            if kind == END {
+                break;
+            }
+            let Some(data) = rest.get(8..).and_then(|after| after.get(..size)) else {
+                return Err(corrupt(format!(
+                    "the header extension {kind:#010x} has {size} bytes and does not fit into the first cluster"
+                )));
+            };
+            extensions.take(kind, data)?;
+            let padded = size.next_multiple_of(8).saturating_add(8);
+            rest = rest.get(padded..).unwrap_or_default();
+        }
+        Ok(extensions)
+    }
+
+    fn take(&mut self, kind: u32, data: &[u8]) -> Result<(), FormatError> {
+        match kind {
+            FEATURE_NAMES => self.feature_names = data.to_vec(),
+            EXTERNAL_DATA_FILE => self.external_data_file = Some(data.to_vec()),
+            BITMAPS => {
+                if data.len() != 24 {
+                    return Err(corrupt(format!(
+                        "the bitmaps extension has {} bytes, expected 24",
+                        data.len()
+                    )));
+                }
+                self.bitmaps = Some(BitmapDirectory {
+                    count: bytes::be_u32(data, 0),
+                    bytes: bytes::be_u64(data, 8),
+                    offset: bytes::be_u64(data, 16),
+                });
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The name that the image itself gives to the bit of an incompatible feature.
+    pub(super) fn incompatible_feature_name(&self, bit: u32) -> Option<&[u8]> {
+        self.feature_names
+            .chunks_exact(48)
+            .find_map(|entry| match entry {
+                [0, number, name @ ..] if u32::from(*number) == bit => {
+                    name.split(|byte| *byte == 0).next()
+                }
+                _ => None,
+            })
+    }
+}

@@ -1,0 +1,158 @@
+//! Random access to bytes, and the two ways of having it: an open file, and memory.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use super::FormatError;
+
+/// Random access to the bytes of a content.
+pub trait ReadAt {
+    /// The length of the content in bytes. It does not change.
+    fn len(&self) -> u64;
+
+    /// Fills the buffer with the bytes from the offset on.
+    ///
+    /// Errors: `UnexpectedEof` where the content ends before the buffer is full.
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Whether the content has no bytes at all.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// An open file with the length it had when it was opened.
+#[derive(Debug)]
+pub struct FileReader {
+    file: File,
+    length: u64,
+}
+
+impl FileReader {
+    /// Takes an open regular file. Its cursor is neither used nor moved.
+    pub fn new(file: File) -> io::Result<FileReader> {
+        let length = file.metadata()?.len();
+        Ok(FileReader { file, length })
+    }
+}
+
+impl ReadAt for FileReader {
+    fn len(&self) -> u64 {
+        self.length
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(buffer, offset)
+    }
+}
+
+impl ReadAt for [u8] {
+    fn len(&self) -> u64 {
+        <[u8]>::len(self) as u64
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let source = usize::try_from(offset)
+            .ok()
+            .and_then(|start| Some(start..start.checked_add(buffer.len())?))
+            .and_then(|range| self.get(range))
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        buffer.copy_from_slice(source);
+        Ok(())
+    }
+}
+
+impl ReadAt for Vec<u8> {
+    fn len(&self) -> u64 {
+        self.as_slice().len() as u64
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.as_slice().read_exact_at(buffer, offset)
+    }
+}
+
+/// At most `limit` bytes from the offset on; fewer where the content ends before.
+pub(super) fn read_up_to<R: ReadAt + ?Sized>(
+    content: &R,
+    offset: u64,
+    limit: usize,
+) -> Result<Vec<u8>, FormatError> {
+    let available = content.len().saturating_sub(offset);
+    let mut buffer = vec![0; limit.min(usize::try_from(available).unwrap_or(limit))];
+    content.read_exact_at(&mut buffer, offset)?;
+    Ok(buffer)
+}
+
+/// A large area is read in pieces of this many bytes.
+pub(super) const PIECE: usize = 64 * 1024;
+
+/// Hands an area of the content to `visit` piece by piece, so that memory stays bounded.
+pub(super) fn for_each_piece<R: ReadAt + ?Sized>(
+    content: &R,
+    offset: u64,
+    length: u64,
+    mut visit: impl FnMut(&[u8]) -> Result<(), FormatError>,
+) -> Result<(), FormatError> {
+    let mut buffer = vec![0; usize::try_from(length).map_or(PIECE, |length| length.min(PIECE))];
+    let mut done = 0;
+    while done < length {
+        let left = usize::try_from(length - done).unwrap_or(PIECE);
+        let piece = left.min(buffer.len());
+        let Some(target) = buffer.get_mut(..piece) else {
+            break;
+        };
+        content.read_exact_at(target, offset.saturating_add(done))?;
+        visit(target)?;
+        done += piece as u64;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_and_its_bytes_read_alike() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        let mut file = tempfile::tempfile().unwrap();
+        io::Write::write_all(&mut file, &bytes).unwrap();
+        let file = FileReader::new(file).unwrap();
+        assert_eq!(ReadAt::len(&file), 256);
+        for (offset, length) in [(0, 256), (255, 1), (100, 7), (256, 0)] {
+            let mut from_file = vec![0; length];
+            let mut from_memory = vec![0; length];
+            file.read_exact_at(&mut from_file, offset).unwrap();
+            bytes.read_exact_at(&mut from_memory, offset).unwrap();
+            assert_eq!(from_file, from_memory);
+        }
+        for (offset, length) in [(0, 257), (256, 1), (u64::MAX - 1, 1)] {
+            let mut buffer = vec![0; length];
+            assert!(file.read_exact_at(&mut buffer, offset).is_err());
+            let error = bytes.read_exact_at(&mut buffer, offset).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        }
+    }
+
+    #[test]
+    fn pieces_together_are_the_area() {
+        let bytes: Vec<u8> = (0..200_000u32).map(|number| number as u8).collect();
+        let mut collected = Vec::new();
+        for_each_piece(&bytes, 3, 190_000, |piece| {
+            assert!(piece.len() <= PIECE);
+            collected.extend_from_slice(piece);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(collected, bytes[3..190_003]);
+    }
+
+    #[test]
+    fn reading_up_to_a_limit_stops_at_the_end() {
+        let bytes = vec![7; 10];
+        assert_eq!(read_up_to(&bytes, 8, 512).unwrap(), [7, 7]);
+        assert_eq!(read_up_to(&bytes, 2, 3).unwrap(), [7, 7, 7]);
+    }
+}
