@@ -1,0 +1,268 @@
+//! Everything that goes wrong as `google.rpc.Status` in JSON, with the HTTP code of its gRPC code.
+
+use std::sync::OnceLock;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use prost::Message;
+use prost_reflect::{DescriptorPool, DynamicMessage, Value};
+use prost_types::Any;
+use tonic::{Code, Status, body::Body};
+use tonic_types::pb;
+
+use super::{json, json::JsonError, percent::DecodeError};
+
+const TYPE_URL: &str = "type.googleapis.com/";
+const REQUEST_INFO: &str = "google.rpc.RequestInfo";
+const BAD_REQUEST: &str = "google.rpc.BadRequest";
+
+/// The HTTP code of a gRPC code, by the table of the contract.
+pub fn http_status(code: Code) -> StatusCode {
+    match code {
+        Code::Ok => StatusCode::OK,
+        // 499, "client closed request", has no name in the registry of HTTP codes.
+        Code::Cancelled => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
+        Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => {
+            StatusCode::BAD_REQUEST
+        }
+        Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::AlreadyExists | Code::Aborted => StatusCode::CONFLICT,
+        Code::PermissionDenied => StatusCode::FORBIDDEN,
+        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+        Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::Unknown | Code::Internal | Code::DataLoss => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// The reply to a call that ended with `status`: `{"code", "message", "details"}`, the details from
+/// the status (its `grpc-status-details-bin`, a `google.rpc.Status`), those of types that `pool` lacks
+/// as `@type` and base64 `value`; a `google.rpc.RequestInfo` with `request_id` unless there is one;
+/// `WWW-Authenticate: Bearer` with 401. The status's own metadata becomes headers.
+pub fn error_response(
+    status: &Status,
+    request_id: Option<&str>,
+    pool: &DescriptorPool,
+) -> Response<Body> {
+    error_response_with(http_status(status.code()), status, request_id, pool)
+}
+
+/// [`error_response`] with another HTTP code than that of the gRPC code.
+pub(super) fn error_response_with(
+    http_status: StatusCode,
+    status: &Status,
+    request_id: Option<&str>,
+    pool: &DescriptorPool,
+) -> Response<Body> {
+    let text = status_json(status, request_id, pool);
+    let mut response = Response::new(Body::new(http_body_util::Full::new(Bytes::from(text))));
+    *response.status_mut() = http_status;
+    let headers = response.headers_mut();
+    super::response::forward_headers(status.metadata().as_ref(), headers);
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    if http_status == StatusCode::UNAUTHORIZED {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
+}
+
+fn status_json(status: &Status, request_id: Option<&str>, pool: &DescriptorPool) -> String {
+    // Details that cannot be decoded are a defect of the service; its code and message still stand.
+    let mut full = pb::Status::decode(status.details()).unwrap_or_default();
+    if full.code != status.code() as i32 || full.message.is_empty() {
+        full.code = status.code() as i32;
+        full.message = status.message().to_owned();
+    }
+    let has_request_info = full
+        .details
+        .iter()
+        .any(|detail| type_name(detail) == REQUEST_INFO);
+    if let Some(request_id) = request_id
+        && !has_request_info
+    {
+        full.details.push(request_info(request_id));
+    }
+    let details: Vec<_> = full
+        .details
+        .iter()
+        .map(|detail| any_json(detail, pool))
+        .collect();
+    format!(
+        "{{\"code\":{},\"message\":{},\"details\":[{}]}}",
+        full.code,
+        serde_json::Value::from(full.message),
+        details.join(",")
+    )
+}
+
+fn request_info(request_id: &str) -> Any {
+    let info = pb::RequestInfo {
+        request_id: request_id.to_owned(),
+        serving_data: String::new(),
+    };
+    Any {
+        type_url: format!("{TYPE_URL}{REQUEST_INFO}"),
+        value: info.encode_to_vec(),
+    }
+}
+
+fn type_name(any: &Any) -> &str {
+    any.type_url.rsplit('/').next().unwrap_or_default()
+}
+
+/// The standard details are known even where the pool of the services lacks them.
+fn standard_details() -> &'static DescriptorPool {
+    static POOL: OnceLock<DescriptorPool> = OnceLock::new();
+    POOL.get_or_init(|| DescriptorPool::decode(pb::FILE_DESCRIPTOR_SET).unwrap_or_default())
+}
+
+fn any_json(any: &Any, pool: &DescriptorPool) -> String {
+    known_any_json(any, pool)
+        .or_else(|| known_any_json(any, standard_details()))
+        .unwrap_or_else(|| {
+            format!(
+                "{{\"@type\":{},\"value\":\"{}\"}}",
+                serde_json::Value::from(any.type_url.as_str()),
+                BASE64_STANDARD.encode(&any.value)
+            )
+        })
+}
+
+fn known_any_json(any: &Any, pool: &DescriptorPool) -> Option<String> {
+    let mut message = DynamicMessage::new(pool.get_message_by_name("google.protobuf.Any")?);
+    message
+        .try_set_field_by_number(1, Value::String(any.type_url.clone()))
+        .ok()?;
+    message
+        .try_set_field_by_number(2, Value::Bytes(Bytes::from(any.value.clone())))
+        .ok()?;
+    String::from_utf8(json::write(&message).ok()?).ok()
+}
+
+/// A request that does not reach the service.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Rejection {
+    /// No template matches the path.
+    #[error("no method is served at {0}")]
+    NoRoute(String),
+    /// The path is known under other methods only.
+    #[error("{method} is not served here, only {allow}")]
+    MethodNotAllowed {
+        /// The method asked for.
+        method: String,
+        /// The value of `Allow`.
+        allow: String,
+    },
+    /// The path cannot be decoded.
+    #[error("the path {0}")]
+    BadPath(DecodeError),
+    /// The query cannot be decoded.
+    #[error("the query {0}")]
+    BadQuery(DecodeError),
+    /// One field, by the name the client used, is wrong.
+    #[error("{field}: {problem}")]
+    Field {
+        /// The field.
+        field: String,
+        /// What is wrong with it, and what would be right.
+        problem: String,
+    },
+    /// The body is not the JSON asked for.
+    #[error("{0}")]
+    Json(#[from] JsonError),
+    /// A body where none is taken.
+    #[error("this method takes no body; its fields go into the path and the query")]
+    UnexpectedBody,
+    /// The body ended early.
+    #[error("the request body could not be read: {0}")]
+    BodyBroken(String),
+    /// The body is larger than the limit, in bytes.
+    #[error("the request body is larger than the limit of {0} bytes")]
+    BodyTooLarge(usize),
+    /// The body is not JSON by its own account.
+    #[error("the request body must be JSON (content-type application/json), not {0}")]
+    MediaType(String),
+    /// The body is compressed.
+    #[error("the request body must be sent without content-encoding, not as {0}")]
+    ContentEncoding(String),
+    /// A method that streams.
+    #[error("{0} streams and is served over gRPC only")]
+    Streaming(String),
+}
+
+impl Rejection {
+    pub(super) fn field(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Field {
+            field: field.into(),
+            problem: problem.into(),
+        }
+    }
+
+    fn codes(&self) -> (StatusCode, Code) {
+        match self {
+            Self::NoRoute(_) => (StatusCode::NOT_FOUND, Code::NotFound),
+            Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented),
+            Self::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted),
+            Self::MediaType(_) | Self::ContentEncoding(_) => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument)
+            }
+            Self::Streaming(_) => (StatusCode::NOT_IMPLEMENTED, Code::Unimplemented),
+            Self::BadPath(_)
+            | Self::BadQuery(_)
+            | Self::Field { .. }
+            | Self::Json(_)
+            | Self::UnexpectedBody
+            | Self::BodyBroken(_) => (StatusCode::BAD_REQUEST, Code::InvalidArgument),
+        }
+    }
+
+    fn violation(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Field { field, problem } => Some((field, problem)),
+            Self::Json(error) => Some((error.field.as_deref()?, &error.problem)),
+            _ => None,
+        }
+    }
+
+    /// The reply, with a `google.rpc.BadRequest` where the field is known.
+    pub(super) fn into_response(
+        self,
+        request_id: Option<&str>,
+        pool: &DescriptorPool,
+    ) -> Response<Body> {
+        let (http_status, code) = self.codes();
+        let message = self.to_string();
+        let mut full = pb::Status {
+            code: code as i32,
+            message: message.clone(),
+            details: Vec::new(),
+        };
+        if let Some((field, description)) = self.violation() {
+            let bad_request = pb::BadRequest {
+                field_violations: vec![pb::bad_request::FieldViolation {
+                    field: field.to_owned(),
+                    description: description.to_owned(),
+                    ..Default::default()
+                }],
+            };
+            full.details.push(Any {
+                type_url: format!("{TYPE_URL}{BAD_REQUEST}"),
+                value: bad_request.encode_to_vec(),
+            });
+        }
+        let status = Status::with_details(code, message, full.encode_to_vec().into());
+        let mut response = error_response_with(http_status, &status, request_id, pool);
+        if let Self::MethodNotAllowed { allow, .. } = &self
+            && let Ok(allow) = HeaderValue::from_str(allow)
+        {
+            response.headers_mut().insert(header::ALLOW, allow);
+        }
+        response
+    }
+}

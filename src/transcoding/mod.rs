@@ -1,0 +1,28 @@
+//! Knows how HTTP with JSON becomes a gRPC call and back, from the descriptors of any service alone.
+//! Never mentions what a service is about: no resource, no store, no rule of the product.
+//!
+//! The way of a request: [`service`] looks the raw path up in a [`router`] built from the
+//! `google.api.http` rules that [`rules`] reads; [`request`] fills the request message from body
+//! ([`json`]), path and query ([`params`], [`values`]) and frames it; the inner service answers;
+//! [`response`] turns frame and trailers into JSON, [`errors`] everything that went wrong into a
+//! `google.rpc.Status` in JSON.
+
+pub mod errors;
+pub mod router;
+pub mod template;
+
+mod json;
+mod json_check;
+mod params;
+mod percent;
+mod request;
+mod response;
+mod rules;
+mod service;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+pub use rules::BuildError;
+pub use service::{Settings, Transcoder};

@@ -1,0 +1,189 @@
+//! An HTTP request as a gRPC request: body, path and query become one message in one frame.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, Request, Version, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use prost::Message;
+use prost_reflect::DynamicMessage;
+use tonic::body::Body;
+
+use super::{
+    errors::Rejection,
+    json, params,
+    router::Match,
+    rules::{Binding, BodyRule, Method},
+};
+
+/// The prefix of HTTP headers that stand for gRPC metadata of the rest of their name.
+const METADATA_PREFIX: &str = "grpc-metadata-";
+
+/// Reads a whole body of at most `limit` bytes.
+pub async fn read_body<B>(body: B, limit: usize) -> Result<Bytes, Rejection>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<tower::BoxError>,
+{
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
+    if body.size_hint().lower() > limit as u64 {
+        return Err(Rejection::BodyTooLarge(limit));
+    }
+    match Limited::new(body, limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Rejection::BodyTooLarge(limit)),
+        Err(error) => Err(Rejection::BodyBroken(error.to_string())),
+    }
+}
+
+/// Refuses bodies that by their headers are not JSON. Everything else may turn out to be JSON, as
+/// what `curl -d` sends under `application/x-www-form-urlencoded` does; no type at all is JSON.
+pub fn check_content_headers(headers: &HeaderMap) -> Result<(), Rejection> {
+    if let Some(encoding) = headers.get(header::CONTENT_ENCODING)
+        && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
+    {
+        return Err(Rejection::ContentEncoding(printable(encoding)));
+    }
+    let Some(content_type) = headers.get(header::CONTENT_TYPE) else {
+        return Ok(());
+    };
+    let whole = printable(content_type);
+    let essence = whole.split(';').next().unwrap_or_default().trim();
+    let (kind, subtype) = essence.split_once('/').unwrap_or((essence, ""));
+    let refused = match kind.to_ascii_lowercase().as_str() {
+        "multipart" | "image" | "audio" | "video" | "font" => true,
+        "text" | "application" => {
+            let subtype = subtype.to_ascii_lowercase();
+            subtype.ends_with("+xml")
+                || subtype.ends_with("protobuf")
+                || matches!(
+                    subtype.as_str(),
+                    "html" | "xml" | "yaml" | "x-yaml" | "csv" | "octet-stream" | "zip" | "gzip"
+                )
+        }
+        _ => false,
+    };
+    match refused {
+        true => Err(Rejection::MediaType(essence.to_owned())),
+        false => Ok(()),
+    }
+}
+
+/// The request message: the body first, then path variables, then query parameters.
+pub fn message(
+    found: &Match<'_, '_, Binding>,
+    query: &str,
+    body: &[u8],
+) -> Result<DynamicMessage, Rejection> {
+    let binding = &found.route.value;
+    let body = body.trim_ascii();
+    let mut message = match &binding.body {
+        _ if body.is_empty() => DynamicMessage::new(binding.method.input.clone()),
+        BodyRule::Whole => json::read(body, &binding.method.input)?,
+        BodyRule::Field(field) => json::read_field(body, field)?,
+        BodyRule::None if is_empty_object(body) => {
+            DynamicMessage::new(binding.method.input.clone())
+        }
+        BodyRule::None => return Err(Rejection::UnexpectedBody),
+    };
+    params::apply_path(&mut message, binding, found.captures())?;
+    params::apply_query(&mut message, binding, query)?;
+    Ok(message)
+}
+
+fn is_empty_object(body: &[u8]) -> bool {
+    body.strip_prefix(b"{")
+        .and_then(|rest| rest.strip_suffix(b"}"))
+        .is_some_and(|inside| inside.trim_ascii().is_empty())
+}
+
+/// The gRPC request that carries the message, the headers as metadata, and the facts of the
+/// connection that are in the extensions.
+pub fn grpc_request(
+    parts: http::request::Parts,
+    method: &Method,
+    message: &DynamicMessage,
+) -> Result<Request<Body>, Rejection> {
+    let payload = message.encode_to_vec();
+    let length = u32::try_from(payload.len())
+        .map_err(|_| Rejection::BodyTooLarge(u32::MAX.try_into().unwrap_or(usize::MAX)))?;
+    let mut frame = BytesMut::with_capacity(payload.len() + 5);
+    frame.put_u8(0);
+    frame.put_u32(length);
+    frame.put_slice(&payload);
+
+    let mut request = Request::new(Body::new(http_body_util::Full::new(frame.freeze())));
+    *request.method_mut() = HttpMethod::POST;
+    *request.version_mut() = Version::HTTP_2;
+    *request.uri_mut() = method.path.clone().into();
+    *request.headers_mut() = metadata(&parts.headers);
+    *request.extensions_mut() = parts.extensions;
+    Ok(request)
+}
+
+/// The headers of the gRPC request: those of the HTTP request that mean the call, not the hop or the
+/// body. A header wins over its `Grpc-Metadata-` form.
+fn metadata(headers: &HeaderMap) -> HeaderMap {
+    let connection = named_by_connection(headers);
+    let mut metadata = HeaderMap::with_capacity(headers.len() + 2);
+    for (name, value) in headers {
+        if is_forwarded(name) && !connection.contains(name) {
+            metadata.append(name, value.clone());
+        }
+    }
+    for (name, value) in headers {
+        let Some(name) = name.as_str().strip_prefix(METADATA_PREFIX) else {
+            continue;
+        };
+        if let Ok(name) = HeaderName::from_bytes(name.as_bytes())
+            && is_forwarded(&name)
+            && !headers.contains_key(&name)
+        {
+            metadata.append(name, value.clone());
+        }
+    }
+    if let Some(timeout) = headers.get("grpc-timeout") {
+        metadata.insert("grpc-timeout", timeout.clone());
+    }
+    metadata.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/grpc"),
+    );
+    metadata.insert(header::TE, HeaderValue::from_static("trailers"));
+    metadata
+}
+
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect()
+}
+
+fn is_forwarded(name: &HeaderName) -> bool {
+    !is_of_hop_or_content(name)
+        && !matches!(
+            name.as_str(),
+            "host" | "accept" | "accept-encoding" | "expect" | "range"
+        )
+}
+
+/// Headers of one connection or of one body, and those of the gRPC protocol itself: they are never
+/// passed on, in either direction.
+pub fn is_of_hop_or_content(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.starts_with("content-")
+        || name.starts_with("grpc-")
+        || name.starts_with("proxy-")
+        || matches!(
+            name,
+            "connection" | "keep-alive" | "te" | "trailer" | "transfer-encoding" | "upgrade"
+        )
+}
+
+fn printable(value: &HeaderValue) -> String {
+    String::from_utf8_lossy(value.as_bytes()).into_owned()
+}

@@ -1,0 +1,303 @@
+//! Reads the `google.api.http` rules of services out of their descriptors into a router.
+
+use std::sync::Arc;
+
+use http::uri::PathAndQuery;
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor,
+};
+use prost_types::method_options::IdempotencyLevel;
+
+use super::{
+    router::{Route, RouteMethod, Router},
+    template::{Template, TemplateError},
+    values,
+};
+
+const HTTP_EXTENSION: &str = "google.api.http";
+
+/// Why the rules of some services make no router.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A service that the pool does not have.
+    #[error("the descriptors have no service {0}")]
+    UnknownService(String),
+    /// A rule whose path is not a template.
+    #[error("{method}: {source}")]
+    BadTemplate {
+        /// The gRPC method.
+        method: String,
+        /// What is wrong, and where.
+        source: TemplateError,
+    },
+    /// A rule that cannot be served.
+    #[error("{method}: its HTTP rule {rule}: {problem}")]
+    BadRule {
+        /// The gRPC method.
+        method: String,
+        /// The rule, as `GET /path`.
+        rule: String,
+        /// What is wrong, and what would be right.
+        problem: String,
+    },
+    /// Two rules that match the same requests.
+    #[error("{second} conflicts with {first}: the same method and shape of path")]
+    Conflict {
+        /// The rule that was there first, with its gRPC method.
+        first: String,
+        /// The other.
+        second: String,
+    },
+}
+
+/// A gRPC method that HTTP rules lead to.
+///
+/// None of these types can be printed: prost-reflect prints a message type with those of its fields,
+/// and never ends with a type that holds itself.
+pub struct Method {
+    /// `package.Service/Method`, for messages.
+    pub name: String,
+    /// `/package.Service/Method`.
+    pub path: PathAndQuery,
+    /// The type of the request.
+    pub input: MessageDescriptor,
+    /// The type of the reply.
+    pub output: MessageDescriptor,
+    /// Whether either side streams.
+    pub streams: bool,
+}
+
+/// One HTTP rule of a method.
+pub struct Binding {
+    /// The method.
+    pub method: Arc<Method>,
+    /// Where the body goes.
+    pub body: BodyRule,
+    /// The fields of the template's variables, each from the request message down.
+    pub variables: Vec<Vec<FieldDescriptor>>,
+    /// The rule as `GET /path`.
+    rule: String,
+}
+
+/// Where the body of a request goes.
+#[derive(PartialEq)]
+pub enum BodyRule {
+    /// There is none.
+    None,
+    /// It is the whole request message.
+    Whole,
+    /// It is this field of the request message.
+    Field(FieldDescriptor),
+}
+
+impl Binding {
+    fn title(&self) -> String {
+        format!("{} ({})", self.rule, self.method.name)
+    }
+}
+
+/// The router of every rule of the named services.
+pub fn compile<I>(pool: &DescriptorPool, services: I) -> Result<Router<Binding>, BuildError>
+where
+    I: IntoIterator<Item: AsRef<str>>,
+{
+    let mut router = Router::default();
+    for name in services {
+        let name = name.as_ref();
+        let service = pool
+            .get_service_by_name(name)
+            .ok_or_else(|| BuildError::UnknownService(name.to_owned()))?;
+        for method in service.methods() {
+            if let Some(rule) = http_rule(&method) {
+                add_rules(&mut router, &method, &rule)?;
+            }
+        }
+    }
+    Ok(router)
+}
+
+fn http_rule(method: &MethodDescriptor) -> Option<DynamicMessage> {
+    let extension = method.parent_pool().get_extension_by_name(HTTP_EXTENSION)?;
+    let options = method.options();
+    if !options.has_extension(&extension) {
+        return None;
+    }
+    options.get_extension(&extension).as_message().cloned()
+}
+
+fn add_rules(
+    router: &mut Router<Binding>,
+    descriptor: &MethodDescriptor,
+    rule: &DynamicMessage,
+) -> Result<(), BuildError> {
+    let name = format!(
+        "{}/{}",
+        descriptor.parent_service().full_name(),
+        descriptor.name()
+    );
+    let method = Arc::new(Method {
+        path: format!("/{name}")
+            .parse()
+            .map_err(|_| BuildError::BadRule {
+                method: name.clone(),
+                rule: "is left out".to_owned(),
+                problem: "the name of the method makes no path".to_owned(),
+            })?,
+        name,
+        input: descriptor.input(),
+        output: descriptor.output(),
+        streams: descriptor.is_client_streaming() || descriptor.is_server_streaming(),
+    });
+    let safe = descriptor
+        .method_descriptor_proto()
+        .options
+        .as_ref()
+        .is_some_and(|options| options.idempotency_level() == IdempotencyLevel::NoSideEffects);
+    add_rule(router, &method, rule, safe)?;
+    let additional = rule.get_field_by_name("additional_bindings");
+    let additional = additional.as_ref().and_then(|bindings| bindings.as_list());
+    for rule in additional.unwrap_or_default() {
+        if let Some(rule) = rule.as_message() {
+            add_rule(router, &method, rule, safe)?;
+        }
+    }
+    Ok(())
+}
+
+fn add_rule(
+    router: &mut Router<Binding>,
+    method: &Arc<Method>,
+    rule: &DynamicMessage,
+    safe: bool,
+) -> Result<(), BuildError> {
+    let (verb, path) = pattern(rule);
+    let title = format!("{verb} {path}");
+    let bad_rule = |problem: String| BuildError::BadRule {
+        method: method.name.clone(),
+        rule: title.clone(),
+        problem,
+    };
+    let route_method = match verb.as_str() {
+        "" => return Err(bad_rule("it has no method".to_owned())),
+        "*" => RouteMethod::Any,
+        verb => RouteMethod::Exactly(
+            verb.parse()
+                .map_err(|_| bad_rule(format!("\"{verb}\" is no HTTP method")))?,
+        ),
+    };
+    if !text_field(rule, "response_body").is_empty() {
+        return Err(bad_rule("response_body is not supported".to_owned()));
+    }
+    let template = Template::parse(&path).map_err(|source| BuildError::BadTemplate {
+        method: method.name.clone(),
+        source,
+    })?;
+    let variables = template
+        .variables
+        .iter()
+        .map(|variable| variable_field(&method.input, &variable.field_path))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(bad_rule)?;
+    let body = body_rule(&method.input, &text_field(rule, "body")).map_err(bad_rule)?;
+    if let BodyRule::Field(field) = &body
+        && variables
+            .iter()
+            .any(|path| path.as_slice() == [field.clone()])
+    {
+        return Err(bad_rule(format!(
+            "the field {} is bound by the path and by the body",
+            field.name()
+        )));
+    }
+    let read = matches!(&route_method, RouteMethod::Any)
+        || route_method == RouteMethod::Exactly(http::Method::GET);
+    let binding = Binding {
+        method: Arc::clone(method),
+        body,
+        variables,
+        rule: title,
+    };
+    let second = binding.title();
+    let route = Route {
+        method: route_method,
+        serves_head: safe && read,
+        template,
+        value: binding,
+    };
+    router.insert(route).map_err(|first| BuildError::Conflict {
+        first: first.title(),
+        second,
+    })
+}
+
+/// Method and path of a rule, empty where it has none.
+fn pattern(rule: &DynamicMessage) -> (String, String) {
+    for (field, verb) in [
+        ("get", "GET"),
+        ("put", "PUT"),
+        ("post", "POST"),
+        ("delete", "DELETE"),
+        ("patch", "PATCH"),
+    ] {
+        if rule.has_field_by_name(field) {
+            return (verb.to_owned(), text_field(rule, field));
+        }
+    }
+    let custom = rule.get_field_by_name("custom");
+    match custom.as_ref().and_then(|custom| custom.as_message()) {
+        Some(custom) => (text_field(custom, "kind"), text_field(custom, "path")),
+        None => (String::new(), String::new()),
+    }
+}
+
+fn text_field(message: &DynamicMessage, name: &str) -> String {
+    let value = message.get_field_by_name(name);
+    let text = value.as_ref().and_then(|value| value.as_str());
+    text.unwrap_or_default().to_owned()
+}
+
+/// The fields that a variable's path names, the last of which takes one text.
+fn variable_field(
+    input: &MessageDescriptor,
+    names: &[String],
+) -> Result<Vec<FieldDescriptor>, String> {
+    let mut fields: Vec<FieldDescriptor> = Vec::with_capacity(names.len());
+    for name in names {
+        let message = match fields.last() {
+            None => input.clone(),
+            Some(parent) => match parent.kind() {
+                Kind::Message(message) if !parent.is_list() && !parent.is_map() => message,
+                _ => return Err(format!("the field {} is not a message", parent.name())),
+            },
+        };
+        let field = message
+            .get_field_by_name(name)
+            .ok_or_else(|| format!("{} has no field {name}", message.full_name()))?;
+        fields.push(field);
+    }
+    if let Some(field) = fields.last() {
+        let takes_text = match field.kind() {
+            Kind::Message(message) => values::is_text_message(&message),
+            _ => true,
+        };
+        if field.is_list() || field.is_map() || !takes_text {
+            return Err(format!(
+                "the field {} cannot be a variable: only scalars, enums and messages written as one \
+                 text can",
+                field.full_name()
+            ));
+        }
+    }
+    Ok(fields)
+}
+
+fn body_rule(input: &MessageDescriptor, body: &str) -> Result<BodyRule, String> {
+    match body {
+        "" => Ok(BodyRule::None),
+        "*" => Ok(BodyRule::Whole),
+        name => input
+            .get_field_by_name(name)
+            .map(BodyRule::Field)
+            .ok_or_else(|| format!("{} has no field {name} for the body", input.full_name())),
+    }
+}

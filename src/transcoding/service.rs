@@ -1,0 +1,210 @@
+//! The layer itself: a tower service around a gRPC service.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use prost_reflect::DescriptorPool;
+use tonic::body::Body;
+use tower::{BoxError, Service};
+
+use super::{
+    errors::Rejection,
+    request, response,
+    router::{Miss, Router},
+    rules::{self, Binding, BuildError},
+};
+
+const REQUEST_ID: &str = "x-request-id";
+
+/// Limits of a [`Transcoder`].
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The largest body of a request that becomes a message, in bytes. Requests that are gRPC already
+    /// are not limited here.
+    pub max_request_body: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max_request_body: 4 * 1024 * 1024,
+        }
+    }
+}
+
+/// Serves HTTP with JSON by the `google.api.http` rules of gRPC services, through those services.
+///
+/// Requests whose content type starts with `application/grpc` pass untouched. All others are routed
+/// by their raw path; each becomes one call of the inner service, with the request's headers as
+/// metadata and with its extensions. Where nobody waits for the reply any more, the call is dropped.
+///
+/// - HEAD is served from GET where the method is marked `idempotency_level = NO_SIDE_EFFECTS`;
+///   OPTIONS tells the methods of a path; streaming methods answer 501.
+/// - A body is JSON whatever its content type says, unless that names something which cannot be JSON
+///   (415). Whoever listens where browsers reach must check `Origin` before this layer.
+/// - Every error is a `google.rpc.Status` in JSON, see [`super::errors`].
+pub struct Transcoder<S> {
+    shared: Arc<Shared>,
+    grpc: S,
+}
+
+struct Shared {
+    router: Router<Binding>,
+    pool: DescriptorPool,
+    settings: Settings,
+}
+
+impl<S: Clone> Clone for Transcoder<S> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            grpc: self.grpc.clone(),
+        }
+    }
+}
+
+impl<S> Transcoder<S> {
+    /// Compiles the `google.api.http` rules of every method of the named services. `pool` also
+    /// resolves the types inside `google.protobuf.Any`.
+    pub fn new(
+        pool: &DescriptorPool,
+        services: impl IntoIterator<Item = impl AsRef<str>>,
+        grpc: S,
+        settings: Settings,
+    ) -> Result<Self, BuildError> {
+        let shared = Shared {
+            router: rules::compile(pool, services)?,
+            pool: pool.clone(),
+            settings,
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+            grpc,
+        })
+    }
+}
+
+impl<S, B> Service<Request<B>> for Transcoder<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.grpc.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        // The clone takes its place because only this one was polled to be ready.
+        let clone = self.grpc.clone();
+        let mut grpc = std::mem::replace(&mut self.grpc, clone);
+        if is_grpc(&request) {
+            return Box::pin(grpc.call(request.map(Body::new)));
+        }
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            let head = *request.method() == Method::HEAD;
+            let request_id = request.headers().get(REQUEST_ID).cloned();
+            let request_id = request_id.as_ref().and_then(|value| value.to_str().ok());
+            let response = shared
+                .transcode(request, grpc, request_id)
+                .await
+                .unwrap_or_else(|rejection| {
+                    tracing::debug!(%rejection, "a request does not reach its method");
+                    rejection.into_response(request_id, &shared.pool)
+                });
+            Ok(if head {
+                without_body(response)
+            } else {
+                response
+            })
+        })
+    }
+}
+
+impl Shared {
+    async fn transcode<S, B>(
+        &self,
+        request: Request<B>,
+        mut grpc: S,
+        request_id: Option<&str>,
+    ) -> Result<Response<Body>, Rejection>
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+        B: http_body::Body<Data = Bytes>,
+        B::Error: Into<BoxError>,
+    {
+        let (parts, body) = request.into_parts();
+        let found = match self.router.find(&parts.method, parts.uri.path()) {
+            Ok(found) => found,
+            Err(Miss::BadPath(error)) => return Err(Rejection::BadPath(error)),
+            Err(Miss::NotFound) => return Err(Rejection::NoRoute(parts.uri.path().to_owned())),
+            Err(Miss::MethodNotAllowed(allow)) if parts.method == Method::OPTIONS => {
+                return Ok(options(&allow));
+            }
+            Err(Miss::MethodNotAllowed(allow)) => {
+                return Err(Rejection::MethodNotAllowed {
+                    method: parts.method.to_string(),
+                    allow,
+                });
+            }
+        };
+        let method = Arc::clone(&found.route.value.method);
+        if method.streams {
+            return Err(Rejection::Streaming(method.name.clone()));
+        }
+        let body = request::read_body(body, self.settings.max_request_body).await?;
+        if !body.is_empty() {
+            request::check_content_headers(&parts.headers)?;
+        }
+        let query = parts.uri.query().unwrap_or_default();
+        let message = request::message(&found, query, &body)?;
+        let request = request::grpc_request(parts, &method, &message)?;
+        match grpc.call(request).await {
+            Ok(reply) => Ok(response::into_http(reply, &method, request_id, &self.pool).await),
+            Err(never) => match never {},
+        }
+    }
+}
+
+fn is_grpc<B>(request: &Request<B>) -> bool {
+    request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+fn options(allow: &str) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    if let Ok(allow) = HeaderValue::from_str(allow) {
+        response.headers_mut().insert(header::ALLOW, allow);
+    }
+    response
+}
+
+/// What HEAD answers: the headers of the reply that GET would have, its length among them.
+fn without_body(response: Response<Body>) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    if let Some(length) = http_body::Body::size_hint(&body).exact() {
+        parts
+            .headers
+            .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Response::from_parts(parts, Body::empty())
+}
