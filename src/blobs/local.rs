@@ -1,0 +1,58 @@
+//! Contents as files of a local folder, named by their ids.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::writer::ContentWriter;
+use super::{Error, sparse::SparseFile};
+
+/// The folder that holds the contents.
+#[derive(Debug, Clone)]
+pub struct LocalContents {
+    folder: PathBuf,
+}
+
+impl LocalContents {
+    /// Opens the folder, and makes it where there is none.
+    pub fn open(folder: &Path) -> io::Result<Self> {
+        fs::create_dir_all(folder)?;
+        Ok(Self {
+            folder: folder.to_owned(),
+        })
+    }
+
+    /// Starts a new content. The id must never have been used.
+    pub fn create(&self, id: &str) -> Result<ContentWriter, Error> {
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(self.path(id))?;
+        let folder = File::open(&self.folder)?;
+        Ok(ContentWriter::start(SparseFile::new(file), folder))
+    }
+
+    /// Opens a whole content for reading. The file stays readable when it is removed meanwhile.
+    pub fn read(&self, id: &str) -> io::Result<File> {
+        File::open(self.path(id))
+    }
+
+    /// Removes the bytes of a content; none is no error.
+    pub fn remove(&self, id: &str) -> io::Result<()> {
+        match fs::remove_file(self.path(id)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            ended => ended,
+        }
+    }
+
+    /// The names of all files in the folder.
+    pub fn list(&self) -> io::Result<Vec<String>> {
+        fs::read_dir(&self.folder)?
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect()
+    }
+
+    fn path(&self, id: &str) -> PathBuf {
+        self.folder.join(id)
+    }
+}

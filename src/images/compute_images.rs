@@ -1,0 +1,128 @@
+//! What can be done with compute images.
+
+use super::import::Task;
+use super::listing::{self, ListRequest};
+use super::{ComputeImage, Error, Images, Result};
+use crate::metadata::{Accept, ComputeImageChanges, NewComputeImage, Origin};
+use crate::operations::Operation;
+use crate::sources::{FileUri, SourceError};
+
+/// The largest disk that an image may hold, in bytes (contract: `min_disk_size`).
+pub(super) const LARGEST_DISK: u64 = 4 << 40;
+
+/// Where the content of a new compute image comes from.
+#[derive(Debug, Clone)]
+pub enum NewComputeImageSource {
+    ComputeImage(String),
+    Uri(String),
+    Disk,
+    Snapshot,
+}
+
+impl Images {
+    /// Makes a compute image: at once from another one, or by a task from a file.
+    pub async fn create_compute_image(
+        &self,
+        accept: Accept,
+        new: NewComputeImage,
+        source: NewComputeImageSource,
+    ) -> Result<Operation> {
+        let origin = match source {
+            NewComputeImageSource::ComputeImage(id) => Origin::ComputeImage(id),
+            NewComputeImageSource::Uri(uri) => {
+                self.check_uri(&uri).await?;
+                Origin::Task(Task::Import { uri }.to_json())
+            }
+            NewComputeImageSource::Disk => return Err(Error::Unsupported("disk_id")),
+            NewComputeImageSource::Snapshot => return Err(Error::Unsupported("snapshot_id")),
+        };
+        let accepted = self.store.create_compute_image(accept, new, origin).await?;
+        let operation = accepted.operation;
+        if !accepted.repeated && !operation.is_done() {
+            self.start(&operation.id);
+        }
+        Ok(operation)
+    }
+
+    /// Says early what would make the import fail.
+    async fn check_uri(&self, uri: &str) -> Result<()> {
+        let parsed = FileUri::parse(uri);
+        let folder = self.import_folder.clone();
+        let checked = tokio::task::spawn_blocking(move || {
+            folder.ok_or(SourceError::NoFolder)?.file(&parsed?)
+        })
+        .await;
+        match checked {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(Error::invalid("uri", error.to_string())),
+            Err(stopped) => Err(crate::blobs::Error::Io(stopped.into()).into()),
+        }
+    }
+
+    pub async fn compute_image(&self, id: &str) -> Result<ComputeImage> {
+        Ok(self.store.compute_image(id).await?)
+    }
+
+    /// The newest READY image of a family in a folder.
+    pub async fn latest_compute_image_of_family(
+        &self,
+        folder_id: &str,
+        family: &str,
+    ) -> Result<ComputeImage> {
+        self.store
+            .latest_compute_image_of_family(folder_id, family)
+            .await?
+            .ok_or_else(|| Error::FamilyNotFound {
+                folder_id: folder_id.to_owned(),
+                family: family.to_owned(),
+            })
+    }
+
+    /// A page of the compute images of a folder, and the token of the next page, if one follows.
+    pub async fn compute_images(
+        &self,
+        request: ListRequest,
+    ) -> Result<(Vec<ComputeImage>, Option<String>)> {
+        let (query, token) = listing::prepare("compute_images", request)?;
+        let page = self.store.compute_images(query).await;
+        token.finish(page)
+    }
+
+    /// Changes the given fields.
+    pub async fn update_compute_image(
+        &self,
+        accept: Accept,
+        id: &str,
+        changes: ComputeImageChanges,
+    ) -> Result<Operation> {
+        Ok(self.store.update_compute_image(accept, id, changes).await?)
+    }
+
+    /// Removes a compute image; desktop images copied from it stay.
+    pub async fn delete_compute_image(&self, accept: Accept, id: &str) -> Result<Operation> {
+        let operation = self.store.delete_compute_image(accept, id).await?;
+        self.sweep_soon();
+        Ok(operation)
+    }
+
+    /// A page of the operations of a compute image, the newest first.
+    pub async fn operations_of_compute_image(
+        &self,
+        image_id: &str,
+        page_size: i64,
+        page_token: &str,
+    ) -> Result<(Vec<Operation>, Option<String>)> {
+        let (after, token) = listing::prepare_operations(image_id, page_token)?;
+        let page_size = listing::page_size(page_size);
+        let mut operations = self
+            .store
+            .operations_of_compute_image(image_id, after, page_size + 1)
+            .await?;
+        let mut next = None;
+        if operations.len() > page_size {
+            operations.truncate(page_size);
+            next = operations.last().map(|last| token.after(&last.id));
+        }
+        Ok((operations, next))
+    }
+}

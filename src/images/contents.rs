@@ -1,0 +1,77 @@
+//! The bytes of images: reading them, and removing those that nobody refers to.
+
+use std::fs::File;
+
+use super::{DesktopImage, Images, Result};
+use crate::blobs;
+use crate::metadata::ContentFacts;
+
+/// How many contents are removed before their ids are forgotten together.
+const SWEEP: usize = 100;
+
+/// A desktop image and its bytes, readable to the end even if the image is deleted meanwhile.
+pub struct Download {
+    pub image: DesktopImage,
+    pub facts: ContentFacts,
+    pub file: File,
+}
+
+impl Images {
+    /// Opens the bytes of a desktop image.
+    pub async fn download(&self, image_id: &str) -> Result<Download> {
+        loop {
+            let (image, content) = self.store.desktop_image_content(image_id).await?;
+            let contents = self.contents.clone();
+            let id = content.id.clone();
+            let opened = tokio::task::spawn_blocking(move || contents.read(&id))
+                .await
+                .map_err(|stopped| blobs::Error::Io(stopped.into()))?;
+            match opened {
+                Ok(file) => {
+                    return Ok(Download {
+                        image,
+                        facts: content.facts,
+                        file,
+                    });
+                }
+                // Deleted between the two steps: the next look-up says so.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    let (_, again) = self.store.desktop_image_content(image_id).await?;
+                    if again.id == content.id {
+                        return Err(blobs::Error::Io(error).into());
+                    }
+                }
+                Err(error) => return Err(blobs::Error::from(error).into()),
+            }
+        }
+    }
+
+    /// Removes the bytes of contents on the deletion list, in the background.
+    pub fn sweep_soon(&self) {
+        let images = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = images.sweep().await {
+                tracing::warn!(%error, "contents were not removed; the next sweep tries again");
+            }
+        });
+    }
+
+    /// Removes the bytes of all contents on the deletion list.
+    pub async fn sweep(&self) -> Result<()> {
+        loop {
+            let ids = self.store.contents_to_delete(SWEEP).await?;
+            if ids.is_empty() {
+                return Ok(());
+            }
+            let contents = self.contents.clone();
+            let removed = tokio::task::spawn_blocking(move || {
+                ids.iter().try_for_each(|id| contents.remove(id))?;
+                Ok::<_, blobs::Error>(ids)
+            })
+            .await
+            .map_err(|stopped| blobs::Error::Io(stopped.into()))??;
+            tracing::info!(count = removed.len(), "contents removed");
+            self.store.contents_deleted(removed).await?;
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! What can be done with desktop images.
+
+use super::listing::{self, ListRequest};
+use super::{DesktopImage, Error, Images, Result};
+use crate::metadata::{Accept, DesktopImageChanges, NewDesktopImage};
+use crate::operations::Operation;
+
+impl Images {
+    /// Makes a desktop image of a READY compute image. No bytes move; the operation is done.
+    pub async fn copy_desktop_image(
+        &self,
+        accept: Accept,
+        new: NewDesktopImage,
+    ) -> Result<Operation> {
+        Ok(self.store.copy_desktop_image(accept, new).await?)
+    }
+
+    pub async fn desktop_image(&self, id: &str) -> Result<DesktopImage> {
+        Ok(self.store.desktop_image(id).await?)
+    }
+
+    /// A page of the desktop images of a folder, and the token of the next page, if one follows.
+    pub async fn desktop_images(
+        &self,
+        request: ListRequest,
+    ) -> Result<(Vec<DesktopImage>, Option<String>)> {
+        let (query, token) = listing::prepare("desktop_images", request)?;
+        let page = self.store.desktop_images(query).await;
+        token.finish(page)
+    }
+
+    /// Changes the given fields.
+    pub async fn update_desktop_image(
+        &self,
+        accept: Accept,
+        id: &str,
+        changes: DesktopImageChanges,
+    ) -> Result<Operation> {
+        if changes.name.as_deref() == Some("") {
+            return Err(Error::invalid("name", "Field is required"));
+        }
+        Ok(self.store.update_desktop_image(accept, id, changes).await?)
+    }
+
+    pub async fn delete_desktop_image(&self, accept: Accept, id: &str) -> Result<Operation> {
+        let operation = self.store.delete_desktop_image(accept, id).await?;
+        self.sweep_soon();
+        Ok(operation)
+    }
+}

@@ -1,0 +1,146 @@
+//! The one thread that writes, with group commit: commands that wait together share one commit,
+//! and so one fsync. Replies leave after the commit.
+
+use std::sync::Mutex;
+use std::thread::JoinHandle;
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use tokio::sync::{mpsc, oneshot};
+
+use super::super::{Error, Result};
+
+/// How many commands share a commit at the most.
+const BATCH: usize = 128;
+/// How many commands wait at the most before senders wait too.
+const QUEUE: usize = 1024;
+
+pub struct Writer {
+    queue: Mutex<Option<mpsc::Sender<Box<dyn Command>>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// A change that waits for its turn.
+trait Command: Send {
+    /// Does the change. An error undoes the whole transaction; a refusal is no error.
+    fn run(&mut self, transaction: &Transaction<'_>) -> Result<()>;
+    /// Tells the caller how it ended.
+    fn reply(self: Box<Self>, ended: Result<()>);
+}
+
+struct Call<T, F> {
+    work: F,
+    outcome: Option<Result<T>>,
+    caller: oneshot::Sender<Result<T>>,
+}
+
+impl<T, F> Command for Call<T, F>
+where
+    T: Send,
+    F: FnMut(&Transaction<'_>) -> Result<T> + Send,
+{
+    fn run(&mut self, transaction: &Transaction<'_>) -> Result<()> {
+        match (self.work)(transaction) {
+            Err(error) if error.is_failure() => Err(error),
+            outcome => {
+                self.outcome = Some(outcome);
+                Ok(())
+            }
+        }
+    }
+
+    fn reply(self: Box<Self>, ended: Result<()>) {
+        let outcome = match ended {
+            Ok(()) => self.outcome.unwrap_or(Err(Error::Closed)),
+            Err(error) => Err(error),
+        };
+        // The caller may have gone; what is committed stays.
+        let _ = self.caller.send(outcome);
+    }
+}
+
+impl Writer {
+    pub fn start(connection: Connection) -> Self {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let thread = std::thread::spawn(move || serve(connection, receiver));
+        Self {
+            queue: Mutex::new(Some(sender)),
+            thread: Mutex::new(Some(thread)),
+        }
+    }
+
+    /// Queues the work and waits for the commit that holds it.
+    pub async fn submit<T: Send + 'static>(
+        &self,
+        work: impl FnMut(&Transaction<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let queue = lock(&self.queue).clone().ok_or(Error::Closed)?;
+        let (caller, outcome) = oneshot::channel();
+        let call = Box::new(Call {
+            work,
+            outcome: None,
+            caller,
+        });
+        queue.send(call).await.map_err(|_| Error::Closed)?;
+        outcome.await.map_err(|_| Error::Closed)?
+    }
+
+    /// Takes no more, and waits until what was taken is written.
+    pub async fn close(&self) {
+        drop(lock(&self.queue).take());
+        let thread = lock(&self.thread).take();
+        if let Some(thread) = thread {
+            let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+            if !matches!(joined, Ok(Ok(()))) {
+                tracing::error!("the writer of the database ended in a panic");
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn serve(mut connection: Connection, mut queue: mpsc::Receiver<Box<dyn Command>>) {
+    while let Some(first) = queue.blocking_recv() {
+        let mut batch = vec![first];
+        while batch.len() < BATCH {
+            match queue.try_recv() {
+                Ok(command) => batch.push(command),
+                Err(_) => break,
+            }
+        }
+        if run_together(&mut connection, &mut batch).is_ok() {
+            batch.into_iter().for_each(|command| command.reply(Ok(())));
+        } else {
+            // One command spoiled the transaction: each now has one of its own.
+            for command in batch {
+                let mut alone = [command];
+                let ended = run_together(&mut connection, &mut alone);
+                let [command] = alone;
+                command.reply(ended);
+            }
+        }
+    }
+}
+
+fn run_together(connection: &mut Connection, batch: &mut [Box<dyn Command>]) -> Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for command in batch {
+        command.run(&transaction)?;
+    }
+    match transaction.commit().map_err(Error::from) {
+        Ok(()) => Ok(()),
+        // The pages did not fit, so the frame that would commit them was not written: the
+        // transaction is rolled back when it is dropped, and the refusal is true.
+        Err(Error::Full) => Err(Error::Full),
+        Err(error) => {
+            // Whether it is durable is unknown, so no reply would be true. The next start reads
+            // what is.
+            tracing::error!(%error, "a commit failed; the process ends");
+            std::process::abort()
+        }
+    }
+}

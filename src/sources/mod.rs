@@ -1,0 +1,6 @@
+//! Knows where bytes to import come from, and what may be read there. Never mentions where they
+//! go, nor what is in them.
+
+mod folder;
+
+pub use folder::{FileUri, ImportFolder, SourceError};
