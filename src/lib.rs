@@ -1,0 +1,12 @@
+//! A self-hosted image service for virtual desktops. `ARCHITECTURE.md` is the map.
+
+pub mod auth;
+pub mod blobs;
+pub mod contract;
+pub mod formats;
+pub mod images;
+pub mod metadata;
+pub mod operations;
+pub mod rpc;
+pub mod sources;
+pub mod transcoding;

@@ -1,0 +1,227 @@
+//! `yandex.cloud.compute.v1.ImageService`.
+
+use tonic::{Request, Response, Status};
+
+use super::convert::{list_request, timestamp};
+use super::field_mask::Masked;
+use super::{operations, request, status};
+use crate::contract::yandex::cloud::compute::v1::{
+    CreateImageRequest, DeleteImageRequest, Generation2HardwareFeatures,
+    GetImageLatestByFamilyRequest, GetImageRequest, HardwareGeneration, Image,
+    LegacyHardwareFeatures, ListImageOperationsRequest, ListImageOperationsResponse,
+    ListImagesRequest, ListImagesResponse, Nvidia, Os, UpdateImageRequest,
+    create_image_request::Source, hardware_generation::Features, image,
+    image_service_server::ImageService,
+};
+use crate::contract::yandex::cloud::operation::Operation;
+use crate::images::{self, ComputeImage, ComputeImageStatus, Images, NewComputeImageSource};
+use crate::metadata::{ComputeImageChanges, NewComputeImage};
+
+pub struct Service {
+    images: Images,
+}
+
+impl Service {
+    pub fn new(images: Images) -> Self {
+        Self { images }
+    }
+}
+
+#[tonic::async_trait]
+impl ImageService for Service {
+    async fn get(&self, request: Request<GetImageRequest>) -> Result<Response<Image>, Status> {
+        let request = request.into_inner();
+        request::check(&request)?;
+        let image = self
+            .images
+            .compute_image(&request.image_id)
+            .await
+            .map_err(status::from_error)?;
+        Ok(Response::new(message(image)))
+    }
+
+    async fn get_latest_by_family(
+        &self,
+        request: Request<GetImageLatestByFamilyRequest>,
+    ) -> Result<Response<Image>, Status> {
+        let request = request.into_inner();
+        request::check(&request)?;
+        let image = self
+            .images
+            .latest_compute_image_of_family(&request.folder_id, &request.family)
+            .await
+            .map_err(status::from_error)?;
+        Ok(Response::new(message(image)))
+    }
+
+    async fn list(
+        &self,
+        request: Request<ListImagesRequest>,
+    ) -> Result<Response<ListImagesResponse>, Status> {
+        let request = request.into_inner();
+        request::check(&request)?;
+        let (images, next) = self
+            .images
+            .compute_images(list_request!(request))
+            .await
+            .map_err(status::from_error)?;
+        Ok(Response::new(ListImagesResponse {
+            images: images.into_iter().map(message).collect(),
+            next_page_token: next.unwrap_or_default(),
+        }))
+    }
+
+    async fn create(
+        &self,
+        request: Request<CreateImageRequest>,
+    ) -> Result<Response<Operation>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        request::check(&request)?;
+        let accept = request::accept(&metadata, "ImageService/Create", &request)?;
+        let (new, source) = new_compute_image(request);
+        let source = match source {
+            Some(Source::ImageId(id)) => NewComputeImageSource::ComputeImage(id),
+            Some(Source::Uri(uri)) => NewComputeImageSource::Uri(uri),
+            Some(Source::DiskId(_)) => NewComputeImageSource::Disk,
+            Some(Source::SnapshotId(_)) => NewComputeImageSource::Snapshot,
+            None => return Err(status::invalid_field("source", "Field is required")),
+        };
+        operations::reply(self.images.create_compute_image(accept, new, source).await)
+    }
+
+    async fn update(
+        &self,
+        request: Request<UpdateImageRequest>,
+    ) -> Result<Response<Operation>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        request::check(&request)?;
+        let accept = request::accept(&metadata, "ImageService/Update", &request)?;
+        let masked = Masked::new(
+            request.update_mask,
+            &["name", "description", "min_disk_size", "labels"],
+        )?;
+        let changes = ComputeImageChanges {
+            name: masked.pick("name", request.name),
+            description: masked.pick("description", request.description),
+            min_disk_size: masked.pick("min_disk_size", request.min_disk_size),
+            labels: masked.pick("labels", request.labels),
+        };
+        let updated = self
+            .images
+            .update_compute_image(accept, &request.image_id, changes)
+            .await;
+        operations::reply(updated)
+    }
+
+    async fn delete(
+        &self,
+        request: Request<DeleteImageRequest>,
+    ) -> Result<Response<Operation>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        request::check(&request)?;
+        let accept = request::accept(&metadata, "ImageService/Delete", &request)?;
+        operations::reply(
+            self.images
+                .delete_compute_image(accept, &request.image_id)
+                .await,
+        )
+    }
+
+    async fn list_operations(
+        &self,
+        request: Request<ListImageOperationsRequest>,
+    ) -> Result<Response<ListImageOperationsResponse>, Status> {
+        let request = request.into_inner();
+        request::check(&request)?;
+        let (found, next) = self
+            .images
+            .operations_of_compute_image(&request.image_id, request.page_size, &request.page_token)
+            .await
+            .map_err(status::from_error)?;
+        Ok(Response::new(ListImageOperationsResponse {
+            operations: found
+                .into_iter()
+                .map(operations::message)
+                .collect::<Result<_, _>>()?,
+            next_page_token: next.unwrap_or_default(),
+        }))
+    }
+}
+
+/// What a request to create an image says of the image, and where its content comes from.
+pub fn new_compute_image(request: CreateImageRequest) -> (NewComputeImage, Option<Source>) {
+    let hardware_generation = match request.hardware_generation.and_then(|it| it.features) {
+        Some(Features::LegacyFeatures(legacy)) => Some(images::HardwareGeneration::Legacy {
+            pci_topology: legacy.pci_topology,
+        }),
+        Some(Features::Generation2Features(features)) => {
+            Some(images::HardwareGeneration::Generation2 {
+                secure_boot_template_id: features.secure_boot_template_id,
+                vtpm_enabled: features.vtpm_enabled,
+            })
+        }
+        None => None,
+    };
+    let new = NewComputeImage {
+        folder_id: request.folder_id,
+        name: request.name,
+        description: request.description,
+        labels: request.labels,
+        family: request.family,
+        min_disk_size: request.min_disk_size,
+        product_ids: request.product_ids,
+        os: request.os.map(|os| images::Os {
+            kind: os.r#type,
+            nvidia_driver: os.nvidia.map(|nvidia| nvidia.driver),
+        }),
+        pooled: request.pooled,
+        hardware_generation,
+    };
+    (new, request.source)
+}
+
+/// A compute image as the contract's message.
+pub fn message(image: ComputeImage) -> Image {
+    Image {
+        id: image.id,
+        folder_id: image.folder_id,
+        created_at: Some(timestamp(image.created_at)),
+        name: image.name,
+        description: image.description,
+        labels: image.labels,
+        family: image.family,
+        storage_size: image.storage_size,
+        min_disk_size: image.min_disk_size,
+        product_ids: image.product_ids,
+        status: match image.status {
+            ComputeImageStatus::Creating => image::Status::Creating,
+            ComputeImageStatus::Ready => image::Status::Ready,
+            ComputeImageStatus::Error => image::Status::Error,
+            ComputeImageStatus::Deleting => image::Status::Deleting,
+        }
+        .into(),
+        os: image.os.map(|os| Os {
+            r#type: os.kind,
+            nvidia: os.nvidia_driver.map(|driver| Nvidia { driver }),
+        }),
+        pooled: image.pooled,
+        hardware_generation: image
+            .hardware_generation
+            .map(|hardware| HardwareGeneration {
+                features: Some(match hardware {
+                    images::HardwareGeneration::Legacy { pci_topology } => {
+                        Features::LegacyFeatures(LegacyHardwareFeatures { pci_topology })
+                    }
+                    images::HardwareGeneration::Generation2 {
+                        secure_boot_template_id,
+                        vtpm_enabled,
+                    } => Features::Generation2Features(Generation2HardwareFeatures {
+                        secure_boot_template_id,
+                        vtpm_enabled,
+                    }),
+                }),
+            }),
+        size: image.size,
+        ..Image::default()
+    }
+}

@@ -1,0 +1,140 @@
+//! `yandex.cloud.clouddesktop.v1.api.DesktopImageService`.
+
+use tonic::{Request, Response, Status};
+
+use super::convert::{list_request, timestamp};
+use super::field_mask::Masked;
+use super::{operations, request, status};
+use crate::contract::yandex::cloud::clouddesktop::v1::api::{
+    CopyDesktopImageRequest, CopyFromDesktopRequest, DeleteDesktopImageRequest, DesktopImage,
+    GetDesktopImageRequest, ListDesktopImagesRequest, ListDesktopImagesResponse,
+    UpdateDesktopImageRequest, desktop_image, desktop_image_service_server::DesktopImageService,
+};
+use crate::contract::yandex::cloud::operation::Operation;
+use crate::images::{self, DesktopImageStatus, Images};
+use crate::metadata::{DesktopImageChanges, NewDesktopImage};
+
+pub struct Service {
+    images: Images,
+}
+
+impl Service {
+    pub fn new(images: Images) -> Self {
+        Self { images }
+    }
+}
+
+#[tonic::async_trait]
+impl DesktopImageService for Service {
+    async fn list(
+        &self,
+        request: Request<ListDesktopImagesRequest>,
+    ) -> Result<Response<ListDesktopImagesResponse>, Status> {
+        let request = request.into_inner();
+        request::check(&request)?;
+        let (images, next) = self
+            .images
+            .desktop_images(list_request!(request))
+            .await
+            .map_err(status::from_error)?;
+        Ok(Response::new(ListDesktopImagesResponse {
+            desktop_images: images.into_iter().map(message).collect(),
+            next_page_token: next.unwrap_or_default(),
+        }))
+    }
+
+    async fn get(
+        &self,
+        request: Request<GetDesktopImageRequest>,
+    ) -> Result<Response<DesktopImage>, Status> {
+        let request = request.into_inner();
+        request::check(&request)?;
+        let image = self
+            .images
+            .desktop_image(&request.image_id)
+            .await
+            .map_err(status::from_error)?;
+        Ok(Response::new(message(image)))
+    }
+
+    async fn copy(
+        &self,
+        request: Request<CopyDesktopImageRequest>,
+    ) -> Result<Response<Operation>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        request::check(&request)?;
+        let accept = request::accept(&metadata, "DesktopImageService/Copy", &request)?;
+        let new = NewDesktopImage {
+            folder_id: request.folder_id,
+            name: request.name,
+            description: request.description,
+            labels: request.labels,
+            compute_image_id: request.image_id,
+        };
+        operations::reply(self.images.copy_desktop_image(accept, new).await)
+    }
+
+    async fn copy_from_desktop(
+        &self,
+        request: Request<CopyFromDesktopRequest>,
+    ) -> Result<Response<Operation>, Status> {
+        request::check(request.get_ref())?;
+        Err(Status::unimplemented(
+            "CopyFromDesktop is not supported by this server: it has no desktops",
+        ))
+    }
+
+    async fn update(
+        &self,
+        request: Request<UpdateDesktopImageRequest>,
+    ) -> Result<Response<Operation>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        request::check(&request)?;
+        let accept = request::accept(&metadata, "DesktopImageService/Update", &request)?;
+        let masked = Masked::new(request.update_mask, &["name", "labels", "description"])?;
+        let changes = DesktopImageChanges {
+            name: masked.pick("name", request.name),
+            description: masked.pick("description", request.description),
+            labels: masked.pick("labels", request.labels),
+        };
+        let updated = self
+            .images
+            .update_desktop_image(accept, &request.image_id, changes)
+            .await;
+        operations::reply(updated)
+    }
+
+    async fn delete(
+        &self,
+        request: Request<DeleteDesktopImageRequest>,
+    ) -> Result<Response<Operation>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        request::check(&request)?;
+        let accept = request::accept(&metadata, "DesktopImageService/Delete", &request)?;
+        operations::reply(
+            self.images
+                .delete_desktop_image(accept, &request.image_id)
+                .await,
+        )
+    }
+}
+
+/// A desktop image as the contract's message.
+pub fn message(image: images::DesktopImage) -> DesktopImage {
+    DesktopImage {
+        id: image.id,
+        folder_id: image.folder_id,
+        created_at: Some(timestamp(image.created_at)),
+        status: match image.status {
+            DesktopImageStatus::Creating => desktop_image::Status::Creating,
+            DesktopImageStatus::Active => desktop_image::Status::Active,
+            DesktopImageStatus::Deleting => desktop_image::Status::Deleting,
+        }
+        .into(),
+        name: image.name,
+        labels: image.labels,
+        storage_size: image.storage_size,
+        min_disk_size: image.min_disk_size,
+        description: image.description,
+    }
+}

@@ -1,0 +1,62 @@
+//! Knows the gRPC services: unpack a request, check it, call the use case, convert the answer.
+//! Never mentions SQL, files, URLs or JSON.
+
+mod compute_images;
+mod convert;
+mod desktop_images;
+mod field_mask;
+mod operations;
+mod request;
+mod status;
+
+use tonic::service::Routes;
+
+use crate::contract::{self, yandex::cloud};
+use crate::images::Images;
+
+pub use compute_images::new_compute_image;
+pub use request::accept;
+pub use status::{from_error, invalid};
+
+/// Turns an operation of the domain into the contract's message.
+pub use operations::message as operation_message;
+
+/// All gRPC services of this server, with reflection and health.
+pub async fn routes(images: &Images) -> Result<Routes, tonic_reflection::server::Error> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    for service in contract::SERVICES {
+        health
+            .set_service_status(service, tonic_health::ServingStatus::Serving)
+            .await;
+    }
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(contract::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .with_service_name("grpc.health.v1.Health")
+    };
+    let named = |mut builder: tonic_reflection::server::Builder<'static>| {
+        for service in contract::SERVICES {
+            builder = builder.with_service_name(service);
+        }
+        builder
+    };
+    Ok(Routes::new(health_service)
+        .add_service(named(reflection()).build_v1()?)
+        .add_service(named(reflection()).build_v1alpha()?)
+        .add_service(
+            cloud::clouddesktop::v1::api::desktop_image_service_server::DesktopImageServiceServer::new(
+                desktop_images::Service::new(images.clone()),
+            ),
+        )
+        .add_service(
+            cloud::compute::v1::image_service_server::ImageServiceServer::new(
+                compute_images::Service::new(images.clone()),
+            ),
+        )
+        .add_service(
+            cloud::operation::operation_service_server::OperationServiceServer::new(
+                operations::Service::new(images.clone()),
+            ),
+        ))
+}

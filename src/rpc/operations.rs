@@ -1,0 +1,142 @@
+//! `yandex.cloud.operation.OperationService`, and operations as messages for the other services.
+
+use prost::{Message, Name};
+use prost_types::Any;
+use tonic::{Code, Request, Response, Status};
+
+use super::convert::timestamp;
+use super::{compute_images, desktop_images, request, status};
+use crate::contract::google::rpc;
+use crate::contract::yandex::cloud::clouddesktop::v1::api::{
+    CopyDesktopImageMetadata, DeleteDesktopImageMetadata, UpdateDesktopImageMetadata,
+};
+use crate::contract::yandex::cloud::compute::v1::{
+    CreateImageMetadata, DeleteImageMetadata, UpdateImageMetadata,
+};
+use crate::contract::yandex::cloud::operation::{
+    CancelOperationRequest, GetOperationRequest, Operation, operation,
+    operation_service_server::OperationService,
+};
+use crate::images::{self, Images};
+use crate::operations::{self, Failure, Kind, Outcome, Reason};
+
+pub struct Service {
+    images: Images,
+}
+
+impl Service {
+    pub fn new(images: Images) -> Self {
+        Self { images }
+    }
+}
+
+#[tonic::async_trait]
+impl OperationService for Service {
+    async fn get(
+        &self,
+        request: Request<GetOperationRequest>,
+    ) -> Result<Response<Operation>, Status> {
+        let request = request.into_inner();
+        request::check(&request)?;
+        reply(self.images.operation(&request.operation_id).await)
+    }
+
+    async fn cancel(
+        &self,
+        request: Request<CancelOperationRequest>,
+    ) -> Result<Response<Operation>, Status> {
+        let request = request.into_inner();
+        request::check(&request)?;
+        reply(self.images.cancel_operation(&request.operation_id).await)
+    }
+}
+
+/// The answer of a method that returns an operation.
+pub fn reply(result: images::Result<operations::Operation>) -> Result<Response<Operation>, Status> {
+    let operation = result.map_err(status::from_error)?;
+    Ok(Response::new(message(operation)?))
+}
+
+/// An operation as the contract's message.
+pub fn message(operation: operations::Operation) -> Result<Operation, Status> {
+    let image_id = operation.image_id;
+    let (description, metadata) = match operation.kind {
+        Kind::CopyDesktopImage => (
+            "Copy desktop image",
+            any(&CopyDesktopImageMetadata { image_id }),
+        ),
+        Kind::UpdateDesktopImage => (
+            "Update desktop image",
+            any(&UpdateDesktopImageMetadata { image_id }),
+        ),
+        Kind::DeleteDesktopImage => (
+            "Delete desktop image",
+            any(&DeleteDesktopImageMetadata { image_id }),
+        ),
+        Kind::CreateComputeImage => ("Create image", any(&CreateImageMetadata { image_id })),
+        Kind::UpdateComputeImage => ("Update image", any(&UpdateImageMetadata { image_id })),
+        Kind::DeleteComputeImage => ("Delete image", any(&DeleteImageMetadata { image_id })),
+    };
+    let done = operation.outcome.is_some();
+    let result = match operation.outcome {
+        None => None,
+        Some(Outcome::Succeeded(resource)) => Some(operation::Result::Response(response(
+            operation.kind,
+            resource,
+        )?)),
+        Some(Outcome::Failed(failure)) => Some(operation::Result::Error(error(failure))),
+    };
+    Ok(Operation {
+        id: operation.id,
+        description: description.to_owned(),
+        created_at: Some(timestamp(operation.created_at)),
+        created_by: operation.created_by,
+        modified_at: Some(timestamp(operation.modified_at)),
+        done,
+        metadata: Some(metadata),
+        result,
+    })
+}
+
+fn response(kind: Kind, resource: Option<String>) -> Result<Any, Status> {
+    let Some(resource) = resource else {
+        return Ok(Any {
+            type_url: "type.googleapis.com/google.protobuf.Empty".to_owned(),
+            value: Vec::new(),
+        });
+    };
+    let unreadable =
+        |error: serde_json::Error| status::from_error(crate::metadata::Error::Json(error).into());
+    Ok(match kind {
+        Kind::CopyDesktopImage | Kind::UpdateDesktopImage | Kind::DeleteDesktopImage => {
+            let image = serde_json::from_str(&resource).map_err(unreadable)?;
+            any(&desktop_images::message(image))
+        }
+        Kind::CreateComputeImage | Kind::UpdateComputeImage | Kind::DeleteComputeImage => {
+            let image = serde_json::from_str(&resource).map_err(unreadable)?;
+            any(&compute_images::message(image))
+        }
+    })
+}
+
+fn error(failure: Failure) -> rpc::Status {
+    let code = match failure.reason {
+        Reason::Invalid => Code::InvalidArgument,
+        Reason::Cancelled => Code::Cancelled,
+        Reason::Aborted => Code::Aborted,
+        Reason::Exhausted => Code::ResourceExhausted,
+        Reason::Internal => Code::Internal,
+    };
+    rpc::Status {
+        code: code.into(),
+        message: failure.message,
+        details: Vec::new(),
+    }
+}
+
+fn any<M: Message + Name>(message: &M) -> Any {
+    Any {
+        type_url: M::type_url(),
+        value: message.encode_to_vec(),
+    }
+}

@@ -1,0 +1,52 @@
+//! What every request has: rules on its fields, a caller, maybe an idempotency key.
+
+use prost::Message;
+use sha2::{Digest, Sha256};
+use tonic::Status;
+use tonic::metadata::MetadataMap;
+
+use super::status;
+use crate::auth;
+use crate::contract::rules::{Check, violations};
+use crate::metadata::{Accept, Idempotency};
+
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// Refuses a request that violates the contract, naming all fields that do.
+pub fn check(request: &impl Check) -> Result<(), Status> {
+    match violations(request) {
+        none if none.is_empty() => Ok(()),
+        found => Err(status::invalid(found)),
+    }
+}
+
+/// Who asks for a change and under which idempotency key. Equal requests to one method are known
+/// by their encoding, in which maps are sorted.
+pub fn accept(
+    metadata: &MetadataMap,
+    method: &str,
+    request: &impl Message,
+) -> Result<Accept, Status> {
+    let idempotency = metadata
+        .get(IDEMPOTENCY_KEY)
+        .map(|key| {
+            let key = key
+                .to_str()
+                .ok()
+                .and_then(|text| uuid::Uuid::try_parse(text).ok())
+                .ok_or_else(|| Status::invalid_argument("Idempotency-Key: must be a UUID"))?;
+            let mut hash = Sha256::new();
+            hash.update(method);
+            hash.update([0]);
+            hash.update(request.encode_to_vec());
+            Ok::<_, Status>(Idempotency {
+                key: key.into_bytes(),
+                request_hash: hash.finalize().into(),
+            })
+        })
+        .transpose()?;
+    Ok(Accept {
+        subject: auth::ANONYMOUS.to_owned(),
+        idempotency,
+    })
+}
