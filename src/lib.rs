@@ -1,9 +1,11 @@
 //! A self-hosted image service for virtual desktops. `ARCHITECTURE.md` is the map.
 
+pub mod app;
 pub mod auth;
 pub mod blobs;
 pub mod contract;
 pub mod formats;
+pub mod http;
 pub mod images;
 pub mod metadata;
 pub mod operations;

@@ -5,7 +5,7 @@ pub mod rules;
 
 use std::sync::LazyLock;
 
-use prost_reflect::DescriptorPool;
+use prost_reflect::{DescriptorPool, MessageDescriptor};
 
 #[allow(clippy::all, missing_docs, rustdoc::all)]
 mod packages {
@@ -30,4 +30,12 @@ pub fn descriptor_pool() -> &'static DescriptorPool {
         DescriptorPool::decode(FILE_DESCRIPTOR_SET).expect("the embedded descriptors are valid")
     });
     &POOL
+}
+
+/// The descriptor of a generated message.
+pub fn descriptor<M: prost::Name>() -> MessageDescriptor {
+    descriptor_pool()
+        .get_message_by_name(&M::full_name())
+        // Types and descriptors were made of the same files.
+        .expect("every generated message has a descriptor")
 }

@@ -270,3 +270,205 @@ fn corrupt(what: String) -> FormatError {
         what,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::inspect;
+    use super::super::test_support::{Put, gpt, put_boot_record, seal_gpt};
+    use super::*;
+
+    const SECTORS: usize = 200;
+    const PARTITIONS: [(u64, u64); 2] = [(40, 99), (100, 150)];
+    /// The places of the headers and of the entries in sectors of 512 bytes.
+    const PRIMARY: usize = 512;
+    const ENTRIES: usize = 2 * 512;
+    const BACKUP: usize = (SECTORS - 1) * 512;
+    const BACKUP_ENTRIES: usize = (SECTORS - 33) * 512;
+
+    fn sample() -> Vec<u8> {
+        gpt(512, SECTORS, &PARTITIONS)
+    }
+
+    #[test]
+    fn tables_in_both_sizes_of_sectors_are_accepted() {
+        for (sector, partitions) in [
+            (512, &PARTITIONS[..]),
+            (512, &[]),
+            (4096, &[(6, 100), (101, 194)]),
+        ] {
+            let found = inspect(&gpt(sector, SECTORS, partitions)).unwrap();
+            assert_eq!(found.virtual_size, (sector * SECTORS) as u64);
+        }
+    }
+
+    #[test]
+    fn a_hybrid_boot_record_and_a_disk_that_has_grown_are_accepted() {
+        let mut image = sample();
+        put_boot_record(&mut image, 0, &[(0, 0xEE, 1, 39), (0x80, 0x83, 40, 60)]);
+        inspect(&image).unwrap();
+        image.resize(SECTORS * 2 * 512, 0);
+        assert_eq!(
+            inspect(&image).unwrap().virtual_size,
+            (SECTORS * 2 * 512) as u64
+        );
+        put_boot_record(
+            &mut image,
+            0,
+            &[(0, 0xEE, 1, 39), (0, 0x83, 40, 60), (0, 0x83, 99, 2)],
+        );
+        let message = inspect(&image).unwrap_err().to_string();
+        assert!(
+            message.contains("partition 2 (sectors 40 to 99) and partition 3"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn every_changed_byte_of_either_table_is_found() {
+        let image = sample();
+        let areas = [
+            PRIMARY..PRIMARY + 92,
+            ENTRIES..ENTRIES + 300,
+            BACKUP..BACKUP + 92,
+            BACKUP_ENTRIES..BACKUP,
+        ];
+        for at in areas.into_iter().flatten() {
+            let mut damaged = image.clone();
+            damaged[at] ^= 0x10;
+            assert!(inspect(&damaged).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn tables_that_contradict_themselves_are_refused_although_the_checksums_are_right() {
+        type Damage = fn(&mut Vec<u8>);
+        let cases: [(&str, Damage); 15] = [
+            ("the primary header has the revision 0x00020000", |image| {
+                image.put_le32(PRIMARY + 8, 0x20000)
+            }),
+            ("says that it has 91 bytes", |image| {
+                image.put_le32(PRIMARY + 12, 91)
+            }),
+            ("says that it has 513 bytes", |image| {
+                image.put_le32(PRIMARY + 12, 513)
+            }),
+            (
+                "the primary header at sector 1 says that it is at sector 2",
+                |image| image.put_le64(PRIMARY + 24, 2),
+            ),
+            (
+                "truncated: the backup GPT header at sector 18446744073709551615",
+                |image| {
+                    image.put_le64(PRIMARY + 32, u64::MAX);
+                },
+            ),
+            ("its parts are out of order", |image| {
+                image.put_le64(PRIMARY + 32, 1)
+            }),
+            ("its parts are out of order", |image| {
+                image.put_le64(PRIMARY + 40, 33)
+            }),
+            ("its parts are out of order", |image| {
+                image.put_le64(PRIMARY + 48, 20)
+            }),
+            ("its parts are out of order", |image| {
+                image.put_le64(PRIMARY + 72, 1)
+            }),
+            ("0 entries of 128 bytes", |image| {
+                image.put_le32(PRIMARY + 80, 0)
+            }),
+            ("4294967295 entries of 128 bytes", |image| {
+                image.put_le32(PRIMARY + 80, u32::MAX)
+            }),
+            ("128 entries of 192 bytes", |image| {
+                image.put_le32(PRIMARY + 84, 192)
+            }),
+            ("the backup header describes another table", |image| {
+                image.put_bytes(BACKUP + 56, &[1])
+            }),
+            ("the backup entries begin at sector 100", |image| {
+                image.copy_within(ENTRIES..ENTRIES + 32 * 512, 100 * 512);
+                image.put_le64(BACKUP + 72, 100);
+            }),
+            (
+                "the backup header at sector 150 does not begin with the signature",
+                |image| {
+                    image.put_le64(PRIMARY + 48, 149);
+                    image.put_le64(PRIMARY + 32, 150);
+                },
+            ),
+        ];
+        for (expected, damage) in cases {
+            let mut image = gpt(512, SECTORS, &[]);
+            damage(&mut image);
+            seal_gpt(&mut image, 512);
+            let message = inspect(&image).unwrap_err().to_string();
+            assert!(
+                message.contains(expected),
+                "expected {expected:?} in {message:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn partitions_outside_of_the_usable_sectors_or_on_each_other_are_refused() {
+        let cases: [(&str, &[(u64, u64)]); 5] = [
+            ("partition 1 has the sectors 33 to 60", &[(33, 60)]),
+            (
+                "partition 2 has the sectors 100 to 167",
+                &[(40, 60), (100, 167)],
+            ),
+            ("partition 1 has the sectors 60 to 59", &[(60, 59)]),
+            (
+                "partition 1 has the sectors 50 to 18446744073709551615",
+                &[(50, u64::MAX)],
+            ),
+            (
+                "partition 2 (sectors 40 to 60) and partition 1 (sectors 60 to 70) overlap",
+                &[(60, 70), (40, 60)],
+            ),
+        ];
+        for (expected, partitions) in cases {
+            let message = inspect(&gpt(512, SECTORS, partitions))
+                .unwrap_err()
+                .to_string();
+            assert!(
+                message.contains(expected),
+                "expected {expected:?} in {message:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_cut_is_found_wherever_it_is() {
+        let image = sample();
+        for length in (512..image.len())
+            .step_by(37)
+            .chain([image.len() - 512, image.len() - 1])
+        {
+            let error = inspect(&image[..length]).unwrap_err();
+            assert!(
+                matches!(error, FormatError::Truncated { .. }),
+                "{length}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_boot_record_and_a_table_that_lack_each_other_are_refused() {
+        let mut image = sample();
+        image[510] = 0;
+        let message = inspect(&image).unwrap_err().to_string();
+        assert!(
+            message.contains("a GPT header, but no protective MBR"),
+            "{message}"
+        );
+        let mut image = sample();
+        image[PRIMARY] = 0;
+        let message = inspect(&image).unwrap_err().to_string();
+        assert!(
+            message.contains("a protective MBR and no GPT header after it"),
+            "{message}"
+        );
+    }
+}

@@ -219,3 +219,141 @@ fn corrupt(what: String) -> FormatError {
         what,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::inspect;
+    use super::super::test_support::{MbrEntry, mbr, mbr_with_logical, put_boot_record};
+
+    const LINUX: u8 = 0x83;
+
+    #[test]
+    fn partitions_inside_the_disk_are_accepted() {
+        let cases: [&[MbrEntry]; 5] = [
+            &[(0x80, LINUX, 1, 199)],
+            &[(0, LINUX, 199, 1)],
+            &[(0, LINUX, 100, 10), (0x80, 0x07, 1, 99), (0, 0x82, 110, 90)],
+            &[(0, 0, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0), (0, LINUX, 1, 5)],
+            // Made and never filled: there is no record in it.
+            &[(0, LINUX, 1, 49), (0, 0x0F, 50, 100)],
+        ];
+        for entries in cases {
+            let image = mbr(200, entries);
+            let found = inspect(&image).unwrap_or_else(|error| panic!("{entries:?}: {error}"));
+            assert_eq!(found.format, super::super::Format::Raw);
+            assert_eq!(found.virtual_size, 200 * 512);
+        }
+        inspect(&mbr_with_logical()).unwrap();
+    }
+
+    #[test]
+    fn tables_that_contradict_themselves_are_refused() {
+        let cases: [(&str, &[MbrEntry]); 8] = [
+            ("no partition table: expected MBR or GPT", &[]),
+            (
+                "entry 2 of the boot record has the status 0x20",
+                &[(0, LINUX, 1, 9), (0x20, LINUX, 10, 5)],
+            ),
+            ("partition 1 begins at sector 0", &[(0, LINUX, 0, 10)]),
+            (
+                "partition 2 has a type and no length",
+                &[(0, LINUX, 1, 10), (0, LINUX, 50, 0)],
+            ),
+            (
+                "partition 2 (sectors 1 to 50) and partition 1 (sectors 50 to 59) overlap",
+                &[(0, LINUX, 50, 10), (0, LINUX, 1, 50)],
+            ),
+            (
+                "truncated: MBR partition 1 would end at byte 102912",
+                &[(0, LINUX, 1, 200)],
+            ),
+            (
+                "truncated: MBR partition 3",
+                &[(0, 0, 0, 0), (0, 0, 0, 0), (0, LINUX, u32::MAX, u32::MAX)],
+            ),
+            (
+                "truncated: the GPT header that the protective MBR announces",
+                &[(0, 0xEE, 1, 9)],
+            ),
+        ];
+        for (expected, entries) in cases {
+            let sectors = if expected.contains("announces") {
+                10
+            } else {
+                200
+            };
+            let message = inspect(&mbr(sectors, entries)).unwrap_err().to_string();
+            assert!(
+                message.contains(expected),
+                "expected {expected:?} in {message:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn chains_of_logical_partitions_must_be_sound() {
+        type Damage = fn(&mut Vec<u8>);
+        let cases: [(&str, Damage); 9] = [
+            ("sector 50 does not end in the signature 55 AA", |image| {
+                image[50 * 512 + 510] = 0
+            }),
+            ("sector 100 does not end in the signature 55 AA", |image| {
+                image[100 * 512 + 511] = 0
+            }),
+            (
+                "the logical partition 6 ends at sector 150, after its extended partition at 149",
+                |image| {
+                    put_boot_record(image, 100, &[(0, LINUX, 1, 50)]);
+                },
+            ),
+            ("partition 5 has a type and no length", |image| {
+                put_boot_record(image, 50, &[(0, LINUX, 1, 0)]);
+            }),
+            (
+                "partition 5 (sectors 51 to 100) and partition 6 (sectors 100 to 100) overlap",
+                |image| {
+                    put_boot_record(image, 50, &[(0, LINUX, 1, 50)]);
+                },
+            ),
+            ("partition 5 overlaps its own boot record", |image| {
+                put_boot_record(image, 50, &[(0, LINUX, 0, 5)]);
+            }),
+            (
+                "leads to sector 150, outside of the extended partition 2",
+                |image| {
+                    put_boot_record(image, 50, &[(0, LINUX, 1, 29), (0, 0x05, 100, 50)]);
+                },
+            ),
+            ("more than 256 logical partitions, or a loop", |image| {
+                put_boot_record(image, 100, &[(0, LINUX, 1, 49), (0, 0x05, 50, 50)]);
+            }),
+            ("more than the two entries", |image| {
+                put_boot_record(
+                    image,
+                    50,
+                    &[(0, LINUX, 1, 29), (0, 0, 0, 0), (0, LINUX, 31, 2)],
+                );
+            }),
+        ];
+        for (expected, damage) in cases {
+            let mut image = mbr_with_logical();
+            damage(&mut image);
+            let message = inspect(&image).unwrap_err().to_string();
+            assert!(
+                message.contains(expected),
+                "expected {expected:?} in {message:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_image_is_a_whole_number_of_sectors() {
+        let mut image = mbr(200, &[(0, LINUX, 1, 100)]);
+        image.pop();
+        let message = inspect(&image).unwrap_err().to_string();
+        assert!(
+            message.contains("102399 bytes are not a whole number of sectors"),
+            "{message}"
+        );
+    }
+}

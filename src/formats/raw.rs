@@ -39,7 +39,9 @@ pub(super) fn inspect<R: ReadAt + ?Sized>(content: &R) -> Result<u64, FormatErro
     if let Err(error) = checked {
         // A file system or an ISO image may have bytes in the place of the table that come close to one.
         return Err(match signatures::other_content(content)? {
-            Some(found) if error.is_bad_image() && !table.is_protective() => {
+            Some(found)
+                if matches!(error, FormatError::Corrupt { .. }) && !table.is_protective() =>
+            {
                 FormatError::Unrecognized { found }
             }
             _ => error,

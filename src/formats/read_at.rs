@@ -81,7 +81,9 @@ pub(super) fn read_up_to<R: ReadAt + ?Sized>(
 ) -> Result<Vec<u8>, FormatError> {
     let available = content.len().saturating_sub(offset);
     let mut buffer = vec![0; limit.min(usize::try_from(available).unwrap_or(limit))];
-    content.read_exact_at(&mut buffer, offset)?;
+    if !buffer.is_empty() {
+        content.read_exact_at(&mut buffer, offset)?;
+    }
     Ok(buffer)
 }
 
@@ -154,5 +156,6 @@ mod tests {
         let bytes = vec![7; 10];
         assert_eq!(read_up_to(&bytes, 8, 512).unwrap(), [7, 7]);
         assert_eq!(read_up_to(&bytes, 2, 3).unwrap(), [7, 7, 7]);
+        assert_eq!(read_up_to(&bytes, 11, 3).unwrap(), []);
     }
 }

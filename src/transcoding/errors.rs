@@ -13,6 +13,9 @@ use tonic_types::pb;
 
 use super::{json, json::JsonError, percent::DecodeError};
 
+/// The longest part of an error that repeats what the client sent, in bytes.
+const MAX_REPEATED: usize = 300;
+
 const TYPE_URL: &str = "type.googleapis.com/";
 const REQUEST_INFO: &str = "google.rpc.RequestInfo";
 const BAD_REQUEST: &str = "google.rpc.BadRequest";
@@ -67,7 +70,10 @@ pub(super) fn error_response_with(
         HeaderValue::from_static("application/json"),
     );
     if http_status == StatusCode::UNAUTHORIZED {
-        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        // A service that knows better has sent its own challenge.
+        headers
+            .entry(header::WWW_AUTHENTICATE)
+            .or_insert(HeaderValue::from_static("Bearer"));
     }
     response
 }
@@ -145,6 +151,16 @@ fn known_any_json(any: &Any, pool: &DescriptorPool) -> Option<String> {
     String::from_utf8(json::write(&message).ok()?).ok()
 }
 
+/// A text that repeats what the client sent, cut to a bearable length.
+pub(super) fn shortened(text: &str) -> String {
+    if text.len() <= MAX_REPEATED {
+        return text.to_owned();
+    }
+    let ends = text.char_indices().map(|(at, _)| at);
+    let end = ends.take_while(|at| *at <= MAX_REPEATED).last();
+    format!("{}…", &text[..end.unwrap_or_default()])
+}
+
 /// A request that does not reach the service.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Rejection {
@@ -197,10 +213,10 @@ pub(super) enum Rejection {
 }
 
 impl Rejection {
-    pub(super) fn field(field: impl Into<String>, problem: impl Into<String>) -> Self {
+    pub(super) fn field(field: &str, problem: String) -> Self {
         Self::Field {
-            field: field.into(),
-            problem: problem.into(),
+            field: shortened(field),
+            problem,
         }
     }
 
@@ -230,12 +246,8 @@ impl Rejection {
         }
     }
 
-    /// The reply, with a `google.rpc.BadRequest` where the field is known.
-    pub(super) fn into_response(
-        self,
-        request_id: Option<&str>,
-        pool: &DescriptorPool,
-    ) -> Response<Body> {
+    /// The HTTP code, and the status with a `google.rpc.BadRequest` where the field is known.
+    pub(super) fn to_status(&self) -> (StatusCode, Status) {
         let (http_status, code) = self.codes();
         let message = self.to_string();
         let mut full = pb::Status {
@@ -256,7 +268,17 @@ impl Rejection {
                 value: bad_request.encode_to_vec(),
             });
         }
-        let status = Status::with_details(code, message, full.encode_to_vec().into());
+        let details = full.encode_to_vec().into();
+        (http_status, Status::with_details(code, message, details))
+    }
+
+    /// The reply to the request.
+    pub(super) fn into_response(
+        self,
+        request_id: Option<&str>,
+        pool: &DescriptorPool,
+    ) -> Response<Body> {
+        let (http_status, status) = self.to_status();
         let mut response = error_response_with(http_status, &status, request_id, pool);
         if let Self::MethodNotAllowed { allow, .. } = &self
             && let Ok(allow) = HeaderValue::from_str(allow)
@@ -264,5 +286,18 @@ impl Rejection {
             response.headers_mut().insert(header::ALLOW, allow);
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        let short = shortened(&"я".repeat(4000));
+        assert!(short.len() <= MAX_REPEATED + "…".len(), "{}", short.len());
+        assert!(short.ends_with("я…"));
+        assert_eq!(shortened("short"), "short");
     }
 }

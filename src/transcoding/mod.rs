@@ -1,10 +1,10 @@
 //! Knows how HTTP with JSON becomes a gRPC call and back, from the descriptors of any service alone.
 //! Never mentions what a service is about: no resource, no store, no rule of the product.
 //!
-//! The way of a request: [`service`] looks the raw path up in a [`router`] built from the
-//! `google.api.http` rules that [`rules`] reads; [`request`] fills the request message from body
-//! ([`json`]), path and query ([`params`], [`values`]) and frames it; the inner service answers;
-//! [`response`] turns frame and trailers into JSON, [`errors`] everything that went wrong into a
+//! The way of a request: `service` looks the raw path up in a [`router`] built from the
+//! `google.api.http` rules that `rules` reads; `request` fills the request message from body
+//! (`json`), path and query (`params`, `values`) and frames it; the inner service answers;
+//! `response` turns frame and trailers into JSON, [`errors`] everything that went wrong into a
 //! `google.rpc.Status` in JSON.
 
 pub mod errors;
@@ -24,5 +24,7 @@ mod values;
 #[cfg(test)]
 mod tests;
 
+pub use json::write as to_json;
+pub use params::message_from_query;
 pub use rules::BuildError;
-pub use service::{Settings, Transcoder};
+pub use service::{Settings, Transcoder, is_grpc};

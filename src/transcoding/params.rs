@@ -26,7 +26,7 @@ pub fn apply_path<'r, 'p>(
 ) -> Result<(), Rejection> {
     for ((variable, text), fields) in captures.zip(&binding.variables) {
         let text = text.map_err(Rejection::BadPath)?;
-        let reject = |problem| Rejection::field(variable.field_path.join("."), problem);
+        let reject = |problem| Rejection::field(&variable.field_path.join("."), problem);
         let Some(field) = fields.last() else {
             continue;
         };
@@ -47,7 +47,7 @@ pub fn apply_path<'r, 'p>(
 /// by repetition. Proto names and JSON names are both taken.
 pub fn apply_query(
     message: &mut DynamicMessage,
-    binding: &Binding,
+    binding: Option<&Binding>,
     query: &str,
 ) -> Result<(), Rejection> {
     let mut seen = HashSet::new();
@@ -55,7 +55,7 @@ pub fn apply_query(
         let (name, text) = pair.split_once('=').unwrap_or((pair, ""));
         let name = percent::decode_query(name).map_err(Rejection::BadQuery)?;
         let text = percent::decode_query(text).map_err(Rejection::BadQuery)?;
-        let reject = |problem| Rejection::field(name.as_ref(), problem);
+        let reject = |problem| Rejection::field(&name, problem);
         let (fields, key) = resolve(&message.descriptor(), binding, &name).map_err(reject)?;
         place(message, &fields, |parent, field| {
             set_from_query(parent, field, key, &text, || {
@@ -68,14 +68,24 @@ pub fn apply_query(
     Ok(())
 }
 
+/// A message whose fields are all in a query, for handlers beside the transcoder.
+pub fn message_from_query(
+    descriptor: &MessageDescriptor,
+    query: &str,
+) -> Result<DynamicMessage, tonic::Status> {
+    let mut message = DynamicMessage::new(descriptor.clone());
+    apply_query(&mut message, None, query).map_err(|rejection| rejection.to_status().1)?;
+    Ok(message)
+}
+
 /// The fields that a parameter names, and its key where it is one entry of a map.
 fn resolve<'n>(
     input: &MessageDescriptor,
-    binding: &Binding,
+    binding: Option<&Binding>,
     name: &'n str,
 ) -> Result<(Vec<FieldDescriptor>, Option<&'n str>), String> {
     let unknown = || "unknown query parameter".to_owned();
-    if binding.body == BodyRule::Whole {
+    if binding.is_some_and(|binding| binding.body == BodyRule::Whole) {
         return Err(format!(
             "{}: this method takes its fields in the body",
             unknown()
@@ -109,13 +119,15 @@ fn resolve<'n>(
             .ok_or_else(unknown)?;
         fields.push(field);
     }
-    if let (BodyRule::Field(body), Some(first)) = (&binding.body, fields.first())
-        && body == first
-    {
-        return Err("already taken from the body".to_owned());
-    }
-    if binding.variables.contains(&fields) {
-        return Err("already given in the path".to_owned());
+    if let Some(binding) = binding {
+        if let (BodyRule::Field(body), Some(first)) = (&binding.body, fields.first())
+            && body == first
+        {
+            return Err("already taken from the body".to_owned());
+        }
+        if binding.variables.contains(&fields) {
+            return Err("already given in the path".to_owned());
+        }
     }
     Ok((fields, key))
 }

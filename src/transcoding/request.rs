@@ -8,7 +8,7 @@ use prost_reflect::DynamicMessage;
 use tonic::body::Body;
 
 use super::{
-    errors::Rejection,
+    errors::{Rejection, shortened},
     json, params,
     router::Match,
     rules::{Binding, BodyRule, Method},
@@ -50,10 +50,9 @@ pub fn check_content_headers(headers: &HeaderMap) -> Result<(), Rejection> {
     let whole = printable(content_type);
     let essence = whole.split(';').next().unwrap_or_default().trim();
     let (kind, subtype) = essence.split_once('/').unwrap_or((essence, ""));
+    let subtype = subtype.to_ascii_lowercase();
     let refused = match kind.to_ascii_lowercase().as_str() {
-        "multipart" | "image" | "audio" | "video" | "font" => true,
         "text" | "application" => {
-            let subtype = subtype.to_ascii_lowercase();
             subtype.ends_with("+xml")
                 || subtype.ends_with("protobuf")
                 || matches!(
@@ -61,7 +60,8 @@ pub fn check_content_headers(headers: &HeaderMap) -> Result<(), Rejection> {
                     "html" | "xml" | "yaml" | "x-yaml" | "csv" | "octet-stream" | "zip" | "gzip"
                 )
         }
-        _ => false,
+        // Forms of several parts, pictures, sound and the like.
+        _ => !subtype.ends_with("+json"),
     };
     match refused {
         true => Err(Rejection::MediaType(essence.to_owned())),
@@ -87,7 +87,7 @@ pub fn message(
         BodyRule::None => return Err(Rejection::UnexpectedBody),
     };
     params::apply_path(&mut message, binding, found.captures())?;
-    params::apply_query(&mut message, binding, query)?;
+    params::apply_query(&mut message, Some(binding), query)?;
     Ok(message)
 }
 
@@ -185,5 +185,5 @@ pub fn is_of_hop_or_content(name: &HeaderName) -> bool {
 }
 
 fn printable(value: &HeaderValue) -> String {
-    String::from_utf8_lossy(value.as_bytes()).into_owned()
+    shortened(&String::from_utf8_lossy(value.as_bytes()))
 }

@@ -15,7 +15,7 @@ use tonic::body::Body;
 use tower::{BoxError, Service};
 
 use super::{
-    errors::Rejection,
+    errors::{Rejection, shortened},
     request, response,
     router::{Miss, Router},
     rules::{self, Binding, BuildError},
@@ -153,13 +153,13 @@ impl Shared {
         let found = match self.router.find(&parts.method, parts.uri.path()) {
             Ok(found) => found,
             Err(Miss::BadPath(error)) => return Err(Rejection::BadPath(error)),
-            Err(Miss::NotFound) => return Err(Rejection::NoRoute(parts.uri.path().to_owned())),
+            Err(Miss::NotFound) => return Err(Rejection::NoRoute(shortened(parts.uri.path()))),
             Err(Miss::MethodNotAllowed(allow)) if parts.method == Method::OPTIONS => {
                 return Ok(options(&allow));
             }
             Err(Miss::MethodNotAllowed(allow)) => {
                 return Err(Rejection::MethodNotAllowed {
-                    method: parts.method.to_string(),
+                    method: shortened(parts.method.as_str()),
                     allow,
                 });
             }
@@ -182,7 +182,8 @@ impl Shared {
     }
 }
 
-fn is_grpc<B>(request: &Request<B>) -> bool {
+/// Whether a request is gRPC already, by its content type.
+pub fn is_grpc<B>(request: &Request<B>) -> bool {
     request
         .headers()
         .get(header::CONTENT_TYPE)

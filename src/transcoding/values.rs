@@ -88,7 +88,9 @@ fn message(descriptor: &MessageDescriptor, text: &str) -> Result<DynamicMessage,
         }
         "google.protobuf.FieldMask" => {
             let paths = text.split(',').filter(|path| !path.is_empty());
-            (1, Value::List(paths.map(mask_path).collect()))
+            let paths: Option<_> = paths.map(mask_path).collect();
+            let right = || "names of fields joined by commas, as in name,child.longName".to_owned();
+            (1, Value::List(paths.ok_or_else(right)?))
         }
         name if is_wrapper(name) => match descriptor.get_field(1) {
             Some(field) => (1, parse(&field.kind(), text)?),
@@ -126,16 +128,29 @@ fn from_json_string(descriptor: &MessageDescriptor, text: &str) -> Option<Dynami
     DynamicMessage::deserialize(descriptor.clone(), text).ok()
 }
 
-/// One path of a FieldMask by its proto name: JSON names and proto names are both taken.
-fn mask_path(path: &str) -> Value {
-    let mut proto_name = String::with_capacity(path.len() + 4);
-    for character in path.chars() {
-        if character.is_ascii_uppercase() {
-            proto_name.push('_');
+/// One path of a FieldMask by its proto names, given by those or by JSON names. Only what has a form
+/// in JSON is taken, so that it can be written back: `_` stands before a lowercase letter.
+fn mask_path(path: &str) -> Option<Value> {
+    let mut proto_path = String::with_capacity(path.len() + 4);
+    for name in path.split('.') {
+        if !proto_path.is_empty() {
+            proto_path.push('.');
         }
-        proto_name.push(character.to_ascii_lowercase());
+        let mut characters = name.chars().peekable();
+        characters.peek()?;
+        while let Some(character) = characters.next() {
+            match character {
+                'A'..='Z' => {
+                    proto_path.push('_');
+                    proto_path.push(character.to_ascii_lowercase());
+                }
+                '_' if !characters.peek()?.is_ascii_lowercase() => return None,
+                'a'..='z' | '0'..='9' | '_' => proto_path.push(character),
+                _ => return None,
+            }
+        }
     }
-    Value::String(proto_name)
+    Some(Value::String(proto_path))
 }
 
 /// Base64 in either alphabet, padded or not.

@@ -36,7 +36,9 @@ pub(super) fn check<R: ReadAt + ?Sized>(
     let length = content.len();
     let what = "the bitmap directory";
     header.check_place(what, directory.offset, directory.bytes, length)?;
-    map.mark(directory.offset, directory.bytes, Use::Metadata, what)?;
+    map.mark(directory.offset, directory.bytes, Use::Metadata, || {
+        what.to_owned()
+    })?;
     let end = directory.offset + directory.bytes;
     let mut at = directory.offset;
     for number in 1..=directory.count {
@@ -77,7 +79,7 @@ fn check_table<R: ReadAt + ?Sized>(
     let length = content.len();
     let what = format!("the table of the bitmap {number}");
     header.check_place(&what, offset, entries * 8, length)?;
-    map.mark(offset, entries * 8, Use::Metadata, &what)?;
+    map.mark(offset, entries * 8, Use::Metadata, || what.clone())?;
     let cluster_size = header.cluster_size();
     for_each_number(content, offset, entries, |index, entry| {
         let cluster = entry & OFFSET;
@@ -92,6 +94,6 @@ fn check_table<R: ReadAt + ?Sized>(
         }
         let what = format!("the cluster {index} of the bitmap {number}");
         header.check_place(&what, cluster, cluster_size, length)?;
-        map.mark(cluster, cluster_size, Use::Metadata, &what)
+        map.mark(cluster, cluster_size, Use::Metadata, || what.clone())
     })
 }

@@ -88,17 +88,21 @@ impl ClusterMap {
                 map.read_block(content, header, *block, first)?;
             }
         }
-        map.mark(0, cluster_size, Use::Metadata, "the header")?;
+        map.mark(0, cluster_size, Use::Metadata, || "the header".to_owned())?;
         let l1_bytes = u64::from(header.l1_entries) * 8;
-        map.mark(header.l1_offset, l1_bytes, Use::Metadata, "the L1 table")?;
+        map.mark(header.l1_offset, l1_bytes, Use::Metadata, || {
+            "the L1 table".to_owned()
+        })?;
         map.mark(
             header.refcount_table_offset,
             table_bytes,
             Use::Metadata,
-            "the refcount table",
+            || "the refcount table".to_owned(),
         )?;
         for (_, block) in blocks {
-            map.mark(block, cluster_size, Use::Metadata, "a refcount block")?;
+            map.mark(block, cluster_size, Use::Metadata, || {
+                "a refcount block".to_owned()
+            })?;
         }
         Ok(map)
     }
@@ -163,7 +167,7 @@ impl ClusterMap {
         offset: u64,
         size: u64,
         usage: Use,
-        what: &str,
+        what: impl Fn() -> String,
     ) -> Result<(), FormatError> {
         let Some(last_byte) = size
             .checked_sub(1)
@@ -172,7 +176,7 @@ impl ClusterMap {
             return Ok(());
         };
         for cluster in (offset >> self.cluster_bits)..=(last_byte >> self.cluster_bits) {
-            self.mark_one(cluster << self.cluster_bits, usage, || what.to_owned())?;
+            self.mark_one(cluster << self.cluster_bits, usage, &what)?;
         }
         Ok(())
     }

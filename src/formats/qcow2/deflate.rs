@@ -255,3 +255,72 @@ fn coded(
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 512 bytes each, as zlib compresses them: one block with the fixed codes, one with its own.
+    const FIXED: &str = "4b4c1c0523190000";
+    const DYNAMIC: &str = "7d904b0a80300c44afd2ab255874d1820bef8f9fa1fa64d0cd1026c9cb27eb16254f99a3f728536d471c\
+                           6d5d86ca5136ef6ab9d4278702822e5ba1688c9d676c368168155c98103a06c47db461f878c2fd2e0cfa\
+                           3a94307f365672ba2b9ef1dbff4eee";
+
+    fn bytes(hexadecimal: &str) -> Vec<u8> {
+        (0..hexadecimal.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&hexadecimal[at..at + 2], 16).unwrap())
+            .collect()
+    }
+
+    fn stored() -> Vec<u8> {
+        let mut stream = vec![1, 0, 2, 0xff, 0xfd];
+        stream.resize(517, 7);
+        stream
+    }
+
+    #[test]
+    fn a_stream_ends_where_it_ends_and_nowhere_else() {
+        for stream in [bytes(FIXED), bytes(DYNAMIC), stored()] {
+            let length = stream.len();
+            let mut padded = stream.clone();
+            padded.extend([0xA5; 20]);
+            assert_eq!(stream_length(&stream, 512), Some(length));
+            assert_eq!(stream_length(&padded, 512), Some(length));
+            assert_eq!(stream_length(&stream, 511), None);
+            assert_eq!(stream_length(&stream, 513), None);
+            for cut in 0..length {
+                assert_eq!(
+                    stream_length(&stream[..cut], 512),
+                    None,
+                    "{cut} of {length}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_deflate_is_told() {
+        let cases: [&[u8]; 5] = [
+            // An unknown kind of block, a stored block whose two lengths disagree, a code with too many symbols,
+            // a distance before the beginning, the length code 286.
+            &[0x07],
+            &[1, 0, 2, 0, 0],
+            &[0x05, 0xe0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+            &[0x03, 0x02, 0, 0],
+            &[0x1b, 0x03, 0, 0],
+        ];
+        for case in cases {
+            assert_eq!(stream_length(case, 512), None, "{case:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_end_in_an_answer(data in proptest::collection::vec(0u8.., 0..300)) {
+            if let Some(length) = stream_length(&data, 512) {
+                proptest::prop_assert!(length <= data.len());
+            }
+        }
+    }
+}

@@ -33,14 +33,14 @@ impl Extensions {
         while rest.len() >= 8 {
             let kind = bytes::be_u32(rest, 0);
             let size = bytes::be_u32(rest, 4) as usize;
-            if kind == END {
-                break;
-            }
             let Some(data) = rest.get(8..).and_then(|after| after.get(..size)) else {
                 return Err(corrupt(format!(
                     "the header extension {kind:#010x} has {size} bytes and does not fit into the first cluster"
                 )));
             };
+            if kind == END {
+                break;
+            }
             extensions.take(kind, data)?;
             let padded = size.next_multiple_of(8).saturating_add(8);
             rest = rest.get(padded..).unwrap_or_default();

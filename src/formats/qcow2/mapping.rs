@@ -50,14 +50,20 @@ impl<R: ReadAt + ?Sized> Walk<'_, R> {
         }
         let table = entry & OFFSET;
         if table == 0 {
+            if entry & COPIED != 0 {
+                return Err(corrupt(format!(
+                    "the L1 entry {index} points to the header of the image"
+                )));
+            }
             return Ok(());
         }
         let what = format!("the L2 table {index}");
         let cluster_size = self.header.cluster_size();
         self.header
             .check_place(&what, table, cluster_size, self.content.len())?;
-        self.map.mark(table, cluster_size, Use::Metadata, &what)?;
-        self.check_copied(entry, table, || what)?;
+        let what = || what.clone();
+        self.map.mark(table, cluster_size, Use::Metadata, what)?;
+        self.check_copied(entry, table, what)?;
 
         let first_guest_cluster = index.saturating_mul(self.header.l2_entries());
         let mut guest_cluster = first_guest_cluster;
@@ -142,7 +148,7 @@ impl<R: ReadAt + ?Sized> Walk<'_, R> {
                 "points into the midst of a cluster, expected its beginning",
             ));
         }
-        let needed = self.needed_bytes(guest_cluster, entry, subclusters);
+        let needed = self.needed_bytes(guest_cluster, entry, offset, subclusters);
         require_inside(offset, needed, self.content.len(), || {
             format!("the data of the guest cluster {guest_cluster}")
         })?;
@@ -152,22 +158,30 @@ impl<R: ReadAt + ?Sized> Walk<'_, R> {
         self.check_copied(entry, offset, what)
     }
 
-    /// How many bytes of a standard cluster must be in the file. QEMU leaves away what no guest can read: at the end
-    /// of the disk, in subclusters without data, and in clusters kept in reserve that read as zeros.
-    fn needed_bytes(&self, guest_cluster: u64, entry: u64, subclusters: Option<u64>) -> u64 {
+    /// How many bytes of a standard cluster must be in the file: all of them, as QEMU writes whole clusters, but for
+    /// three cases at its end. Subclusters without data may be missing. A cluster kept in reserve that reads as zeros
+    /// only has to begin there. And preallocation ends the file exactly where the disk ends.
+    fn needed_bytes(
+        &self,
+        guest_cluster: u64,
+        entry: u64,
+        offset: u64,
+        subclusters: Option<u64>,
+    ) -> u64 {
         let cluster_size = self.header.cluster_size();
-        let with_data = match subclusters {
-            None if entry & ZERO != 0 => 0,
-            None => cluster_size,
-            Some(bits) => {
-                let allocated = (bits & 0xffff_ffff) as u32;
-                u64::from(32 - allocated.leading_zeros()) * (cluster_size / 32)
-            }
-        };
         let guest_offset = guest_cluster.saturating_mul(cluster_size);
         let visible = self.header.virtual_size.saturating_sub(guest_offset);
-        // A cluster that needs no bytes still has to begin inside the file.
-        with_data.min(visible).max(1)
+        let needed = match subclusters {
+            Some(bits) => {
+                let allocated = (bits & 0xffff_ffff) as u32;
+                let with_data = u64::from(32 - allocated.leading_zeros()) * (cluster_size / 32);
+                with_data.min(visible)
+            }
+            None if entry & ZERO != 0 || visible == 0 => 0,
+            None if offset.saturating_add(visible) == self.content.len() => visible,
+            None => cluster_size,
+        };
+        needed.max(1)
     }
 
     fn check_compressed(
@@ -198,9 +212,9 @@ impl<R: ReadAt + ?Sized> Walk<'_, R> {
             .end()
             .min(length)
             .saturating_sub(descriptor.offset);
-        let what = format!("the compressed guest cluster {guest_cluster}");
+        let what = || format!("the compressed guest cluster {guest_cluster}");
         self.map
-            .mark(descriptor.offset, inside, Use::Compressed, &what)
+            .mark(descriptor.offset, inside, Use::Compressed, what)
     }
 
     /// An entry that says "counted once" about a cluster counted otherwise would let a write destroy other data. The

@@ -51,13 +51,10 @@ pub(super) fn check<R: ReadAt + ?Sized>(
         }
         let what = format!("the L1 table of the snapshot {number}");
         header.check_place(&what, l1_offset, l1_bytes, length)?;
-        map.mark(l1_offset, l1_bytes, Use::Metadata, &what)?;
+        map.mark(l1_offset, l1_bytes, Use::Metadata, || what.clone())?;
     }
     let size = at - header.snapshots_offset;
-    map.mark(
-        header.snapshots_offset,
-        size,
-        Use::Metadata,
-        "the snapshot table",
-    )
+    map.mark(header.snapshots_offset, size, Use::Metadata, || {
+        "the snapshot table".to_owned()
+    })
 }

@@ -36,3 +36,45 @@ pub(super) fn frame_length(data: &[u8]) -> Option<usize> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 512 zero bytes as the tool zstd compresses them, with a checksum at the end.
+    const ZEROS: [u8; 22] = [
+        0x28, 0xb5, 0x2f, 0xfd, 0x04, 0x58, 0x4d, 0x00, 0x00, 0x10, 0x00, 0x00, 0x01, 0x00, 0xfb,
+        0x2a, 0xc0, 0x02, 0x7c, 0xb8, 0xc3, 0xe8,
+    ];
+
+    #[test]
+    fn a_frame_ends_where_its_last_block_or_its_checksum_ends() {
+        // The magic number, a descriptor for one segment with its size in a byte, and blocks: raw, then repeated.
+        let built = [
+            0x28, 0xb5, 0x2f, 0xfd, 0x20, 12, 16, 0, 0, 1, 2, 83, 0, 0, 7,
+        ];
+        for frame in [&ZEROS[..], &built[..]] {
+            let mut padded = frame.to_vec();
+            padded.extend([0xA5; 20]);
+            assert_eq!(frame_length(frame), Some(frame.len()));
+            assert_eq!(frame_length(&padded), Some(frame.len()));
+            for cut in 0..frame.len() {
+                assert_eq!(frame_length(&frame[..cut]), None, "{cut}");
+            }
+        }
+        let mut reserved = built;
+        reserved[6] |= 6;
+        assert_eq!(frame_length(&reserved), None);
+        assert_eq!(frame_length(b"something else"), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_end_in_an_answer(mut data in proptest::collection::vec(0u8.., 4..300)) {
+            data.splice(..4, MAGIC.to_le_bytes());
+            if let Some(length) = frame_length(&data) {
+                proptest::prop_assert!(length <= data.len());
+            }
+        }
+    }
+}

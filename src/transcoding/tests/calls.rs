@@ -14,7 +14,17 @@ use super::{
 #[tokio::test]
 async fn what_is_not_served_says_so() {
     let large = "x".repeat(64 * 1024 + 1);
-    let cases: &[(&str, &[(&str, &str)], &str, u16, u64, &str, Option<&str>)] = &[
+    type Headers = &'static [(&'static str, &'static str)];
+    type Case<'c> = (
+        &'c str,
+        Headers,
+        &'c str,
+        u16,
+        u64,
+        &'c str,
+        Option<&'c str>,
+    );
+    let cases: &[Case<'_>] = &[
         ("GET /", &[], "", 404, 5, "no method is served at /", None),
         ("GET /v2/things/x", &[], "", 404, 5, "/v2/things/x", None),
         ("OPTIONS /v2", &[], "", 404, 5, "/v2", None),
@@ -101,6 +111,15 @@ async fn what_is_not_served_says_so() {
         ),
         (
             "POST /v1/things",
+            &[("content-type", "font/woff2")],
+            "{}",
+            415,
+            3,
+            "font/woff2",
+            None,
+        ),
+        (
+            "POST /v1/things",
             &[("content-type", "application/octet-stream")],
             "{}",
             415,
@@ -141,6 +160,21 @@ async fn what_is_not_served_says_so() {
 }
 
 #[tokio::test]
+async fn a_body_of_unknown_length_is_limited_as_it_arrives() {
+    for (pieces, status) in [(16, 400), (17, 413)] {
+        // Spaces, which are no JSON but would be read for ever.
+        let piece = bytes::Bytes::from(vec![b' '; 4096 - 1]);
+        let mut frames = vec![http_body::Frame::data("[".into())];
+        frames.extend((0..pieces).map(|_| http_body::Frame::data(piece.clone())));
+        let request = Request::post("/v1/things")
+            .body(super::Pieces(frames.into_iter()))
+            .expect("a request");
+        let Ok(response) = transcoder().oneshot(request).await;
+        assert_eq!(response.status(), status, "{pieces} pieces");
+    }
+}
+
+#[tokio::test]
 async fn bodies_are_json_under_many_content_types() {
     for content_type in [
         "application/json",
@@ -149,6 +183,7 @@ async fn bodies_are_json_under_many_content_types() {
         "application/merge-patch+json",
         "application/x-www-form-urlencoded",
         "text/plain",
+        "model/gltf+json",
     ] {
         let headers = [("content-type", content_type)];
         let reply = send("POST /v1/things", &headers, r#"{"text": "x"}"#).await;
@@ -430,19 +465,4 @@ async fn a_client_that_hangs_up_ends_the_call() {
     assert!(!dropped.load(Ordering::SeqCst), "the call runs");
     drop(call);
     assert!(dropped.load(Ordering::SeqCst), "the call is dropped");
-}
-
-#[test]
-fn it_stands_before_tonic_routes_and_behind_axum() {
-    fn fits_axum<S, B>(_: &S)
-    where
-        S: Service<Request<B>, Error = std::convert::Infallible> + Clone + Send + Sync + 'static,
-        S::Future: Send,
-    {
-    }
-    let routes = tonic::service::Routes::default();
-    let settings = super::Settings::default();
-    let transcoder =
-        super::Transcoder::new(pool(), [SERVICE], routes, settings).expect("the rules are right");
-    fits_axum::<_, tonic::body::Body>(&transcoder);
 }

@@ -3,7 +3,11 @@
 
 mod build;
 mod calls;
+mod properties;
+mod refusals;
 mod requests;
+mod routing;
+mod tonic_server;
 
 use std::{
     convert::Infallible,
@@ -41,8 +45,8 @@ fn pool() -> &'static DescriptorPool {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/transcoding");
         let mut compiler = protox::Compiler::new([folder]).expect("the folder is there");
         compiler
-            .open_file("things.proto")
-            .expect("things.proto compiles");
+            .open_files(["things.proto", "health.proto"])
+            .expect("both compile");
         compiler.descriptor_pool()
     })
 }

@@ -1,0 +1,226 @@
+//! The composition root: the one place that names concrete backends.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::blobs::LocalContents;
+use crate::http::{Edge, Guard, serve};
+use crate::images::{self, Images};
+use crate::metadata::{self, Clock, Store, SystemClock};
+use crate::operations::Engine;
+use crate::sources::ImportFolder;
+use crate::{rpc, transcoding};
+
+/// How often contents on the deletion list are looked for, beside the times they are put there.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+/// How long a page token lives on after its last item was deleted or renamed.
+const RETIRED_NAMES: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What a server is started with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub listen: SocketAddr,
+    pub data: Data,
+    /// The folder below which `file://` uris may be imported.
+    pub import_dir: Option<PathBuf>,
+    /// How long requests may run on after the order to stop.
+    pub drain_timeout: Duration,
+}
+
+/// Where the server keeps what it knows.
+#[derive(Debug, Clone)]
+pub enum Data {
+    Folder(PathBuf),
+    /// In a temporary folder that is removed at the end.
+    Ephemeral,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the data folder {0} is in use by another process")]
+    Locked(PathBuf),
+    #[error("{what} {path}: {source}")]
+    Folder {
+        what: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    #[error("cannot make a temporary folder: {0}")]
+    Temporary(io::Error),
+    #[error(transparent)]
+    Metadata(#[from] metadata::Error),
+    #[error(transparent)]
+    Images(#[from] images::Error),
+    #[error(transparent)]
+    Transcoding(#[from] transcoding::BuildError),
+    #[error("reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// A running server.
+pub struct Server {
+    address: SocketAddr,
+    stop: CancellationToken,
+    serving: JoinHandle<()>,
+    maintenance: JoinHandle<()>,
+    engine: Engine,
+    store: Store,
+    /// Held as long as the data folder is in use.
+    _lock: File,
+    temporary: Option<TempDir>,
+}
+
+impl Server {
+    /// Opens the data, takes up what an earlier process left undone, and listens.
+    pub async fn start(config: Config) -> Result<Self, Error> {
+        let (folder, temporary) = match &config.data {
+            Data::Folder(folder) => (folder.clone(), None),
+            Data::Ephemeral => {
+                let temporary = TempDir::with_prefix("desktop-images-").map_err(Error::Temporary)?;
+                (temporary.path().to_owned(), Some(temporary))
+            }
+        };
+        let import_dir = config.import_dir.clone();
+        let opened = tokio::task::spawn_blocking(move || {
+            let import_folder = import_dir.as_deref().map(open_import_folder).transpose()?;
+            Ok::<_, Error>((open_data(&folder, Arc::new(SystemClock))?, import_folder))
+        });
+        let (data, import_folder) = opened
+            .await
+            .map_err(|stopped| Error::Temporary(stopped.into()))??;
+
+        // Before anything runs: a taken port must leave all as it was.
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .map_err(listen_error(config.listen))?;
+        let address = listener.local_addr().map_err(listen_error(config.listen))?;
+        if !address.ip().is_loopback() {
+            tracing::warn!(
+                %address,
+                "this server asks for no tokens: whoever reaches the address may do everything"
+            );
+        }
+
+        let engine = Engine::new(data.store.clone());
+        let images = Images::new(
+            data.store.clone(),
+            data.contents,
+            engine.clone(),
+            import_folder,
+        );
+        images.recover().await?;
+        let routes = rpc::routes(&images).await?;
+        let edge = Edge::new(images.clone(), routes, Guard::without_tokens(address))?;
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(serve(listener, edge, stop.clone(), config.drain_timeout));
+        let maintenance = tokio::spawn(maintain(images, data.store.clone(), stop.clone()));
+        tracing::info!(%address, "listening");
+        Ok(Self {
+            address,
+            stop,
+            serving,
+            maintenance,
+            engine,
+            store: data.store,
+            _lock: data.lock,
+            temporary,
+        })
+    }
+
+    /// Where the server listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes nothing new, lets running requests end, and closes the data.
+    pub async fn stop(self) -> Result<(), Error> {
+        self.stop.cancel();
+        for task in [self.serving, self.maintenance] {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a task of the server ended in a panic");
+            }
+        }
+        self.engine.stop().await;
+        self.store.close().await;
+        if let Some(temporary) = self.temporary {
+            temporary.close().map_err(Error::Temporary)?;
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// The data folder, locked and opened.
+struct OpenData {
+    store: Store,
+    contents: LocalContents,
+    lock: File,
+}
+
+fn open_data(folder: &Path, clock: Arc<dyn Clock>) -> Result<OpenData, Error> {
+    let failed = |source| Error::Folder {
+        what: "data folder",
+        path: folder.to_owned(),
+        source,
+    };
+    fs::create_dir_all(folder).map_err(failed)?;
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(folder.join("lock"))
+        .map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(Error::Locked(folder.to_owned())),
+        Err(TryLockError::Error(error)) => return Err(failed(error)),
+    }
+    Ok(OpenData {
+        store: Store::open(&folder.join("metadata.sqlite"), clock)?,
+        contents: LocalContents::open(&folder.join("contents")).map_err(failed)?,
+        lock,
+    })
+}
+
+fn open_import_folder(path: &Path) -> Result<ImportFolder, Error> {
+    ImportFolder::open(path).map_err(|source| Error::Folder {
+        what: "import folder",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn listen_error(address: SocketAddr) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Listen { address, source }
+}
+
+async fn maintain(images: Images, store: Store, stop: CancellationToken) {
+    let mut interval = tokio::time::interval(SWEEP_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = interval.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        if let Err(error) = images.sweep().await {
+            tracing::warn!(%error, "contents were not removed; the next sweep tries again");
+        }
+        let oldest = SystemClock.now().before(RETIRED_NAMES);
+        if let Err(error) = store.forget_names_retired_before(oldest).await {
+            tracing::warn!(%error, "retired names were not forgotten");
+        }
+    }
+}

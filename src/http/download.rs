@@ -1,0 +1,250 @@
+//! `GET /cloud-desktop/v1/images/{image_id}:download`: the bytes of a desktop image, whole or one
+//! range (RFC 9110, sections 13 and 14).
+
+use std::io::SeekFrom;
+use std::ops::Range;
+
+use futures_util::TryStreamExt;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use tokio_util::io::ReaderStream;
+use tonic::Status;
+use tonic::body::Body;
+
+use super::{digest, error};
+use crate::images::{self, Images};
+use crate::rpc;
+
+const PREFIX: &str = "/cloud-desktop/v1/images/";
+const SUFFIX: &str = ":download";
+const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
+/// How much is read at a time: all of the memory that a download takes, twice.
+const READ_SIZE: usize = 256 * 1024;
+/// What `filename*` keeps as it is (RFC 8187, `attr-char`).
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// The image id of a download path.
+pub fn image_id(path: &str) -> Option<String> {
+    let id = path.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?;
+    if id.is_empty() || id.contains('/') {
+        return None;
+    }
+    Some(percent_decode_str(id).decode_utf8_lossy().into_owned())
+}
+
+pub async fn answer(
+    images: &Images,
+    request: &Parts,
+    image_id: &str,
+    request_id: &str,
+) -> Response<Body> {
+    let download = match images.download(image_id).await {
+        Ok(download) => download,
+        Err(failed) => return error(&rpc::from_error(failed), request_id),
+    };
+    let size = u64::try_from(download.facts.size).unwrap_or_default();
+    let etag = format!("\"{}\"", hex(&download.facts.sha256));
+    let mut response = Response::new(Body::empty());
+    let headers = response.headers_mut();
+    let file_name = file_name(&download);
+    for (name, value) in [
+        (header::ETAG, etag.clone()),
+        (REPR_DIGEST, digest::repr_digest(&download.facts.sha256)),
+        (header::CONTENT_DISPOSITION, file_name),
+    ] {
+        // All three are made of visible ASCII.
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(name, value);
+        }
+    }
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+
+    let asked = &request.headers;
+    if asked.contains_key(header::IF_MATCH) && !names(asked, header::IF_MATCH, &etag, false) {
+        *response.status_mut() = StatusCode::PRECONDITION_FAILED;
+        return response;
+    }
+    if names(asked, header::IF_NONE_MATCH, &etag, true) {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        return response;
+    }
+
+    // Range is defined for GET alone.
+    let range = match request.method {
+        Method::GET if is_fresh(asked, &etag) => requested_range(asked, size),
+        _ => Requested::All,
+    };
+    let range = match range {
+        Requested::All => 0..size,
+        Requested::Part(range) => {
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            let value = format!("bytes {}-{}/{size}", range.start, range.end - 1);
+            insert(response.headers_mut(), header::CONTENT_RANGE, &value);
+            range
+        }
+        Requested::Unsatisfiable => {
+            let status = Status::out_of_range(format!(
+                "Range: the image has {size} bytes; no byte of the range is in it"
+            ));
+            let mut response = error(&status, request_id);
+            *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
+            let value = format!("bytes */{size}");
+            insert(response.headers_mut(), header::CONTENT_RANGE, &value);
+            return response;
+        }
+    };
+    let length = range.end - range.start;
+    let headers = response.headers_mut();
+    insert(headers, header::CONTENT_LENGTH, &length.to_string());
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/octet-stream"),
+    );
+    if request.method == Method::GET {
+        let mut file = tokio::fs::File::from_std(download.file);
+        if let Err(failed) = file.seek(SeekFrom::Start(range.start)).await {
+            let failed = images::Error::Blobs(failed.into());
+            return error(&rpc::from_error(failed), request_id);
+        }
+        let bytes = ReaderStream::with_capacity(file.take(length), READ_SIZE)
+            .inspect_err(|failed| tracing::error!(error = %failed, "a download broke off"));
+        *response.body_mut() = Body::new(StreamBody::new(bytes.map_ok(Frame::data)));
+    }
+    response
+}
+
+/// `attachment` with a name that every client understands, and the true one (RFC 6266).
+fn file_name(download: &images::Download) -> String {
+    let extension = match download.facts.format.as_str() {
+        "raw" => "img",
+        other => other,
+    };
+    let name = format!("{}.{extension}", download.image.name);
+    let plain: String = name
+        .chars()
+        .map(|c| match c {
+            c if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ' ') => c,
+            _ => '_',
+        })
+        .collect();
+    let escaped = utf8_percent_encode(&name, ESCAPED);
+    format!("attachment; filename=\"{plain}\"; filename*=UTF-8''{escaped}")
+}
+
+/// Whether a condition's list of tags has the tag, or is `*`.
+fn names(headers: &HeaderMap, condition: HeaderName, etag: &str, weakly: bool) -> bool {
+    headers
+        .get_all(condition)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .any(|tag| {
+            let strong = tag.strip_prefix("W/").filter(|_| weakly).unwrap_or(tag);
+            tag == "*" || strong == etag
+        })
+}
+
+/// Whether `If-Range`, if there is one, still means these bytes. A date never does: this server
+/// sends none.
+fn is_fresh(headers: &HeaderMap, etag: &str) -> bool {
+    headers
+        .get(header::IF_RANGE)
+        .is_none_or(|value| value.as_bytes() == etag.as_bytes())
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Requested {
+    All,
+    Part(Range<u64>),
+    Unsatisfiable,
+}
+
+/// What `Range` asks for. Several ranges, other units and what does not parse are ignored, as
+/// they may be.
+fn requested_range(headers: &HeaderMap, size: u64) -> Requested {
+    let mut fields = headers.get_all(header::RANGE).iter();
+    let (Some(field), None) = (fields.next(), fields.next()) else {
+        return Requested::All;
+    };
+    let Some((unit, spec)) = field.to_str().ok().and_then(|text| text.split_once('=')) else {
+        return Requested::All;
+    };
+    let Some((first, last)) = spec.trim().split_once('-') else {
+        return Requested::All;
+    };
+    if !unit.trim().eq_ignore_ascii_case("bytes") {
+        return Requested::All;
+    }
+    let range = match (number(first), number(last)) {
+        (Some(first), Some(last)) if first <= last => first..last.saturating_add(1).min(size),
+        (Some(first), None) if last.is_empty() => first..size,
+        (None, Some(count)) if first.is_empty() => size.saturating_sub(count)..size,
+        _ => return Requested::All,
+    };
+    if range.start < range.end {
+        Requested::Part(range)
+    } else {
+        Requested::Unsatisfiable
+    }
+}
+
+/// Digits only; what is too large for 64 bits is beyond every image.
+fn number(text: &str) -> Option<u64> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().unwrap_or(u64::MAX))
+}
+
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges() {
+        let requested = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RANGE, HeaderValue::from_str(value).unwrap());
+            requested_range(&headers, 100)
+        };
+        for (value, expected) in [
+            ("bytes=0-0", Requested::Part(0..1)),
+            ("bytes=0-99", Requested::Part(0..100)),
+            ("bytes=10-", Requested::Part(10..100)),
+            ("bytes=10-1000", Requested::Part(10..100)),
+            ("bytes=-10", Requested::Part(90..100)),
+            ("bytes=-1000", Requested::Part(0..100)),
+            ("BYTES=1-2", Requested::Part(1..3)),
+            ("bytes=99-99999999999999999999999", Requested::Part(99..100)),
+            ("bytes=100-", Requested::Unsatisfiable),
+            ("bytes=99999999999999999999999-", Requested::Unsatisfiable),
+            ("bytes=-0", Requested::Unsatisfiable),
+            ("bytes=2-1", Requested::All),
+            ("bytes=-", Requested::All),
+            ("bytes=a-b", Requested::All),
+            ("bytes=+1-2", Requested::All),
+            ("bytes=0-1,3-4", Requested::All),
+            ("lines=0-1", Requested::All),
+            ("bytes", Requested::All),
+        ] {
+            assert_eq!(requested(value), expected, "{value}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The listener: HTTP/1.1 and HTTP/2 without TLS on one port, and a drain at the end.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+
+use super::Edge;
+
+/// A client that has not sent its headers by then is cut off.
+const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
+/// Idle HTTP/2 connections are asked whether they live.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+/// Bytes that an HTTP/2 client may send ahead, on a stream and on a connection.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+/// After a failure to accept, as when no file descriptor is left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Facts of the connection that a request came on, in its extensions.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer {
+    pub address: std::net::SocketAddr,
+}
+
+/// Serves until `stop`, then takes nothing new and lets what runs end, but no longer than
+/// `drain_timeout`.
+pub async fn serve(
+    listener: TcpListener,
+    edge: Edge,
+    stop: CancellationToken,
+    drain_timeout: Duration,
+) {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS_TIMEOUT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEP_ALIVE)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW);
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "no connection could be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        // Replies are small and waited for.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection keeps Nagle's algorithm");
+        }
+        let edge = edge.clone();
+        let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+            let edge = edge.clone();
+            async move {
+                request.extensions_mut().insert(Peer { address });
+                Ok::<_, Infallible>(edge.answer(request.map(Body::new)).await)
+            }
+        });
+        let connection = builder
+            .serve_connection(TokioIo::new(stream), service)
+            .into_owned();
+        let connection = graceful.watch(connection);
+        connections.spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection broke off");
+            }
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(drain_timeout, graceful.shutdown())
+        .await
+        .is_err()
+    {
+        tracing::warn!("requests were still running at the end of the drain; they are cut off");
+    }
+    connections.shutdown().await;
+}
