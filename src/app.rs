@@ -90,7 +90,8 @@ impl Server {
         let (folder, temporary) = match &config.data {
             Data::Folder(folder) => (folder.clone(), None),
             Data::Ephemeral => {
-                let temporary = TempDir::with_prefix("desktop-images-").map_err(Error::Temporary)?;
+                let temporary =
+                    TempDir::with_prefix("desktop-images-").map_err(Error::Temporary)?;
                 (temporary.path().to_owned(), Some(temporary))
             }
         };

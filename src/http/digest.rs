@@ -57,7 +57,15 @@ mod tests {
         let field = repr_digest(&digest);
         assert_eq!(announced(&field), Ok(Some(digest)));
         assert_eq!(announced(&format!("md5=:AAAA:, {field}")), Ok(Some(digest)));
-        for wrong in ["", "x", "sha-256", "sha-256=1", "sha-256=:AAAA:", "sha-256=:!:", "md5=:AAAA:"] {
+        for wrong in [
+            "",
+            "x",
+            "sha-256",
+            "sha-256=1",
+            "sha-256=:AAAA:",
+            "sha-256=:!:",
+            "md5=:AAAA:",
+        ] {
             assert!(announced(wrong).is_err(), "{wrong}");
         }
     }

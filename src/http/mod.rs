@@ -111,11 +111,7 @@ fn error(status: &Status, request_id: &str) -> Response<Body> {
     errors::error_response(status, Some(request_id), contract::descriptor_pool())
 }
 
-fn not_allowed(
-    request: &Request<Body>,
-    allow: &'static str,
-    request_id: &str,
-) -> Response<Body> {
+fn not_allowed(request: &Request<Body>, allow: &'static str, request_id: &str) -> Response<Body> {
     let mut response = if *request.method() == Method::OPTIONS {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;

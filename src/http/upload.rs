@@ -43,7 +43,9 @@ pub async fn answer(images: &Images, request: Request<Body>, request_id: &str) -
         new: announced.new,
         sha256: announced.sha256,
         length,
-        body: body.into_data_stream().map(|chunk| chunk.map_err(Into::into)),
+        body: body
+            .into_data_stream()
+            .map(|chunk| chunk.map_err(Into::into)),
     };
     match reply(images, announced.accept, upload).await {
         Ok(response) => response,
@@ -74,7 +76,10 @@ fn announced(head: &Parts) -> Result<Announced, Status> {
         });
     };
     if request.source.is_some() {
-        refuse("source", "The body is the source of an upload; leave out all others");
+        refuse(
+            "source",
+            "The body is the source of an upload; leave out all others",
+        );
     }
     let encoding = head.headers.get(header::CONTENT_ENCODING);
     if encoding.is_some_and(|encoding| encoding != "identity") {

@@ -30,20 +30,21 @@ pub async fn routes(images: &Images) -> Result<Routes, tonic_reflection::server:
             .await;
     }
     let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(contract::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .with_service_name("grpc.health.v1.Health")
-    };
-    let named = |mut builder: tonic_reflection::server::Builder<'static>| {
-        for service in contract::SERVICES {
-            builder = builder.with_service_name(service);
-        }
-        builder
+        [
+            contract::FILE_DESCRIPTOR_SET,
+            tonic_health::pb::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+        ]
+        .into_iter()
+        .fold(
+            named_services().include_reflection_service(false),
+            tonic_reflection::server::Builder::register_encoded_file_descriptor_set,
+        )
     };
     Ok(Routes::new(health_service)
-        .add_service(named(reflection()).build_v1()?)
-        .add_service(named(reflection()).build_v1alpha()?)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
         .add_service(
             cloud::clouddesktop::v1::api::desktop_image_service_server::DesktopImageServiceServer::new(
                 desktop_images::Service::new(images.clone()),
@@ -59,4 +60,19 @@ pub async fn routes(images: &Images) -> Result<Routes, tonic_reflection::server:
                 operations::Service::new(images.clone()),
             ),
         ))
+}
+
+/// Reflection tells of what is served, not of all that is described.
+fn named_services() -> tonic_reflection::server::Builder<'static> {
+    contract::SERVICES
+        .into_iter()
+        .chain([
+            "grpc.health.v1.Health",
+            "grpc.reflection.v1.ServerReflection",
+            "grpc.reflection.v1alpha.ServerReflection",
+        ])
+        .fold(
+            tonic_reflection::server::Builder::configure(),
+            tonic_reflection::server::Builder::with_service_name,
+        )
 }
