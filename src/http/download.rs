@@ -127,7 +127,11 @@ fn file_name(download: &images::Download) -> String {
         "raw" => "img",
         other => other,
     };
-    let name = format!("{}.{extension}", download.image.name);
+    let name = &download.image.name;
+    let name = match name.rsplit_once('.') {
+        Some((_, written)) if written.eq_ignore_ascii_case(extension) => name.clone(),
+        _ => format!("{name}.{extension}"),
+    };
     let plain: String = name
         .chars()
         .map(|c| match c {

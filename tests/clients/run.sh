@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Starts a server on a free port, imports a real disk, and runs the clients of other languages
+# against it. Environment: PYTHON, GO, GRPCURL, each a program, or empty to leave that client out;
+# SERVER, the program under test (default target/debug/desktop-images).
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+cd "$here/../.."
+server=${SERVER:-target/debug/desktop-images}
+work=$(mktemp -d)
+pid=
+cleanup() {
+    if [ -n "$pid" ]; then kill "$pid" 2>/dev/null && wait "$pid" || true; fi
+    rm -rf "$work"
+}
+trap cleanup EXIT
+
+"$server" serve --listen 127.0.0.1:0 --data-dir "$work/data" 2>"$work/server.log" &
+pid=$!
+for _ in $(seq 100); do
+    port=$(sed -nE 's/.*127\.0\.0\.1:([0-9]+).*/\1/p' "$work/server.log" | head -n 1)
+    [ -n "$port" ] && break
+    kill -0 "$pid" || { cat "$work/server.log"; exit 1; }
+    sleep 0.1
+done
+[ -n "$port" ] || { echo 'the server did not say where it listens'; cat "$work/server.log"; exit 1; }
+export ENDPOINT=127.0.0.1:$port WORK=$work
+
+failed=
+client() { # NAME COMMAND...
+    printf -- '-- %s\n' "$1"
+    shift
+    "$@" || failed=1
+}
+
+client 'curl and QEMU' "$here/curl/run.sh"
+COMPUTE_IMAGE_ID=$(cat "$work/compute-image-id" 2>/dev/null) || {
+    echo 'no compute image was imported'
+    exit 1
+}
+export COMPUTE_IMAGE_ID
+if [ -n "${PYTHON:-}" ]; then client Python "$PYTHON" "$here/python/test_client.py"; fi
+if [ -n "${GO:-}" ]; then client Go env -C "$here/go" "$GO" test -count=1 ./...; fi
+if [ -n "${GRPCURL:-}" ]; then client grpcurl "$here/grpcurl/run.sh"; fi
+
+kill "$pid"
+wait "$pid" || { echo 'the server did not stop cleanly'; failed=1; }
+pid=
+if [ -n "$failed" ]; then
+    echo '-- the end of the log of the server'
+    tail -n 20 "$work/server.log"
+    exit 1
+fi

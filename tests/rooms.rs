@@ -1,0 +1,164 @@
+//! Holds the room table of `ARCHITECTURE.md`: a room uses only the rooms that its row names.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+type Table = BTreeMap<String, BTreeSet<String>>;
+
+/// The rows of the table: `| `src/room/` | its job | `other`, `another` |`, or `all`.
+fn table() -> Table {
+    let text = fs::read_to_string("ARCHITECTURE.md").expect("ARCHITECTURE.md");
+    let mut table = Table::new();
+    for line in text.lines().filter(|line| line.starts_with("| `src/")) {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let room = cells[1]
+            .trim_matches('`')
+            .trim_start_matches("src/")
+            .trim_end_matches('/')
+            .trim_end_matches(".rs")
+            .to_owned();
+        let uses = cells[3].split('`').skip(1).step_by(2).map(str::to_owned);
+        let all = (cells[3] == "all").then(|| "all".to_owned());
+        table.insert(room, uses.chain(all).collect());
+    }
+    table
+}
+
+/// The rooms that exist, with their files.
+fn rooms() -> BTreeMap<String, Vec<PathBuf>> {
+    let mut rooms = BTreeMap::<String, Vec<PathBuf>>::new();
+    for file in rust_files(Path::new("src")) {
+        let below = file.strip_prefix("src").expect("below src");
+        let first = below.components().next().expect("not src itself");
+        let room = first.as_os_str().to_string_lossy();
+        let room = room.trim_end_matches(".rs").to_owned();
+        if room != "lib" {
+            rooms.entry(room).or_default().push(file);
+        }
+    }
+    rooms
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+/// The rooms named by `crate::room` or `crate::{room, other::…}` in a text, with their lines.
+fn uses(text: &str, root: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    for (start, _) in text.match_indices(root) {
+        let line = text[..start].matches('\n').count() + 1;
+        let rest = &text[start + root.len()..];
+        let names: Vec<String> = match rest.strip_prefix('{') {
+            None => vec![leading_name(rest)],
+            Some(group) => top_level_items(group),
+        };
+        found.extend(
+            names
+                .into_iter()
+                .filter(|name| !name.is_empty())
+                .map(|name| (line, name)),
+        );
+    }
+    found
+}
+
+fn leading_name(text: &str) -> String {
+    text.chars()
+        .take_while(|c| c.is_alphanumeric() || *c == '_')
+        .collect()
+}
+
+/// The first names of the items of a `use` group, whose opening brace has been read.
+fn top_level_items(group: &str) -> Vec<String> {
+    let (mut depth, mut item, mut items) = (0, String::new(), Vec::new());
+    for c in group.chars() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => items.push(std::mem::take(&mut item)),
+            _ => {}
+        }
+        if depth == 0 && c != ',' {
+            item.push(c);
+        }
+    }
+    items.push(item);
+    items
+        .iter()
+        .map(|item| leading_name(item.trim_start()))
+        .collect()
+}
+
+#[test]
+fn rooms_use_only_what_the_table_allows() {
+    let (table, rooms) = (table(), rooms());
+    let mut wrong = Vec::new();
+    for (room, files) in &rooms {
+        let Some(allowed) = table.get(room) else {
+            wrong.push(format!("src/{room} has no row in the table"));
+            continue;
+        };
+        let root = if room == "main" {
+            "desktop_images::"
+        } else {
+            "crate::"
+        };
+        for file in files {
+            let text = fs::read_to_string(file).expect("a source file");
+            for (line, used) in uses(&text, root) {
+                let known = rooms.contains_key(&used);
+                if known && used != *room && !allowed.contains(&used) && !allowed.contains("all") {
+                    wrong.push(format!("{}:{line}: {room} uses {used}", file.display()));
+                }
+            }
+        }
+    }
+    for room in table.keys().filter(|room| !rooms.contains_key(*room)) {
+        wrong.push(format!(
+            "the table has a row for src/{room}, which is not there"
+        ));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_room_opens_with_what_it_knows_and_what_it_never_mentions() {
+    for room in rooms().keys() {
+        let Ok(text) = fs::read_to_string(format!("src/{room}/mod.rs")) else {
+            continue;
+        };
+        let opening: String = text
+            .lines()
+            .take_while(|line| line.starts_with("//!"))
+            .collect::<Vec<_>>()
+            .join(" ");
+        for words in ["Knows ", "Never mentions "] {
+            assert!(
+                opening.contains(words),
+                "src/{room}/mod.rs does not say: {words}…"
+            );
+        }
+    }
+}
+
+#[test]
+fn uses_are_found_in_groups_and_paths() {
+    let text = "use crate::images::Images;\nuse crate::{\n    rpc::{a, b},\n    http,\n};\ncrate::auth::x();";
+    let found: Vec<String> = uses(text, "crate::")
+        .into_iter()
+        .map(|(_, name)| name)
+        .collect();
+    assert_eq!(found, ["images", "rpc", "http", "auth"]);
+}
