@@ -22,6 +22,7 @@ pub fn generate(pool: &DescriptorPool) -> Result<String> {
         .filter(|service| service.full_name().starts_with(OUR_PACKAGES))
         .flat_map(|service| service.methods().map(|m| m.input()).collect::<Vec<_>>())
         .collect();
+    add_nested(&mut requests);
     requests.sort_by(|a, b| a.full_name().cmp(b.full_name()));
     requests.dedup();
 
@@ -30,6 +31,32 @@ pub fn generate(pool: &DescriptorPool) -> Result<String> {
         generate_message(&mut code, &options, request)?;
     }
     Ok(code)
+}
+
+/// Adds the messages of our packages that are fields of those, at any depth.
+fn add_nested(messages: &mut Vec<MessageDescriptor>) {
+    let mut next = 0;
+    while let Some(message) = messages.get(next) {
+        let nested: Vec<MessageDescriptor> = message
+            .fields()
+            .filter_map(|field| nested_message(&field))
+            .filter(|nested| !messages.contains(nested))
+            .collect();
+        messages.extend(nested);
+        next += 1;
+    }
+}
+
+/// The type of a field that holds one message of our packages.
+fn nested_message(field: &FieldDescriptor) -> Option<MessageDescriptor> {
+    match field.kind() {
+        Kind::Message(message)
+            if !field.is_map() && message.full_name().starts_with(OUR_PACKAGES) =>
+        {
+            Some(message)
+        }
+        _ => None,
+    }
 }
 
 fn generate_message(
@@ -105,13 +132,13 @@ fn check_field(rules: &Rules, field: &FieldDescriptor) -> Result<String> {
             writeln!(code, "for value in &{member} {{ {check} }}")?;
         }
     } else {
-        let has_presence = matches!(field.kind(), Kind::Message(_));
-        if has_presence {
+        if let Kind::Message(_) = field.kind() {
             if rules.required {
                 writeln!(code, "if {member}.is_none() {{ found.missing({name:?}); }}")?;
             }
-            // Text inside well-known and nested messages carries no rules of its own in these
-            // packages; U+0000 there is refused by the code that reads it.
+            if let Some(check) = check_value(rules, field, "value")? {
+                writeln!(code, "if let Some(value) = &{member} {{ {check} }}")?;
+            }
         } else if let Some(check) = check_value(rules, field, &format!("&{member}"))? {
             writeln!(code, "{check}")?;
         }
@@ -136,6 +163,9 @@ fn check_value(rules: &Rules, field: &FieldDescriptor, value: &str) -> Result<Op
             ))),
             (None, false) => Ok(None),
         },
+        Kind::Message(_) if nested_message(field).is_some() => {
+            Ok(Some(format!("found.nested({name:?}, {value});")))
+        }
         _ if rules.required || rules.length.is_some() || rules.pattern.is_some() => {
             Err(format!("{}: a rule on a field of this type", field.full_name()).into())
         }

@@ -87,6 +87,11 @@ pub struct Server {
 impl Server {
     /// Opens the data, takes up what an earlier process left undone, and listens.
     pub async fn start(config: Config) -> Result<Self, Error> {
+        // First of all: a taken port must leave all as it was.
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .map_err(listen_error(config.listen))?;
+        let address = listener.local_addr().map_err(listen_error(config.listen))?;
         let (folder, temporary) = match &config.data {
             Data::Folder(folder) => (folder.clone(), None),
             Data::Ephemeral => {
@@ -104,11 +109,6 @@ impl Server {
             .await
             .map_err(|stopped| Error::Temporary(stopped.into()))??;
 
-        // Before anything runs: a taken port must leave all as it was.
-        let listener = TcpListener::bind(config.listen)
-            .await
-            .map_err(listen_error(config.listen))?;
-        let address = listener.local_addr().map_err(listen_error(config.listen))?;
         if !address.ip().is_loopback() {
             tracing::warn!(
                 %address,

@@ -104,6 +104,15 @@ impl Violations {
         }
     }
 
+    /// What a message in a field violates, by the path of its fields.
+    fn nested(&mut self, field: &str, message: &impl Check) {
+        let before = self.0.len();
+        message.check(self);
+        for violation in &mut self.0[before..] {
+            violation.field = format!("{field}.{}", violation.field);
+        }
+    }
+
     fn map_entry(
         &mut self,
         field: &str,
@@ -162,7 +171,7 @@ fn describe(range: Range) -> String {
 }
 
 #[rustfmt::skip]
-#[allow(deprecated, clippy::all)]
+#[allow(deprecated, unused_variables, clippy::all)]
 mod generated {
     use super::*;
     include!(concat!(env!("OUT_DIR"), "/rules.rs"));

@@ -19,6 +19,8 @@ use crate::operations::{Ended, Failure, Operation, Reason, Worker, cancelled};
 use crate::sources::{FileUri, SourceError};
 
 const READ_SIZE: usize = 1 << 20;
+/// Holes are passed on in parts, between which a copy can be stopped.
+const HOLE_PART: u64 = 64 << 20;
 
 /// What has to be done for an accepted operation, as it is kept in its row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -256,12 +258,15 @@ fn copy(file: &mut File, writer: &ContentWriter, stop: &CancellationToken) -> io
     let mut position = 0;
     while position < length {
         let data = next_data(file, position)?.unwrap_or(length).min(length);
-        if data > position {
-            if !writer.write_blocking(Chunk::Zeros(data - position)) {
+        while position < data {
+            if stop.is_cancelled() {
+                return Ok(Copied::Cancelled);
+            }
+            let part = HOLE_PART.min(data - position);
+            position += part;
+            if !writer.write_blocking(Chunk::Zeros(part)) {
                 return Ok(Copied::Refused);
             }
-            position = data;
-            continue;
         }
         let hole = rustix::fs::seek(&*file, rustix::fs::SeekFrom::Hole(position))
             .unwrap_or(length)

@@ -12,6 +12,8 @@ mod upload;
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 pub use compute_images::NewComputeImageSource;
 pub use contents::Download;
 pub use errors::{Error, InvalidField, Result};
@@ -27,6 +29,9 @@ use crate::metadata::Store;
 use crate::operations::{Engine, Operation};
 use crate::sources::ImportFolder;
 
+/// How many uploads run at the same time; more wait.
+const UPLOADS: usize = 64;
+
 /// The images of this server. Cheap to clone.
 #[derive(Clone)]
 pub struct Images {
@@ -34,6 +39,7 @@ pub struct Images {
     contents: LocalContents,
     engine: Engine,
     import_folder: Option<Arc<ImportFolder>>,
+    uploads: Arc<Semaphore>,
 }
 
 impl Images {
@@ -48,6 +54,7 @@ impl Images {
             contents,
             engine,
             import_folder: import_folder.map(Arc::new),
+            uploads: Arc::new(Semaphore::new(UPLOADS)),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Compute images whose bytes come with the request.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -10,6 +11,9 @@ use super::{Images, Result};
 use crate::blobs::Chunk;
 use crate::metadata::{Accept, Lease, NewComputeImage, Origin};
 use crate::operations::{Ended, Failure, Operation, Reason, Tracked, cancelled};
+
+/// A body of which nothing comes for this long has ended: its sender is gone.
+const LONGEST_SILENCE: Duration = Duration::from_secs(5 * 60);
 
 /// An upload as it was announced.
 pub struct Upload<S> {
@@ -40,6 +44,8 @@ impl Images {
         let images = self.clone();
         // A caller that hangs up drops this future, at any await; the spawned one goes on.
         tokio::spawn(async move {
+            // Each upload keeps two threads; the wait is the sender's.
+            let _permit = images.uploads.acquire().await;
             let accepted = images
                 .store
                 .create_compute_image(accept, new, origin)
@@ -48,7 +54,7 @@ impl Images {
                 return Ok(accepted.operation);
             }
             let tracked = images.engine.track(&accepted.operation.id);
-            let lease = images.store.claim(&accepted.operation.id).await?;
+            let lease = images.engine.claim(&accepted.operation.id).await?;
             let ended = images.take(&lease, &tracked, upload).await;
             match ended {
                 Ok(operation) => Ok(operation),
@@ -72,7 +78,9 @@ impl Images {
         let mut received = 0;
         loop {
             let next = tokio::select! {
-                next = body.next() => next,
+                next = tokio::time::timeout(LONGEST_SILENCE, body.next()) => {
+                    next.unwrap_or_else(|_| Some(Err("nothing came for five minutes".into())))
+                }
                 () = tracked.cancelled.cancelled() => {
                     return Err(self.undo(lease, cancelled()).await);
                 }

@@ -102,7 +102,7 @@ impl Engine {
             // Ending it takes no turn.
             () = tracked.cancelled.cancelled() => None,
         };
-        let lease = match self.inner.store.claim(&id).await {
+        let lease = match self.claim(&id).await {
             Ok(lease) => lease,
             Err(error) => {
                 tracing::error!(operation_id = id, %error, "the operation was not claimed");
@@ -128,8 +128,12 @@ impl Engine {
         }
     }
 
-    /// Ends a claimed operation in failure, however long the store is out of room: an operation
-    /// always ends.
+    /// Claims an accepted operation.
+    pub async fn claim(&self, operation_id: &str) -> Result<Lease> {
+        insist(|| self.inner.store.claim(operation_id)).await
+    }
+
+    /// Ends a claimed operation in failure.
     pub async fn fail(&self, lease: &Lease, failure: Failure) -> Result<Operation> {
         tracing::warn!(
             operation_id = lease.operation_id,
@@ -137,16 +141,7 @@ impl Engine {
             message = failure.message,
             "the operation failed"
         );
-        let mut pause = FIRST_PAUSE;
-        loop {
-            match self.inner.store.fail(lease, failure.clone()).await {
-                Err(Error::Full) => {
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                }
-                ended => return ended,
-            }
-        }
+        insist(|| self.inner.store.fail(lease, failure.clone())).await
     }
 
     /// Asks the operation to stop, if it runs; it goes on until it notices.
@@ -168,6 +163,24 @@ impl Engine {
             .running
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Does a step again, with pauses, as long as the store cannot: what was accepted must end.
+async fn insist<T, F>(step: impl Fn() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match step().await {
+            Err(error @ (Error::Full | Error::Sqlite(_))) => {
+                tracing::warn!(%error, "the store failed; trying again");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            ended => return ended,
+        }
     }
 }
 
