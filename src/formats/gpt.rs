@@ -330,7 +330,7 @@ mod tests {
             PRIMARY..PRIMARY + 92,
             ENTRIES..ENTRIES + 300,
             BACKUP..BACKUP + 92,
-            BACKUP_ENTRIES..BACKUP,
+            BACKUP_ENTRIES..BACKUP_ENTRIES + 300,
         ];
         for at in areas.into_iter().flatten() {
             let mut damaged = image.clone();

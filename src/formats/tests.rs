@@ -124,7 +124,7 @@ fn images_of_qemu_are_accepted() {
 #[test]
 fn a_file_that_ends_inside_of_a_sector_of_compressed_data_is_whole() {
     if !installed(
-        "a_file_that_ends_inside_of_a_sector",
+        "a_file_that_ends_inside_of_a_sector_of_compressed_data_is_whole",
         &["qemu-img", "qemu-io"],
     ) {
         return;
@@ -199,7 +199,7 @@ fn images_of_qemu_that_were_cut_are_refused() {
 #[test]
 fn images_of_qemu_that_need_more_than_themselves_are_refused() {
     if !installed(
-        "images_of_qemu_that_need_more_than_themselves",
+        "images_of_qemu_that_need_more_than_themselves_are_refused",
         &["qemu-img"],
     ) {
         return;

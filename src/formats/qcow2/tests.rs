@@ -100,6 +100,10 @@ fn numbers_of_the_header_that_break_the_rules_are_refused() {
         ("65537 internal snapshots", |image| {
             image.put_be32(60, 65537)
         }),
+        (
+            "the snapshot table begins at 0x7, expected a multiple",
+            |image| image.put_be64(64, 7),
+        ),
         ("refcounts of 2^7 bits", |image| image.put_be32(96, 7)),
         ("a header of 96 bytes, expected 104 to 512", |image| {
             image.put_be32(100, 96)
