@@ -22,7 +22,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     compiler
         .include_imports(true)
         .include_source_info(true)
-        .open_files(&files)?;
+        .open_files(&files)?
+        // No file imports it; operations carry it in an Any.
+        .open_file("google/protobuf/empty.proto")?;
 
     // Encoded by protox rather than by prost-types, which would drop the custom options.
     fs::write(
