@@ -1,0 +1,220 @@
+//! Knows the commands of the command line, as a client of the API like any other, and its words and exit codes.
+//! Never mentions how the server does what it is asked for: that is behind the contract, or behind `app`.
+
+mod client;
+mod compute_images;
+mod demo;
+mod errors;
+mod images;
+mod listing;
+mod operations;
+mod output;
+mod progress;
+mod serve;
+mod transfer;
+mod values;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use client::{Client, Endpoint, Http};
+use errors::{Error, Result};
+use output::Format;
+
+/// An image service for virtual desktops: its server, and commands that speak to one.
+#[derive(Debug, Parser)]
+#[command(name = "desktop-images", version, after_help = errors::EXIT_CODES)]
+struct Arguments {
+    /// The server that commands speak to
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "DESKTOP_IMAGES_ENDPOINT",
+        default_value = "http://127.0.0.1:8080",
+        help_heading = "Global options"
+    )]
+    endpoint: Endpoint,
+    /// How results are printed
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        help_heading = "Global options"
+    )]
+    format: Format,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the server
+    Serve(serve::Arguments),
+    /// Shows it all at once: a server, an import, two copies, and their bytes read back
+    Demo(demo::Arguments),
+    /// Compute images: what is imported, and what desktop images are copied from
+    #[command(subcommand)]
+    ComputeImage(compute_images::Command),
+    /// Desktop images
+    #[command(subcommand)]
+    Image(images::Command),
+    /// Operations: what a server is doing, or has done
+    #[command(subcommand)]
+    Operation(operations::Command),
+}
+
+/// What commands share: which server, and how to print.
+struct Context {
+    endpoint: Endpoint,
+    format: Format,
+}
+
+impl Context {
+    async fn connect(&self) -> Result<Client> {
+        Client::connect(&self.endpoint).await
+    }
+
+    fn http(&self) -> Result<Http> {
+        Http::new(&self.endpoint)
+    }
+}
+
+/// Runs the command line with its arguments, the program's name first, to the exit code.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help that nobody reads to its end is no failure.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match block_on(execute(arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if !matches!(error, Error::OutputClosed) {
+                eprintln!("error: {}", readable(&error));
+            }
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn block_on(execution: impl Future<Output = Result<()>>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::failed("cannot start", &error))?;
+    let result = runtime.block_on(execution);
+    // A thread that waits for the standard input would wait for ever.
+    runtime.shutdown_background();
+    result
+}
+
+async fn execute(arguments: Arguments) -> Result<()> {
+    let context = Context {
+        endpoint: arguments.endpoint,
+        format: arguments.format,
+    };
+    match arguments.command {
+        Command::Serve(arguments) => serve::run(arguments).await,
+        Command::Demo(arguments) => demo::run(arguments).await,
+        Command::ComputeImage(command) => {
+            interruptible(compute_images::run(&context, command)).await
+        }
+        Command::Image(command) => interruptible(images::run(&context, command)).await,
+        Command::Operation(command) => interruptible(operations::run(&context, command)).await,
+    }
+}
+
+/// Ends a command at Ctrl-C or SIGTERM in an orderly way: what it left half done is removed.
+async fn interruptible(command: impl Future<Output = Result<()>>) -> Result<()> {
+    let mut stop = serve::Stop::listen()?;
+    tokio::select! {
+        result = command => result,
+        () = stop.ordered() => Err(Error::Interrupted),
+    }
+}
+
+/// The words of an error without what would control a terminal; its line breaks stay.
+fn readable(error: &Error) -> String {
+    let lines: Vec<String> = error
+        .to_string()
+        .lines()
+        .map(output::without_controls)
+        .collect();
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_fit_together() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_commands_of_the_public_client_are_understood() {
+        for line in [
+            "image copy --compute-image-id fd8 --new-image-name n --folder-id f",
+            "image copy --compute-image-id fd8 --new-image-name n --folder-id f --async",
+            "image copy --compute-image-id fd8 --new-image-name n --folder-id f --label a=b --label c=d",
+            "image list --folder-id f --format yaml",
+            "image get e3v",
+            "image update --id e3v --new-name n",
+            "image delete e3v --async",
+            "image download e3v --output -",
+            "compute-image import a.qcow2 --folder-id f",
+            "compute-image list --folder-id f --filter x --order-by name --page-size 10 --limit 5",
+            "operation get e3v",
+            "operation cancel e3v",
+            "operation wait e3v --timeout 10m",
+            "serve --listen 0.0.0.0:80 --data-dir /srv --import-dir /images --log-format json",
+            "serve --ephemeral",
+            "demo --once",
+            "--endpoint http://h:1 --format json demo --image a.img",
+        ] {
+            let words = std::iter::once("desktop-images").chain(line.split(' '));
+            let parsed = Arguments::try_parse_from(words);
+            assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+        }
+    }
+
+    #[test]
+    fn wrong_usage_is_refused() {
+        for line in [
+            "",
+            "image",
+            "image copy --compute-image-id fd8",
+            "image list",
+            "image list --folder-id f --page-size 0",
+            "image list --folder-id f --page-size 1001",
+            "image copy --compute-image-id fd8 --new-image-name n --folder-id f --label a",
+            "compute-image import --folder-id f",
+            "operation wait e3v --timeout soon",
+            "serve --listen nowhere",
+            "serve --ephemeral --data-dir /srv",
+            "--endpoint https://h operation get e3v",
+            "--format xml operation get e3v",
+        ] {
+            let words = line.split(' ').filter(|word| !word.is_empty());
+            let words = std::iter::once("desktop-images").chain(words);
+            let parsed = Arguments::try_parse_from(words);
+            assert_eq!(parsed.unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn an_error_controls_no_terminal() {
+        let error = Error::Failed("Validation failed:\n  - name: \x1b[2J".to_owned());
+        assert_eq!(readable(&error), "Validation failed:\n  - name: \\u{1b}[2J");
+    }
+}

@@ -1,0 +1,302 @@
+//! What commands print: messages and lists as text for people, JSON or YAML for programs.
+
+use std::io::Write;
+
+use prost::{Message, Name};
+use prost_reflect::{DynamicMessage, SerializeOptions};
+use prost_types::{Any, Timestamp};
+use serde::{Serialize, Serializer};
+
+use super::errors::{Error, Result};
+use crate::contract::{descriptor, descriptor_pool};
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// Tables and `key: value` lines for people
+    #[default]
+    Text,
+    /// The standard JSON mapping of protobuf
+    Json,
+    /// The same as YAML
+    Yaml,
+}
+
+/// Writes a text to the standard output.
+pub fn print(text: &str) -> Result<()> {
+    let mut output = std::io::stdout().lock();
+    output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush())
+        .map_err(|error| Error::output(&error))
+}
+
+/// Prints one message.
+pub fn print_message<M: Message + Name>(format: Format, message: &M) -> Result<()> {
+    print(&render(format, &dynamic(message)?)?)
+}
+
+/// Prints a list: rows of text under a heading, or an array of the messages.
+pub fn print_list<M: Message + Name, const COLUMNS: usize>(
+    format: Format,
+    items: &[M],
+    heading: [&str; COLUMNS],
+    row: impl Fn(&M) -> [String; COLUMNS],
+) -> Result<()> {
+    if format == Format::Text {
+        let rows: Vec<_> = items.iter().map(row).collect();
+        return print(&table(heading, &rows));
+    }
+    let items: Vec<_> = items.iter().map(dynamic).collect::<Result<_>>()?;
+    let values: Vec<_> = items.iter().map(Standard).collect();
+    print(&encoded(format, &values)?)
+}
+
+/// The message within an `Any`, by the descriptors of the contract.
+pub fn unpacked(any: &Any) -> Result<DynamicMessage> {
+    let name = any.type_url.rsplit('/').next().unwrap_or_default();
+    let descriptor = descriptor_pool()
+        .get_message_by_name(name)
+        .ok_or_else(|| Error::Failed(format!("the server sent an unknown type, {name:?}")))?;
+    DynamicMessage::decode(descriptor, any.value.as_slice())
+        .map_err(|error| Error::failed("cannot read what the server sent", &error))
+}
+
+/// A message in a format, with a line break at its end.
+pub fn render(format: Format, message: &DynamicMessage) -> Result<String> {
+    match format {
+        Format::Text => encoded(Format::Yaml, &Readable(message)),
+        Format::Json | Format::Yaml => encoded(format, &Standard(message)),
+    }
+}
+
+/// A generated message as one that its descriptor describes.
+pub fn dynamic<M: Message + Name>(message: &M) -> Result<DynamicMessage> {
+    let mut dynamic = DynamicMessage::new(descriptor::<M>());
+    dynamic
+        .transcode_from(message)
+        .map_err(|error| Error::failed("cannot read what the server sent", &error))?;
+    Ok(dynamic)
+}
+
+fn encoded(format: Format, value: &impl Serialize) -> Result<String> {
+    let failed = |error: &dyn std::error::Error| Error::failed("cannot print the result", error);
+    match format {
+        Format::Json => serde_json::to_string_pretty(value)
+            .map(|text| text + "\n")
+            .map_err(|error| failed(&error)),
+        Format::Text | Format::Yaml => {
+            serde_norway::to_string(value).map_err(|error| failed(&error))
+        }
+    }
+}
+
+/// The standard JSON mapping, with defaults.
+struct Standard<'a>(&'a DynamicMessage);
+
+impl Serialize for Standard<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let options = SerializeOptions::new().skip_default_fields(false);
+        self.0.serialize_with_options(serializer, &options)
+    }
+}
+
+/// For people: what is set, by the names of the contract, numbers as numbers.
+struct Readable<'a>(&'a DynamicMessage);
+
+impl Serialize for Readable<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let options = SerializeOptions::new()
+            .use_proto_field_name(true)
+            .stringify_64_bit_integers(false);
+        self.0.serialize_with_options(serializer, &options)
+    }
+}
+
+fn table<const COLUMNS: usize>(heading: [&str; COLUMNS], rows: &[[String; COLUMNS]]) -> String {
+    let rows: Vec<[String; COLUMNS]> = std::iter::once(heading.map(str::to_owned))
+        .chain(rows.iter().map(|row| row.clone().map(|cell| shown(&cell))))
+        .collect();
+    let mut widths = [0; COLUMNS];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    for row in &rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(widths) {
+            line.push_str(&format!("{cell:<width$}  "));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// A cell of a table: something where there is nothing, and nothing that a terminal obeys.
+fn shown(cell: &str) -> String {
+    match cell {
+        "" => "-".to_owned(),
+        cell => without_controls(cell),
+    }
+}
+
+/// A text without the characters that move a terminal's cursor or change its colours; line breaks
+/// are escaped too.
+pub fn without_controls(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character.is_control() {
+            true => clean.extend(character.escape_default()),
+            false => clean.push(character),
+        }
+    }
+    clean
+}
+
+/// A number of bytes in the largest binary unit that leaves it at least 1: `512 B`, `1.5 GiB`.
+pub fn bytes(count: i64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB"];
+    if count.unsigned_abs() < 1024 {
+        return format!("{count} B");
+    }
+    let mut value = count as f64 / 1024.0;
+    let mut unit = 0;
+    while value.abs() >= 1024.0 && unit + 1 < units.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let text = format!("{value:.1}");
+    let text = text.strip_suffix(".0").unwrap_or(&text);
+    format!("{text} {}", units[unit])
+}
+
+/// A time to the second, in UTC; empty when unset.
+pub fn time(time: Option<&Timestamp>) -> String {
+    time.map_or_else(String::new, |time| {
+        Timestamp {
+            seconds: time.seconds,
+            nanos: 0,
+        }
+        .to_string()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::yandex::cloud::clouddesktop::v1::api::DesktopImage;
+    use crate::contract::yandex::cloud::operation::{Operation, operation};
+
+    fn image() -> DesktopImage {
+        DesktopImage {
+            id: "e3v1".to_owned(),
+            folder_id: "f".to_owned(),
+            created_at: Some(Timestamp {
+                seconds: 1_700_000_000,
+                nanos: 0,
+            }),
+            status: 2,
+            name: "windows".to_owned(),
+            labels: [("a".to_owned(), "b".to_owned())].into(),
+            storage_size: 0,
+            min_disk_size: 64 << 20,
+            description: String::new(),
+        }
+    }
+
+    #[test]
+    fn json_is_the_standard_mapping_in_the_order_of_the_contract() {
+        let text = render(Format::Json, &dynamic(&image()).unwrap()).unwrap();
+        assert_eq!(
+            text,
+            r#"{
+  "id": "e3v1",
+  "folderId": "f",
+  "createdAt": "2023-11-14T22:13:20Z",
+  "status": "ACTIVE",
+  "name": "windows",
+  "labels": {
+    "a": "b"
+  },
+  "storageSize": "0",
+  "minDiskSize": "67108864",
+  "description": ""
+}
+"#
+        );
+    }
+
+    #[test]
+    fn yaml_says_the_same_as_json() {
+        let message = dynamic(&image()).unwrap();
+        let json: serde_json::Value =
+            serde_json::from_str(&render(Format::Json, &message).unwrap()).unwrap();
+        let yaml: serde_json::Value =
+            serde_norway::from_str(&render(Format::Yaml, &message).unwrap()).unwrap();
+        assert_eq!(json, yaml);
+    }
+
+    #[test]
+    fn text_has_what_is_set_one_to_a_line() {
+        let text = render(Format::Text, &dynamic(&image()).unwrap()).unwrap();
+        assert_eq!(
+            text,
+            "id: e3v1\nfolder_id: f\ncreated_at: 2023-11-14T22:13:20Z\nstatus: ACTIVE\n\
+             name: windows\nlabels:\n  a: b\nmin_disk_size: 67108864\n"
+        );
+    }
+
+    #[test]
+    fn what_an_operation_holds_is_printed_by_its_type() {
+        let any = Any::from_msg(&image()).unwrap();
+        let operation = Operation {
+            id: "e3v2".to_owned(),
+            done: true,
+            result: Some(operation::Result::Response(any.clone())),
+            ..Operation::default()
+        };
+        let text = render(Format::Json, &dynamic(&operation).unwrap()).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            value["response"]["@type"],
+            "type.googleapis.com/yandex.cloud.clouddesktop.v1.api.DesktopImage"
+        );
+        assert_eq!(value["response"]["name"], "windows");
+        assert_eq!(unpacked(&any).unwrap(), dynamic(&image()).unwrap());
+        let unknown = Any {
+            type_url: "type.googleapis.com/unknown.Type".to_owned(),
+            value: Vec::new(),
+        };
+        assert!(unpacked(&unknown).is_err());
+    }
+
+    #[test]
+    fn columns_are_aligned_and_control_nothing() {
+        let rows = [
+            ["1".to_owned(), "имя".to_owned(), String::new()],
+            ["22".to_owned(), "a\x1b[2J\nb".to_owned(), "x".to_owned()],
+        ];
+        assert_eq!(
+            table(["ID", "NAME", "END"], &rows),
+            "ID  NAME           END\n1   имя            -\n22  a\\u{1b}[2J\\nb  x\n"
+        );
+    }
+
+    #[test]
+    fn sizes_are_readable() {
+        for (count, wanted) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1 KiB"),
+            (64 << 20, "64 MiB"),
+            (3 << 29, "1.5 GiB"),
+            (4 << 40, "4 TiB"),
+            (8 << 50, "8192 TiB"),
+        ] {
+            assert_eq!(bytes(count), wanted);
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! `serve`: the server itself.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+
+use super::errors::{Error, Result, chain};
+use super::{output, values};
+use crate::app::{Config, Data, Server};
+
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// The folder that holds all data; made if it is not there
+    #[arg(long, value_name = "FOLDER", default_value = "./data")]
+    data_dir: PathBuf,
+    /// Keep all data in a temporary folder that is removed at the end
+    #[arg(long, conflicts_with = "data_dir")]
+    ephemeral: bool,
+    /// The folder below which file:// uris may be imported; none when left out
+    #[arg(long, value_name = "FOLDER")]
+    import_dir: Option<PathBuf>,
+    /// How long requests may run on after the order to stop
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = values::duration)]
+    drain_timeout: Duration,
+    /// How the log on the standard error is written
+    #[arg(long, value_enum, default_value_t)]
+    log_format: LogFormat,
+    /// What is logged: error, warn, info, debug, trace, or directives as RUST_LOG has them
+    #[arg(long, value_name = "LEVEL", env = "RUST_LOG", default_value = "info",
+          value_parser = log_filter)]
+    log_level: String,
+}
+
+#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
+enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+/// Serves until SIGTERM or Ctrl-C, then lets running requests end. A second signal ends at once.
+pub async fn run(arguments: Arguments) -> Result<()> {
+    start_log(arguments.log_format, &arguments.log_level)?;
+    let mut stop = Stop::listen()?;
+    let config = Config {
+        listen: arguments.listen,
+        data: match arguments.ephemeral {
+            true => Data::Ephemeral,
+            false => Data::Folder(arguments.data_dir),
+        },
+        import_dir: arguments.import_dir,
+        drain_timeout: arguments.drain_timeout,
+    };
+    let server = start(config).await?;
+    // Scripts that asked for port 0 read it here; a server needs no reader.
+    let _ = output::print(&format!("Listening on http://{}\n", server.address()));
+    stop.ordered().await;
+    tracing::info!("stopping: requests that run may end; another signal ends them");
+    finish(server, &mut stop).await
+}
+
+/// Starts a server, with an error that a person can read.
+pub async fn start(config: Config) -> Result<Server> {
+    let started = Server::start(config).await;
+    started.map_err(|error| Error::Failed(chain(&error)))
+}
+
+/// Stops a server; another order to stop cuts that short.
+pub async fn finish(server: Server, stop: &mut Stop) -> Result<()> {
+    tokio::select! {
+        stopped = server.stop() => stopped.map_err(|error| Error::Failed(chain(&error))),
+        () = stop.ordered() => Err(Error::Interrupted),
+    }
+}
+
+/// Orders to stop: SIGTERM and Ctrl-C.
+pub struct Stop {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Stop {
+    pub fn listen() -> Result<Self> {
+        let listen =
+            |kind| signal(kind).map_err(|error| Error::failed("cannot listen for signals", &error));
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Returns at the next order.
+    pub async fn ordered(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn log_filter(text: &str) -> std::result::Result<String, String> {
+    match EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn start_log(format: LogFormat, level: &str) -> Result<()> {
+    let filter = EnvFilter::try_new(level).map_err(|error| Error::failed("--log-level", &error))?;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(BoxMakeWriter::new(std::io::stderr));
+    let started = match format {
+        LogFormat::Text => log
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
+    started.map_err(|error| Error::failed("cannot start the log", error.as_ref()))
+}
