@@ -43,7 +43,7 @@ impl SparseFile {
     }
 
     pub fn write_zeros(&mut self, mut count: u64) -> io::Result<()> {
-        const ZEROS: [u8; BLOCK] = [0; BLOCK];
+        static ZEROS: [u8; BLOCK] = [0; BLOCK];
         while count > 0 {
             if self.unfinished.is_empty() && count >= BLOCK as u64 {
                 let blocks = count / BLOCK as u64 * BLOCK as u64;

@@ -91,7 +91,8 @@ impl Violations {
     }
 
     fn number(&mut self, field: &str, value: i64, range: Range, zero_is_unset: bool) {
-        if !within(value, range) && !(zero_is_unset && value == 0) {
+        let unset = zero_is_unset && value == 0;
+        if !unset && !within(value, range) {
             self.add(field, format!("Must be {}, is {value}", describe(range)));
         }
     }

@@ -49,10 +49,10 @@ impl<'a> Parser<'a> {
         self.at += field.len();
         self.skip_space();
         if self.symbol("!=") {
-            return Ok(self.one(true)?);
+            return self.one(true);
         }
         if self.symbol("=") {
-            return Ok(self.one(false)?);
+            return self.one(false);
         }
         let negated = self.word("not");
         self.skip_space();
