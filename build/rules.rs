@@ -66,9 +66,12 @@ fn generate_message(
 ) -> Result<()> {
     let mut body = String::new();
     for field in message.fields() {
-        let rules = options.rules(&field)?;
+        let mut rules = options.rules(&field)?;
         let text = match field.containing_oneof() {
             Some(oneof) => {
+                // A source that is chosen but empty is no source.
+                rules.required |=
+                    options.exactly_one(&oneof.options()) && field.kind() == Kind::String;
                 let Some(check) = check_value(&rules, &field, "value")? else {
                     continue;
                 };
@@ -108,9 +111,9 @@ fn check_field(rules: &Rules, field: &FieldDescriptor) -> Result<String> {
     let (name, member) = (field.name(), format!("self.{}", field.name()));
     let mut code = String::new();
     if field.is_map() {
-        if let Some(size) = rules.size {
-            writeln!(code, "found.size({name:?}, {member}.len(), {size:?});")?;
-        }
+        // Too many entries are not looked at one by one.
+        let size = rules.size.unwrap_or((None, None));
+        writeln!(code, "if found.size({name:?}, {member}.len(), {size:?}) {{")?;
         let Kind::Message(entry) = field.kind() else {
             return Err(format!("{}: a map without an entry", field.full_name()).into());
         };
@@ -120,7 +123,7 @@ fn check_field(rules: &Rules, field: &FieldDescriptor) -> Result<String> {
         }
         writeln!(
             code,
-            "for (key, value) in &{member} {{\nfound.map_entry({name:?}, key, value, &{}, &{});\n}}",
+            "for (key, value) in &{member} {{\nfound.map_entry({name:?}, key, value, &{}, &{});\n}}\n}}",
             rules.key_text(),
             rules.text()
         )?;
@@ -155,19 +158,12 @@ fn check_value(rules: &Rules, field: &FieldDescriptor, value: &str) -> Result<Op
             rules.required,
             rules.text()
         ))),
-        Kind::Int64 => match (rules.value, rules.required) {
-            (_, true) => Err(format!("{}: a required number", field.full_name()).into()),
-            (Some(range), false) => Ok(Some(format!(
-                "found.number({name:?}, *{value}, {range:?}, {});",
-                rules.zero_is_unset
-            ))),
-            (None, false) => Ok(None),
-        },
+        Kind::Int64 => Ok(rules.value.map(|range| {
+            let unset = rules.zero_is_unset;
+            format!("found.number({name:?}, *{value}, {range:?}, {unset});")
+        })),
         Kind::Message(_) if nested_message(field).is_some() => {
             Ok(Some(format!("found.nested({name:?}, {value});")))
-        }
-        _ if rules.required || rules.length.is_some() || rules.pattern.is_some() => {
-            Err(format!("{}: a rule on a field of this type", field.full_name()).into())
         }
         _ => Ok(None),
     }
@@ -188,6 +184,25 @@ struct Rules {
 }
 
 impl Rules {
+    /// Refuses a rule for which a field of this kind has no check.
+    fn check_kind(&self, field: &FieldDescriptor) -> Result<()> {
+        let (map, list) = (field.is_map(), field.is_list());
+        let text = !map && field.kind() == Kind::String;
+        let message = !map && !list && matches!(field.kind(), Kind::Message(_));
+        let fits = [
+            (self.required, (text || message) && !list),
+            (self.pattern.is_some(), map || text),
+            (self.length.is_some(), map || text),
+            (self.size.is_some(), map || list),
+            (self.value.is_some(), field.kind() == Kind::Int64 && !list),
+            (self.key_pattern.is_some() || self.key_length.is_some(), map),
+        ];
+        if fits.iter().any(|(stated, checked)| *stated && !checked) {
+            return Err(format!("{}: a rule that is not for its type", field.full_name()).into());
+        }
+        Ok(())
+    }
+
     fn text(&self) -> String {
         text_rule(self.length, self.pattern.as_deref())
     }
@@ -269,6 +284,7 @@ impl Options {
                 }
             }
         }
+        rules.check_kind(field)?;
         Ok(rules)
     }
 }

@@ -219,8 +219,7 @@ async fn maintain(images: Images, store: Store, stop: CancellationToken) {
         if let Err(error) = images.sweep().await {
             tracing::warn!(%error, "contents were not removed; the next sweep tries again");
         }
-        let oldest = SystemClock.now().before(RETIRED_NAMES);
-        if let Err(error) = store.forget_names_retired_before(oldest).await {
+        if let Err(error) = store.forget_retired_names(RETIRED_NAMES).await {
             tracing::warn!(%error, "retired names were not forgotten");
         }
     }

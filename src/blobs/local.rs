@@ -45,6 +45,11 @@ impl LocalContents {
         }
     }
 
+    /// Waits until what was removed is removed on the disk too.
+    pub fn sync(&self) -> io::Result<()> {
+        File::open(&self.folder)?.sync_all()
+    }
+
     /// The names of all files in the folder.
     pub fn list(&self) -> io::Result<Vec<String>> {
         fs::read_dir(&self.folder)?

@@ -83,11 +83,13 @@ impl Violations {
         );
     }
 
-    fn size(&mut self, field: &str, size: usize, range: Range) {
-        if !within(size as i64, range) {
+    fn size(&mut self, field: &str, size: usize, range: Range) -> bool {
+        let fits = within(size as i64, range);
+        if !fits {
             let wanted = describe(range);
             self.add(field, format!("Must have {wanted} elements, has {size}"));
         }
+        fits
     }
 
     fn number(&mut self, field: &str, value: i64, range: Range, zero_is_unset: bool) {

@@ -78,12 +78,19 @@ pub async fn serve(
                 Ok::<_, Infallible>(edge.answer(request.map(Body::new)).await)
             }
         });
-        let connection = builder
-            .serve_connection(TokioIo::new(stream), service)
-            .into_owned();
-        let connection = graceful.watch(connection);
+        let (builder, watcher, stop) = (builder.clone(), graceful.watcher(), stop.clone());
         connections.spawn(async move {
-            if let Err(error) = connection.await {
+            // The server below waits for a first byte as long as it takes.
+            tokio::select! {
+                first = tokio::time::timeout(HEADERS_TIMEOUT, stream.readable()) => {
+                    if !matches!(first, Ok(Ok(()))) {
+                        return;
+                    }
+                }
+                () = stop.cancelled() => return,
+            }
+            let connection = builder.serve_connection(TokioIo::new(stream), service);
+            if let Err(error) = watcher.watch(connection.into_owned()).await {
                 tracing::debug!(%error, "a connection broke off");
             }
         });

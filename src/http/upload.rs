@@ -1,17 +1,14 @@
 //! `POST /compute/v1/images:upload`: a body of any size becomes a compute image.
 
-use std::time::Duration;
+mod body;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, header};
 use http_body::Body as _;
-use http_body_util::BodyExt;
 use prost::Message;
 use prost_reflect::DynamicMessage;
 use tonic::Status;
-use tonic::body::Body;
 use tonic::metadata::MetadataMap;
 
 use super::{digest, error};
@@ -21,36 +18,43 @@ use crate::contract::{self, yandex::cloud::operation::Operation};
 use crate::images::{Images, Upload};
 use crate::metadata::{Accept, NewComputeImage};
 use crate::{rpc, transcoding};
+use body::Pieces;
 
 pub const PATH: &str = "/compute/v1/images:upload";
 
-/// A refused body is taken up to this size and for this long, so that a client that writes
-/// before it reads learns why.
-const DISCARD_SIZE: usize = 8 << 20;
-const DISCARD_TIME: Duration = Duration::from_secs(2);
-
-pub async fn answer(images: &Images, request: Request<Body>, request_id: &str) -> Response<Body> {
-    let (head, mut body) = request.into_parts();
-    let announced = match announced(&head) {
-        Ok(announced) => announced,
+pub async fn answer(
+    images: &Images,
+    request: Request<tonic::body::Body>,
+    request_id: &str,
+) -> Response<tonic::body::Body> {
+    let (head, body) = request.into_parts();
+    let length = body.size_hint().exact();
+    let (pieces, rest) = Pieces::new(body, head.version);
+    let result = match announced(&head) {
+        Ok(announced) => {
+            let upload = Upload {
+                new: announced.new,
+                sha256: announced.sha256,
+                length,
+                body: pieces,
+            };
+            images
+                .upload_compute_image(announced.accept, upload)
+                .await
+                .map_err(rpc::from_error)
+                .and_then(rpc::operation_message)
+                .and_then(|operation| reply(&operation))
+        }
         Err(refused) => {
-            discard(&mut body).await;
-            return error(&refused, request_id);
+            drop(pieces);
+            Err(refused)
         }
     };
-    let length = body.size_hint().exact();
-    let upload = Upload {
-        new: announced.new,
-        sha256: announced.sha256,
-        length,
-        body: body
-            .into_data_stream()
-            .map(|chunk| chunk.map_err(Into::into)),
-    };
-    match reply(images, announced.accept, upload).await {
-        Ok(response) => response,
-        Err(failed) => error(&failed, request_id),
+    // A client that waits for leave to send has sent nothing that is in the way.
+    if !head.headers.contains_key(header::EXPECT) {
+        rest.discard().await;
     }
+    result.unwrap_or_else(|failed| error(&failed, request_id))
 }
 
 /// What the request says before its body.
@@ -82,7 +86,7 @@ fn announced(head: &Parts) -> Result<Announced, Status> {
         );
     }
     let encoding = head.headers.get(header::CONTENT_ENCODING);
-    if encoding.is_some_and(|encoding| encoding != "identity") {
+    if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         refuse("Content-Encoding", "Send the image as it is");
     }
     let sha256 = digest::content_sha256(&head.headers).unwrap_or_else(|wrong| {
@@ -103,43 +107,18 @@ fn announced(head: &Parts) -> Result<Announced, Status> {
     })
 }
 
-async fn reply<S>(
-    images: &Images,
-    accept: Accept,
-    upload: Upload<S>,
-) -> Result<Response<Body>, Status>
-where
-    S: futures_util::Stream<Item = Result<Bytes, crate::images::UploadError>> + Send + 'static,
-{
-    let operation = images
-        .upload_compute_image(accept, upload)
-        .await
-        .map_err(rpc::from_error)?;
-    let message: Operation = rpc::operation_message(operation)?;
+fn reply(operation: &Operation) -> Result<Response<tonic::body::Body>, Status> {
     let internal = |error: &dyn std::error::Error| Status::internal(error.to_string());
-    let mut dynamic = DynamicMessage::new(contract::descriptor::<Operation>());
-    dynamic
-        .merge(message.encode_to_vec().as_slice())
+    let mut message = DynamicMessage::new(contract::descriptor::<Operation>());
+    message
+        .merge(operation.encode_to_vec().as_slice())
         .map_err(|error| internal(&error))?;
-    let text = transcoding::to_json(&dynamic).map_err(|error| internal(&error))?;
-    let mut response = Response::new(Body::new(http_body_util::Full::new(Bytes::from(text))));
+    let text = transcoding::to_json(&message).map_err(|error| internal(&error))?;
+    let body = http_body_util::Full::new(Bytes::from(text));
+    let mut response = Response::new(tonic::body::Body::new(body));
     response.headers_mut().insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/json"),
     );
     Ok(response)
-}
-
-async fn discard(body: &mut Body) {
-    let mut taken = 0;
-    let reading = async {
-        while let Some(Ok(frame)) = body.frame().await {
-            taken += frame.data_ref().map_or(0, Bytes::len);
-            if taken > DISCARD_SIZE {
-                break;
-            }
-        }
-    };
-    // Whether it ended or timed out, the answer is the same.
-    let _ = tokio::time::timeout(DISCARD_TIME, reading).await;
 }

@@ -3,12 +3,15 @@
 use super::import::Task;
 use super::listing::{self, ListRequest};
 use super::{ComputeImage, Error, Images, Result};
+use crate::blobs;
 use crate::metadata::{Accept, ComputeImageChanges, NewComputeImage, Origin};
 use crate::operations::Operation;
 use crate::sources::{FileUri, SourceError};
 
 /// The largest disk that an image may hold, in bytes (contract: `min_disk_size`).
 pub(super) const LARGEST_DISK: u64 = 4 << 40;
+/// The most bytes that a disk image is taken to have: the largest disk, and what describes it.
+pub(super) const LARGEST_CONTENT: u64 = LARGEST_DISK + LARGEST_DISK / 8;
 
 /// Where the content of a new compute image comes from.
 #[derive(Debug, Clone)]
@@ -20,8 +23,23 @@ pub enum NewComputeImageSource {
 }
 
 impl Images {
-    /// Makes a compute image: at once from another one, or by a task from a file.
+    /// Makes a compute image: at once from another one, or by a task from a file. What was
+    /// accepted is started also when the caller is gone.
     pub async fn create_compute_image(
+        &self,
+        accept: Accept,
+        new: NewComputeImage,
+        source: NewComputeImageSource,
+    ) -> Result<Operation> {
+        // A caller that hangs up drops this future, at any await; the spawned one goes on.
+        let images = self.clone();
+        self.engine
+            .spawn(async move { images.create_and_start(accept, new, source).await })
+            .await
+            .map_err(|stopped| blobs::Error::Io(stopped.into()))?
+    }
+
+    async fn create_and_start(
         &self,
         accept: Accept,
         new: NewComputeImage,
@@ -30,6 +48,10 @@ impl Images {
         let origin = match source {
             NewComputeImageSource::ComputeImage(id) => Origin::ComputeImage(id),
             NewComputeImageSource::Uri(uri) => {
+                // The file may be gone since the first of equal requests.
+                if let Some(first) = self.store.repeated_operation(&accept).await? {
+                    return Ok(first);
+                }
                 self.check_uri(&uri).await?;
                 Origin::Task(Task::Import { uri }.to_json())
             }
@@ -55,7 +77,7 @@ impl Images {
         match checked {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(Error::invalid("uri", error.to_string())),
-            Err(stopped) => Err(crate::blobs::Error::Io(stopped.into()).into()),
+            Err(stopped) => Err(blobs::Error::Io(stopped.into()).into()),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use super::{DesktopImage, Images, Result};
-use crate::blobs;
+use crate::blobs::{self, LocalContents};
 use crate::metadata::ContentFacts;
 
 /// How many contents are removed before their ids are forgotten together.
@@ -65,13 +65,31 @@ impl Images {
             }
             let contents = self.contents.clone();
             let removed = tokio::task::spawn_blocking(move || {
-                ids.iter().try_for_each(|id| contents.remove(id))?;
-                Ok::<_, blobs::Error>(ids)
+                let removed = remove_all(&contents, ids);
+                // Before the ids are forgotten: a file must not come back without one.
+                contents.sync()?;
+                Ok::<_, blobs::Error>(removed)
             })
             .await
             .map_err(|stopped| blobs::Error::Io(stopped.into()))??;
+            if removed.is_empty() {
+                return Ok(());
+            }
             tracing::info!(count = removed.len(), "contents removed");
             self.store.contents_deleted(removed).await?;
         }
     }
+}
+
+/// The ids of the contents that could be removed; the others are tried again at the next sweep.
+fn remove_all(contents: &LocalContents, ids: Vec<String>) -> Vec<String> {
+    ids.into_iter()
+        .filter(|id| {
+            let removed = contents.remove(id);
+            if let Err(error) = &removed {
+                tracing::error!(content_id = id, %error, "a content cannot be removed");
+            }
+            removed.is_ok()
+        })
+        .collect()
 }

@@ -1,7 +1,7 @@
 //! What can be done with desktop images.
 
 use super::listing::{self, ListRequest};
-use super::{DesktopImage, Error, Images, Result};
+use super::{DesktopImage, Images, Result};
 use crate::metadata::{Accept, DesktopImageChanges, NewDesktopImage};
 use crate::operations::Operation;
 
@@ -29,16 +29,13 @@ impl Images {
         token.finish(page)
     }
 
-    /// Changes the given fields.
+    /// Changes the given fields. A given name is not empty.
     pub async fn update_desktop_image(
         &self,
         accept: Accept,
         id: &str,
         changes: DesktopImageChanges,
     ) -> Result<Operation> {
-        if changes.name.as_deref() == Some("") {
-            return Err(Error::invalid("name", "Field is required"));
-        }
         Ok(self.store.update_desktop_image(accept, id, changes).await?)
     }
 

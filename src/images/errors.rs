@@ -11,8 +11,11 @@ pub struct InvalidField {
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{}: {}", .0.field, .0.description)]
-    Invalid(InvalidField),
+    #[error("{} of the request's fields are not as they must be", .0.len())]
+    Invalid(Vec<InvalidField>),
+    /// As many uploads run as may.
+    #[error("too many uploads are running; try again later")]
+    Busy,
     /// No READY image of the family is in the folder.
     #[error("no image of family {family:?} in folder {folder_id:?}")]
     FamilyNotFound { folder_id: String, family: String },
@@ -28,10 +31,10 @@ pub enum Error {
 impl Error {
     /// A field that is not as it must be.
     pub fn invalid(field: &'static str, description: impl Into<String>) -> Self {
-        Self::Invalid(InvalidField {
+        Self::Invalid(vec![InvalidField {
             field,
             description: description.into(),
-        })
+        }])
     }
 }
 

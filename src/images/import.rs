@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::compute_images::LARGEST_DISK;
+use super::compute_images::{LARGEST_CONTENT, LARGEST_DISK};
 use super::{Images, Result};
 use crate::blobs::{self, Chunk, ContentWriter, Written};
 use crate::formats::{self, FileReader, FormatError, Inspection};
@@ -81,7 +81,10 @@ impl Images {
                 "a file in the content folder is not known; it is left alone"
             );
         }
-        self.sweep().await
+        if let Err(error) = self.sweep().await {
+            tracing::warn!(%error, "contents were not removed; the next sweep tries again");
+        }
+        Ok(())
     }
 
     async fn import(&self, lease: &Lease, uri: &str, cancelled: CancellationToken) -> Ended {
@@ -105,6 +108,7 @@ impl Images {
             Err(stopped) => return Err(self.undo(lease, internal(&stopped)).await),
         };
         match copied {
+            Copied::TooLarge => Err(self.undo(lease, too_large()).await),
             Copied::All | Copied::Refused => self.finish(lease, writer, None).await,
             Copied::Changed => {
                 let message = "uri: the file changed while it was read; import it again";
@@ -121,9 +125,15 @@ impl Images {
         &self,
         lease: &Lease,
     ) -> std::result::Result<ContentWriter, Failure> {
-        self.contents
-            .create(&lease.content_id)
-            .map_err(|error| blob_failure(&error))
+        let contents = self.contents.clone();
+        let id = lease.content_id.clone();
+        let created = tokio::task::spawn_blocking(move || contents.create(&id)).await;
+        let failure = match created {
+            Ok(Ok(writer)) => return Ok(writer),
+            Ok(Err(error)) => blob_failure(&error),
+            Err(stopped) => internal(&stopped),
+        };
+        Err(self.undo(lease, failure).await)
     }
 
     /// Brings written bytes to their end: checked, also against the digest that they should
@@ -140,7 +150,8 @@ impl Images {
                 self.sweep_soon();
                 Ok(operation)
             }
-            Err(failure) => Err(self.undo(lease, failure).await),
+            Err(Unfinished::Failed(failure)) => Err(self.undo(lease, failure).await),
+            Err(Unfinished::Unknown(error)) => Err(internal(&error)),
         }
     }
 
@@ -149,35 +160,36 @@ impl Images {
         lease: &Lease,
         writer: ContentWriter,
         sha256: Option<[u8; 32]>,
-    ) -> std::result::Result<Operation, Failure> {
+    ) -> std::result::Result<Operation, Unfinished> {
         let written = writer
             .finish()
             .await
             .map_err(|error| blob_failure(&error))?;
         if sha256.is_some_and(|expected| expected != written.sha256) {
-            return Err(Failure::new(
+            return Err(Unfinished::Failed(Failure::new(
                 Reason::Invalid,
                 "Content-Digest: the SHA-256 of the body is another one",
-            ));
+            )));
         }
         let inspection = self.inspect(lease).await?;
         if inspection.virtual_size > LARGEST_DISK {
-            return Err(Failure::new(
+            return Err(Unfinished::Failed(Failure::new(
                 Reason::Invalid,
                 format!(
                     "The disk inside has {} bytes; at most {LARGEST_DISK} (4 TiB) are supported",
                     inspection.virtual_size
                 ),
-            ));
+            )));
         }
         let facts = facts(&written, &inspection);
         match self.store.finish_import(lease, facts).await {
             Ok(operation) => Ok(operation),
             Err(error @ metadata::Error::MinDiskSizeTooSmall { .. }) => {
-                Err(Failure::new(Reason::Invalid, error.to_string()))
+                Err(Failure::new(Reason::Invalid, error.to_string()).into())
             }
-            Err(metadata::Error::Full) => Err(Failure::new(Reason::Exhausted, DISK_FULL)),
-            Err(error) => Err(internal(&error)),
+            Err(metadata::Error::Full) => Err(Failure::new(Reason::Exhausted, DISK_FULL).into()),
+            Err(error @ metadata::Error::Closed) => Err(Unfinished::Unknown(error)),
+            Err(error) => Err(internal(&error).into()),
         }
     }
 
@@ -210,6 +222,27 @@ impl Images {
         }
         failure
     }
+}
+
+/// Why written bytes did not become an image.
+enum Unfinished {
+    Failed(Failure),
+    /// The store did not say: the bytes stay, and the next start finds out.
+    Unknown(metadata::Error),
+}
+
+impl From<Failure> for Unfinished {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// The failure of a source of more bytes than any image has.
+pub(super) fn too_large() -> Failure {
+    Failure::new(
+        Reason::Invalid,
+        format!("The image has more than {LARGEST_CONTENT} bytes, the most that are supported"),
+    )
 }
 
 const DISK_FULL: &str = "The server's disk is full";
@@ -248,6 +281,7 @@ enum Copied {
     /// The content takes no more; finishing it tells why.
     Refused,
     Changed,
+    TooLarge,
     Cancelled,
 }
 
@@ -255,6 +289,9 @@ enum Copied {
 fn copy(file: &mut File, writer: &ContentWriter, stop: &CancellationToken) -> io::Result<Copied> {
     let before = file.metadata()?;
     let length = before.len();
+    if length > LARGEST_CONTENT {
+        return Ok(Copied::TooLarge);
+    }
     let mut position = 0;
     while position < length {
         let data = next_data(file, position)?.unwrap_or(length).min(length);

@@ -22,7 +22,7 @@ pub use model::{
     ComputeImage, ComputeImageStatus, DesktopImage, DesktopImageStatus, HardwareGeneration, Labels,
     Os,
 };
-pub use upload::{Upload, UploadError};
+pub use upload::{Piece, Upload, UploadError};
 
 use crate::blobs::LocalContents;
 use crate::metadata::Store;
@@ -65,7 +65,7 @@ impl Images {
 
     /// Asks an operation to stop, and returns it as it now stands.
     pub async fn cancel_operation(&self, id: &str) -> Result<Operation> {
-        let operation = self.store.operation(id).await?;
+        let operation = self.store.request_cancel(id).await?;
         if !operation.is_done() {
             self.engine.cancel(id);
         }

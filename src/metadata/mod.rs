@@ -13,7 +13,9 @@ pub use sqlite::compute_images::{ComputeImageChanges, NewComputeImage, Origin};
 pub use sqlite::contents::{ContentFacts, LiveContent};
 pub use sqlite::desktop_images::{DesktopImageChanges, NewDesktopImage};
 pub use sqlite::operations::{Accept, Idempotency, Lease, Settled};
-pub use time::{Clock, ManualClock, SystemClock, Timestamp};
+#[cfg(test)]
+use time::ManualClock;
+pub use time::{Clock, SystemClock, Timestamp};
 
 use std::path::PathBuf;
 

@@ -1,5 +1,6 @@
 //! Time as a parameter.
 
+#[cfg(test)]
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -38,9 +39,11 @@ impl Clock for SystemClock {
 }
 
 /// A clock that stands still until a test moves it.
+#[cfg(test)]
 #[derive(Debug)]
 pub struct ManualClock(AtomicI64);
 
+#[cfg(test)]
 impl ManualClock {
     pub fn new(now: Timestamp) -> Self {
         Self(AtomicI64::new(now.0))
@@ -52,6 +55,7 @@ impl ManualClock {
     }
 }
 
+#[cfg(test)]
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         Timestamp(self.0.load(Ordering::SeqCst))

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -14,6 +15,8 @@ use crate::metadata::{Error, Lease, Result, Store};
 
 /// How many operations run at the same time.
 const CONCURRENCY: usize = 4;
+/// How often an operation is taken up before it counts as one that ends the process.
+const MOST_ATTEMPTS: i64 = 10;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
@@ -81,6 +84,19 @@ impl Engine {
         }
     }
 
+    /// Runs something that `stop` waits for, whether or not its caller does.
+    pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future<Output: Send + 'static> + Send + 'static,
+    {
+        self.inner.tasks.spawn(future)
+    }
+
+    /// Cancelled when all work is to stop.
+    pub fn stopping(&self) -> CancellationToken {
+        self.inner.stopping.clone()
+    }
+
     /// Runs an accepted operation in the background, when its turn comes.
     pub fn start(&self, operation_id: &str, worker: Arc<dyn Worker>) {
         let tracked = self.track(operation_id);
@@ -109,7 +125,12 @@ impl Engine {
                 return;
             }
         };
-        let ended = if tracked.cancelled.is_cancelled() {
+        let ended = if lease.attempt > MOST_ATTEMPTS {
+            Err(Failure::new(
+                Reason::Aborted,
+                format!("Given up after {MOST_ATTEMPTS} attempts, each ended by the server's end"),
+            ))
+        } else if lease.cancel_requested || tracked.cancelled.is_cancelled() {
             Err(cancelled())
         } else {
             worker.run(&lease, tracked.cancelled.clone()).await

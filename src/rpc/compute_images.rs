@@ -5,6 +5,7 @@ use tonic::{Request, Response, Status};
 use super::convert::{list_request, timestamp};
 use super::field_mask::Masked;
 use super::{operations, request, status};
+use crate::contract::rules::violations;
 use crate::contract::yandex::cloud::compute::v1::{
     CreateImageRequest, DeleteImageRequest, Generation2HardwareFeatures,
     GetImageLatestByFamilyRequest, GetImageRequest, HardwareGeneration, Image,
@@ -94,12 +95,12 @@ impl ImageService for Service {
         request: Request<UpdateImageRequest>,
     ) -> Result<Response<Operation>, Status> {
         let (metadata, _, request) = request.into_parts();
-        request::check(&request)?;
-        let accept = request::accept(&metadata, "ImageService/Update", &request)?;
-        let masked = Masked::new(
-            request.update_mask,
-            &["name", "description", "min_disk_size", "labels"],
-        )?;
+        let accept = request::accept(&metadata, "ImageService/Update", &request);
+        let mut violations = violations(&request);
+        let updatable = ["name", "description", "min_disk_size", "labels"];
+        let masked = Masked::new(request.update_mask, &updatable, &mut violations);
+        request::refuse(violations)?;
+        let accept = accept?;
         let changes = ComputeImageChanges {
             name: masked.pick("name", request.name),
             description: masked.pick("description", request.description),

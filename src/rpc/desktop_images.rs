@@ -5,6 +5,7 @@ use tonic::{Request, Response, Status};
 use super::convert::{list_request, timestamp};
 use super::field_mask::Masked;
 use super::{operations, request, status};
+use crate::contract::rules::{Violation, violations};
 use crate::contract::yandex::cloud::clouddesktop::v1::api::{
     CopyDesktopImageRequest, CopyFromDesktopRequest, DeleteDesktopImageRequest, DesktopImage,
     GetDesktopImageRequest, ListDesktopImagesRequest, ListDesktopImagesResponse,
@@ -89,14 +90,24 @@ impl DesktopImageService for Service {
         request: Request<UpdateDesktopImageRequest>,
     ) -> Result<Response<Operation>, Status> {
         let (metadata, _, request) = request.into_parts();
-        request::check(&request)?;
-        let accept = request::accept(&metadata, "DesktopImageService/Update", &request)?;
-        let masked = Masked::new(request.update_mask, &["name", "labels", "description"])?;
+        let accept = request::accept(&metadata, "DesktopImageService/Update", &request);
+        let mut violations = violations(&request);
+        let updatable = ["name", "labels", "description"];
+        let masked = Masked::new(request.update_mask, &updatable, &mut violations);
         let changes = DesktopImageChanges {
             name: masked.pick("name", request.name),
             description: masked.pick("description", request.description),
             labels: masked.pick("labels", request.labels),
         };
+        // A name can be left as it is, but not be reset.
+        if changes.name.as_deref() == Some("") {
+            violations.push(Violation {
+                field: "name".to_owned(),
+                description: "Field is required".to_owned(),
+            });
+        }
+        request::refuse(violations)?;
+        let accept = accept?;
         let updated = self
             .images
             .update_desktop_image(accept, &request.image_id, changes)

@@ -1,33 +1,38 @@
 //! Update masks: which fields a request changes.
 
 use prost_types::FieldMask;
-use tonic::Status;
 
-use super::status;
+use crate::contract::rules::Violation;
+
+/// The most characters of an unknown path that are said again.
+const LONGEST_ECHO: usize = 64;
 
 /// The fields that an update changes: those of the mask, or all that can be where there is none.
 pub struct Masked(Option<Vec<String>>);
 
 impl Masked {
-    /// Refuses a mask that names anything but the updatable fields.
-    pub fn new(mask: Option<FieldMask>, updatable: &[&str]) -> Result<Self, Status> {
+    /// Adds to `violations` the paths that name anything but the updatable fields.
+    pub fn new(
+        mask: Option<FieldMask>,
+        updatable: &[&str],
+        violations: &mut Vec<Violation>,
+    ) -> Self {
         let paths = mask
             .map(|mask| mask.paths)
             .filter(|paths| !paths.is_empty());
-        if let Some(unknown) = paths
-            .iter()
-            .flatten()
-            .find(|path| !updatable.contains(&path.as_str()))
-        {
-            return Err(status::invalid_field(
-                "update_mask",
-                format!(
-                    "unknown path {unknown:?}: expected some of {}",
-                    updatable.join(", ")
-                ),
-            ));
+        for unknown in paths.iter().flatten() {
+            if !updatable.contains(&unknown.as_str()) {
+                let shown: String = unknown.chars().take(LONGEST_ECHO).collect();
+                violations.push(Violation {
+                    field: "update_mask".to_owned(),
+                    description: format!(
+                        "unknown path {shown:?}: expected some of {}",
+                        updatable.join(", ")
+                    ),
+                });
+            }
         }
-        Ok(Self(paths))
+        Self(paths)
     }
 
     /// The value, if the mask has the field.

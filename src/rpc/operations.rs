@@ -2,6 +2,7 @@
 
 use prost::{Message, Name};
 use prost_types::Any;
+use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Response, Status};
 
 use super::convert::timestamp;
@@ -19,6 +20,9 @@ use crate::contract::yandex::cloud::operation::{
 };
 use crate::images::{self, Images};
 use crate::operations::{self, Failure, Kind, Outcome, Reason};
+
+/// Whole seconds after which to look at a running operation again.
+const POLL_INTERVAL: &str = "x-operation-poll-interval";
 
 pub struct Service {
     images: Images,
@@ -54,7 +58,14 @@ impl OperationService for Service {
 /// The answer of a method that returns an operation.
 pub fn reply(result: images::Result<operations::Operation>) -> Result<Response<Operation>, Status> {
     let operation = result.map_err(status::from_error)?;
-    Ok(Response::new(message(operation)?))
+    let running = !operation.is_done();
+    let mut response = Response::new(message(operation)?);
+    if running {
+        response
+            .metadata_mut()
+            .insert(POLL_INTERVAL, MetadataValue::from_static("1"));
+    }
+    Ok(response)
 }
 
 /// An operation as the contract's message.

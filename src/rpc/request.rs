@@ -7,16 +7,22 @@ use tonic::metadata::MetadataMap;
 
 use super::status;
 use crate::auth;
-use crate::contract::rules::{Check, violations};
+use crate::contract::rules::{Check, Violation, violations};
 use crate::metadata::{Accept, Idempotency};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// Refuses a request that violates the contract, naming all fields that do.
 pub fn check(request: &impl Check) -> Result<(), Status> {
-    match violations(request) {
-        none if none.is_empty() => Ok(()),
-        found => Err(status::invalid(found)),
+    refuse(violations(request))
+}
+
+/// Refuses a request with violations.
+pub fn refuse(violations: Vec<Violation>) -> Result<(), Status> {
+    if violations.is_empty() {
+        Ok(())
+    } else {
+        Err(status::invalid(violations))
     }
 }
 

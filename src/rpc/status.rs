@@ -10,14 +10,33 @@ use crate::metadata;
 /// The words for a failure whose cause is for the log only.
 const INTERNAL: &str = "Internal error; the server's log says more";
 
-/// INVALID_ARGUMENT that names all failing fields, one to a line, and in BadRequest details.
-pub fn invalid(violations: Vec<Violation>) -> Status {
+/// The most bytes of words in a status, those beyond ASCII counted twice. They travel three times,
+/// once percent-encoded and twice in base64, and gRPC clients refuse more than 8 KiB of metadata.
+const LONGEST_WORDS: usize = 1600;
+/// The most characters of a value that a caller sent which are said again.
+const LONGEST_ECHO: usize = 64;
+
+/// INVALID_ARGUMENT that names all failing fields, one to a line, and in BadRequest details. Where
+/// those are too many, entries of maps come last, and the rest is counted.
+pub fn invalid(mut violations: Vec<Violation>) -> Status {
+    violations.sort_by_key(|violation| violation.field.contains('['));
     let mut message = "Validation failed:".to_owned();
+    let (mut told, mut weight) = (0, 0);
     for violation in &violations {
-        message.push_str(&format!(
-            "\n  - {}: {}",
-            violation.field, violation.description
-        ));
+        let line = format!("\n  - {}: {}", violation.field, violation.description);
+        weight += line
+            .bytes()
+            .map(|b| 1 + usize::from(!b.is_ascii()))
+            .sum::<usize>();
+        if weight > LONGEST_WORDS {
+            break;
+        }
+        message.push_str(&line);
+        told += 1;
+    }
+    if told < violations.len() {
+        message.push_str(&format!("\n  … and {} more", violations.len() - told));
+        violations.truncate(told);
     }
     let fields: Vec<FieldViolation> = violations
         .into_iter()
@@ -27,7 +46,7 @@ pub fn invalid(violations: Vec<Violation>) -> Status {
     Status::with_error_details(Code::InvalidArgument, message, details)
 }
 
-/// The same for one field.
+/// INVALID_ARGUMENT that names one field.
 pub fn invalid_field(field: &str, description: impl Into<String>) -> Status {
     invalid(vec![Violation {
         field: field.to_owned(),
@@ -38,13 +57,23 @@ pub fn invalid_field(field: &str, description: impl Into<String>) -> Status {
 /// The status of a use case that failed. Logs what the caller is not told.
 pub fn from_error(error: Error) -> Status {
     match error {
-        Error::Invalid(wrong) => invalid_field(wrong.field, wrong.description),
-        Error::FamilyNotFound { .. } | Error::Unsupported(_) => {
-            let code = match error {
-                Error::Unsupported(_) => Code::Unimplemented,
-                _ => Code::NotFound,
-            };
-            Status::new(code, capitalized(&error.to_string()))
+        Error::Invalid(fields) => invalid(
+            fields
+                .into_iter()
+                .map(|wrong| Violation {
+                    field: wrong.field.to_owned(),
+                    description: wrong.description,
+                })
+                .collect(),
+        ),
+        Error::Busy => Status::resource_exhausted("Too many uploads are running; try again later"),
+        Error::FamilyNotFound { folder_id, family } => Status::not_found(format!(
+            "No image of family \"{}\" in folder {}",
+            shown(&family),
+            shown(&folder_id)
+        )),
+        Error::Unsupported(what) => {
+            Status::unimplemented(format!("{what} is not supported by this server"))
         }
         Error::Metadata(error) => from_metadata(error),
         Error::Blobs(crate::blobs::Error::Full) => disk_full(),
@@ -56,23 +85,27 @@ fn from_metadata(error: metadata::Error) -> Status {
     use metadata::Error as E;
     match error {
         E::ImageNotFound { id } => {
+            let id = shown(&id);
             let message = format!("Image \"{id}\" not found");
             let details = ErrorDetails::with_resource_info("image", id, "", message.clone());
             Status::with_error_details(Code::NotFound, message, details)
         }
         E::OperationNotFound { id } => {
+            let id = shown(&id);
             let message = format!("Operation \"{id}\" not found");
             let details = ErrorDetails::with_resource_info("operation", id, "", message.clone());
             Status::with_error_details(Code::NotFound, message, details)
         }
         E::NameTaken { folder_id, name } => {
+            let (folder_id, name) = (shown(&folder_id), shown(&name));
             let message =
                 format!("Image with name \"{name}\" already exists in folder {folder_id}");
             let details = ErrorDetails::with_resource_info("image", name, "", message.clone());
             Status::with_error_details(Code::AlreadyExists, message, details)
         }
         E::ImageNotReady { id } => Status::failed_precondition(format!(
-            "Image \"{id}\" is not ready: wait for the operation that creates it, or cancel that"
+            "Image \"{}\" is not ready: wait for the operation that creates it, or cancel that",
+            shown(&id)
         )),
         error @ E::MinDiskSizeTooSmall { .. } => invalid_field("min_disk_size", error.to_string()),
         E::IdempotencyKeyReused => Status::invalid_argument(
@@ -96,10 +129,51 @@ fn internal(cause: &dyn std::error::Error) -> Status {
     Status::internal(INTERNAL)
 }
 
-fn capitalized(text: &str) -> String {
-    let mut letters = text.chars();
-    match letters.next() {
-        Some(first) => first.to_uppercase().chain(letters).collect(),
-        None => String::new(),
+/// What a caller sent, cut to a length that can be sent back.
+fn shown(value: &str) -> String {
+    match value.char_indices().nth(LONGEST_ECHO) {
+        Some((end, _)) => format!("{}…", &value[..end]),
+        None => value.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What clients of the C core and of Java take at the most.
+    const METADATA_LIMIT: usize = 8192;
+
+    fn metadata_size(status: &Status) -> usize {
+        let mut headers = http::HeaderMap::new();
+        status.add_header(&mut headers).unwrap();
+        headers
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len() + 32)
+            .sum()
+    }
+
+    #[test]
+    fn a_status_fits_the_metadata_of_clients_whatever_was_sent() {
+        let label = |number| Violation {
+            field: format!("labels[{number:я>60}]"),
+            description: "Key must match [a-z][-_0-9a-z]*".to_owned(),
+        };
+        let mut violations: Vec<Violation> = (0..5000).map(label).collect();
+        violations.push(Violation {
+            field: "name".to_owned(),
+            description: "Field is required".to_owned(),
+        });
+        let status = invalid(violations);
+        assert!(
+            metadata_size(&status) < METADATA_LIMIT,
+            "{}",
+            metadata_size(&status)
+        );
+        assert!(status.message().contains("\n  - name: Field is required\n"));
+        assert!(status.message().ends_with(" more"), "{}", status.message());
+        let id = "я".repeat(100_000);
+        let status = from_metadata(metadata::Error::ImageNotFound { id });
+        assert!(metadata_size(&status) < METADATA_LIMIT);
     }
 }

@@ -6,7 +6,7 @@ mod page_token;
 
 use page_token::Fingerprint;
 
-use super::{Error, Result};
+use super::{Error, InvalidField, Result};
 use crate::metadata::{self, ListQuery, Page};
 
 const DEFAULT_PAGE_SIZE: usize = 100;
@@ -24,10 +24,19 @@ pub struct ListRequest {
 
 /// The query of a request to list `what`, and what makes the token of the next page.
 pub(super) fn prepare(what: &str, request: ListRequest) -> Result<(ListQuery, ImageTokens)> {
-    let conditions =
-        filter::parse(&request.filter).map_err(|wrong| Error::invalid("filter", wrong))?;
-    let order =
-        order_by::parse(&request.order_by).map_err(|wrong| Error::invalid("order_by", wrong))?;
+    let mut invalid = Vec::new();
+    let mut refuse = |field, description| invalid.push(InvalidField { field, description });
+    let conditions = filter::parse(&request.filter).unwrap_or_else(|wrong| {
+        refuse("filter", wrong);
+        Vec::new()
+    });
+    let order = order_by::parse(&request.order_by).unwrap_or_else(|wrong| {
+        refuse("order_by", wrong);
+        Vec::new()
+    });
+    if !invalid.is_empty() {
+        return Err(Error::Invalid(invalid));
+    }
     // By what was understood, not by how it was written.
     let fingerprint = Fingerprint::of(&(what, &request.folder_id, &conditions, &order));
     let after = match request.page_token.as_str() {

@@ -78,7 +78,10 @@ impl Store {
                 (new.clone(), None, ComputeImageStatus::Creating);
             if let Origin::ComputeImage(source_id) = &origin {
                 let source = find_ready(transaction, source_id)?;
-                new.min_disk_size = min_disk_size(new.min_disk_size, source.virtual_size)?;
+                new.min_disk_size = match new.min_disk_size {
+                    0 => source.image.min_disk_size,
+                    size => min_disk_size(size, source.virtual_size)?,
+                };
                 new.os = new.os.or(source.image.os);
                 new.hardware_generation =
                     new.hardware_generation.or(source.image.hardware_generation);

@@ -30,8 +30,9 @@ impl Store {
     /// Contents whose bytes are to be removed, at most `limit` of them.
     pub async fn contents_to_delete(&self, limit: usize) -> Result<Vec<String>> {
         self.read(move |transaction| {
-            let mut statement =
-                transaction.prepare_cached("SELECT content_id FROM content_deletions LIMIT ?1")?;
+            let mut statement = transaction.prepare_cached(
+                "SELECT content_id FROM content_deletions ORDER BY random() LIMIT ?1",
+            )?;
             let ids = statement
                 .query_map([limit as i64], |row| row.get(0))?
                 .collect::<rusqlite::Result<_>>()?;

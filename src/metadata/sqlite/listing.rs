@@ -1,5 +1,7 @@
 //! Keyset pages over the images of a folder, the same for both kinds.
 
+use std::time::Duration;
+
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Row, Transaction, params, params_from_iter};
 
@@ -124,6 +126,9 @@ fn name_at(transaction: &Transaction<'_>, table: &str, position: &Position) -> R
         .prepare_cached(&format!("SELECT name FROM {table} WHERE id = ?1"))?
         .query_row([&position.id], |row| row.get(0))
         .optional()?;
+    if position.name_hash == name_hash("") {
+        return Ok(String::new());
+    }
     if let Some(name) = current.filter(|name| name_hash(name) == position.name_hash) {
         return Ok(name);
     }
@@ -141,6 +146,9 @@ pub(super) fn retire_name(
     name: &str,
     now: Timestamp,
 ) -> Result<()> {
+    if name.is_empty() {
+        return Ok(());
+    }
     transaction
         .prepare_cached(
             "INSERT OR REPLACE INTO retired_names (image_id, name_hash, name, retired_at)
@@ -174,19 +182,25 @@ pub(super) fn check_name_is_free(
 }
 
 impl super::Store {
-    /// Forgets names retired before `time`; page tokens that refer to them expire.
-    pub async fn forget_names_retired_before(&self, time: Timestamp) -> Result<()> {
-        self.write(move |transaction, _| {
-            transaction
-                .prepare_cached(
-                    "DELETE FROM retired_names WHERE (image_id, name_hash) IN
-                     (SELECT image_id, name_hash FROM retired_names
-                      WHERE retired_at < ?1 LIMIT 1000)",
-                )?
-                .execute([time.0])?;
-            Ok(())
-        })
-        .await
+    /// Forgets names retired longer ago than `age`; page tokens that refer to them expire.
+    pub async fn forget_retired_names(&self, age: Duration) -> Result<()> {
+        const BATCH: usize = 1000;
+        loop {
+            let forgotten = self
+                .write(move |transaction, store| {
+                    Ok(transaction
+                        .prepare_cached(
+                            "DELETE FROM retired_names WHERE (image_id, name_hash) IN
+                             (SELECT image_id, name_hash FROM retired_names
+                              WHERE retired_at < ?1 LIMIT ?2)",
+                        )?
+                        .execute([store.now().before(age).0, BATCH as i64])?)
+                })
+                .await?;
+            if forgotten < BATCH {
+                return Ok(());
+            }
+        }
     }
 }
 

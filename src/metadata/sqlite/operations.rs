@@ -48,6 +48,10 @@ pub struct Lease {
     pub content_id: String,
     /// What there is to do, as it was accepted.
     pub task: String,
+    /// Counts the claims of the operation, from 1.
+    pub attempt: i64,
+    /// Whether it was to be cancelled when it was claimed.
+    pub cancel_requested: bool,
 }
 
 impl Store {
@@ -56,6 +60,31 @@ impl Store {
         let id = id.to_owned();
         self.read(move |transaction| {
             find(transaction, "id = ?1", params![id])?.ok_or(Error::OperationNotFound { id })
+        })
+        .await
+    }
+
+    /// The first operation under the same idempotency key, if there is one.
+    pub async fn repeated_operation(&self, accept: &Accept) -> Result<Option<Operation>> {
+        let accept = accept.clone();
+        self.read(move |transaction| {
+            Ok(repeated(transaction, &accept)?.map(|settled| settled.operation))
+        })
+        .await
+    }
+
+    /// Notes that an operation is to be cancelled, and returns it as it is. One that has ended
+    /// stays as it is.
+    pub async fn request_cancel(&self, id: &str) -> Result<Operation> {
+        let id = id.to_owned();
+        self.write(move |transaction, _| {
+            let operation = get(transaction, &id)?;
+            if !operation.is_done() {
+                transaction
+                    .prepare_cached("UPDATE operations SET cancel_requested = 1 WHERE id = ?1")?
+                    .execute([&id])?;
+            }
+            Ok(operation)
         })
         .await
     }
@@ -101,14 +130,16 @@ impl Store {
     pub async fn claim(&self, operation_id: &str) -> Result<Lease> {
         let operation_id = operation_id.to_owned();
         self.write(move |transaction, store| {
-            let row: Option<(String, String)> = transaction
+            let row: Option<(String, String, i64, bool)> = transaction
                 .prepare_cached(
-                    "SELECT image_id, task FROM operations
+                    "SELECT image_id, task, attempt, cancel_requested FROM operations
                      WHERE id = ?1 AND state < 2 AND task IS NOT NULL",
                 )?
-                .query_row([&operation_id], |row| Ok((row.get(0)?, row.get(1)?)))
+                .query_row([&operation_id], |row| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+                })
                 .optional()?;
-            let Some((image_id, task)) = row else {
+            let Some((image_id, task, attempts, cancel_requested)) = row else {
                 return Err(Error::LeaseLost {
                     id: operation_id.clone(),
                 });
@@ -129,6 +160,8 @@ impl Store {
                 token,
                 content_id,
                 task,
+                attempt: attempts + 1,
+                cancel_requested,
             })
         })
         .await
@@ -139,8 +172,8 @@ impl Store {
         let lease = lease.clone();
         self.write(move |transaction, store| {
             check_lease(transaction, &lease)?;
-            contents::discard_pending(transaction, store, &lease.operation_id)?;
             let image = compute_images::find(transaction, &lease.image_id)?.image;
+            contents::discard_pending(transaction, store, &lease.operation_id)?;
             compute_images::delete_row(transaction, store, &image)?;
             transaction
                 .prepare_cached(

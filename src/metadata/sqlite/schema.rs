@@ -14,7 +14,7 @@ pub fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
     loop {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        if found > known {
+        if !(0..=known).contains(&found) {
             return Err(Error::NewerSchema {
                 path: path.to_owned(),
                 found,

@@ -103,7 +103,20 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
+/// Ends the process when the writer panics: without it every change would be refused for ever.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("the writer of the database panicked; the process ends");
+            std::process::abort();
+        }
+    }
+}
+
 fn serve(mut connection: Connection, mut queue: mpsc::Receiver<Box<dyn Command>>) {
+    let _abort_on_panic = AbortOnPanic;
     while let Some(first) = queue.blocking_recv() {
         let mut batch = vec![first];
         while batch.len() < BATCH {
