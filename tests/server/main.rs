@@ -5,7 +5,11 @@ mod support;
 
 mod compute_images;
 mod desktop_images;
+mod downloads;
+mod http_requests;
 mod idempotency;
+mod imports;
 mod lists;
 mod operations;
+mod uploads;
 mod validation;

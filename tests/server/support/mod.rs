@@ -12,6 +12,7 @@ mod tools;
 pub use call::{Caller, Method, Transport};
 pub use contract::{from_json, to_json};
 pub use disks::{Disk, Fill};
+pub use refusal::Refusal;
 pub use server::{Clients, TestServer};
 pub use slow_upload::SlowUpload;
 pub use tools::{has_tool, run};
