@@ -4,6 +4,7 @@
 mod support;
 
 mod compute_images;
+mod data_folder;
 mod desktop_images;
 mod downloads;
 mod http_requests;

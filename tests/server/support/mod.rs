@@ -13,9 +13,9 @@ pub use call::{Caller, Method, Transport};
 pub use contract::{from_json, to_json};
 pub use disks::{Disk, Fill};
 pub use refusal::Refusal;
-pub use server::{Clients, TestServer};
+pub use server::{Clients, TestServer, contents};
 pub use slow_upload::SlowUpload;
-pub use tools::{has_tool, run};
+pub use tools::{has_tool, left_out, run};
 
 use std::future::Future;
 use std::time::{Duration, Instant};
