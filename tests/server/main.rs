@@ -4,6 +4,7 @@
 mod support;
 
 mod compute_images;
+mod crashes;
 mod data_folder;
 mod desktop_images;
 mod downloads;

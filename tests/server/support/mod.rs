@@ -4,6 +4,7 @@
 mod call;
 mod contract;
 mod disks;
+mod process;
 mod refusal;
 mod server;
 mod slow_upload;
@@ -12,6 +13,7 @@ mod tools;
 pub use call::{Caller, Method, Transport};
 pub use contract::{from_json, to_json};
 pub use disks::{Disk, Fill};
+pub use process::ServerProcess;
 pub use refusal::Refusal;
 pub use server::{Clients, TestServer, contents};
 pub use slow_upload::SlowUpload;
