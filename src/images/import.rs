@@ -42,6 +42,8 @@ impl Task {
 #[async_trait]
 impl Worker for Images {
     async fn run(&self, lease: &Lease, cancelled: CancellationToken) -> Ended {
+        // The claim put what an earlier attempt wrote on the deletion list.
+        self.sweep_soon();
         match serde_json::from_str(&lease.task) {
             Ok(Task::Import { uri }) => self.import(lease, &uri, cancelled).await,
             // Its body went with the process that read it.

@@ -1,1 +1,17 @@
-fn main() {}
+//! What users may rely on, asked of whole servers from outside: over gRPC, over REST, and in the
+//! data folder afterwards.
+
+mod support;
+
+mod compute_images;
+mod crashes;
+mod data_folder;
+mod desktop_images;
+mod downloads;
+mod http_requests;
+mod idempotency;
+mod imports;
+mod lists;
+mod operations;
+mod uploads;
+mod validation;

@@ -1,0 +1,30 @@
+//! Outside tools, where they are installed.
+
+use std::path::Path;
+use std::process::Command;
+
+/// Whether a tool can be run; says aloud that the test is left out where not, which CI forbids.
+pub fn has_tool(test: &str, tool: &str) -> bool {
+    let found = Command::new(tool).arg("--version").output().is_ok();
+    if !found {
+        left_out(test, &format!("{tool} is not installed"));
+    }
+    found
+}
+
+pub fn left_out(test: &str, why: &str) {
+    let message = format!("left out: {test}: {why}");
+    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{message}");
+    eprintln!("{message}");
+}
+
+/// Runs a tool in a folder.
+pub fn run(folder: &Path, tool: &str, arguments: &[&str]) {
+    let output = Command::new(tool)
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .unwrap_or_else(|error| panic!("{tool}: {error}"));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{tool} {arguments:?}: {errors}");
+}
