@@ -41,6 +41,10 @@ fn valid(message: &MessageDescriptor) -> Value {
     for field in message.fields().filter(is_required) {
         request.insert(field.json_name().to_owned(), json!("x"));
     }
+    // An update without a mask resets what is left out, and a name cannot be.
+    if message.get_field_by_name("update_mask").is_some() {
+        request.insert("name".to_owned(), json!("x"));
+    }
     for oneof in message.oneofs() {
         let first = oneof.fields().next().expect("a member");
         request.insert(first.json_name().to_owned(), json!("x"));
