@@ -110,6 +110,28 @@ async fn a_repeat_shows_the_operation_as_it_now_stands_also_after_a_restart() {
 }
 
 #[tokio::test]
+async fn an_import_is_repeated_also_when_its_file_is_gone() {
+    let server = TestServer::start().await;
+    let uri = server.importable("disk.img", &Disk::mbr(1, Fill::Sparse(1)));
+    let request = json!({"folderId": "f", "name": "n", "uri": uri});
+    let key = new_key();
+    let headers = [(KEY, key.as_str())];
+    let caller = &server.callers()[0];
+    let accepted = caller.call_with(Method::Create, request.clone(), &headers);
+    let accepted = accepted.await.unwrap();
+    let done = server.wait(text(&accepted, "id")).await;
+    std::fs::remove_file(server.imports().join("disk.img")).unwrap();
+    for caller in server.callers() {
+        let repeated = caller.call_with(Method::Create, request.clone(), &headers);
+        assert_eq!(repeated.await.as_ref(), Ok(&done));
+        let other = json!({"folderId": "f", "name": "other", "uri": uri});
+        let refusal = caller.call_with(Method::Create, other, &headers).await;
+        let message = refusal.unwrap_err().message;
+        assert!(message.contains("dempotency"), "{message}");
+    }
+}
+
+#[tokio::test]
 async fn a_key_is_for_one_request() {
     let server = TestServer::start().await;
     let source = server

@@ -161,24 +161,43 @@ async fn a_taken_name_is_told_before_the_body_is_read() {
     server
         .compute_image("f", "taken", &Disk::mbr(1, Fill::Sparse(1)))
         .await;
-    let mut stream = TcpStream::connect(server.address).await.unwrap();
-    // A body that never comes.
-    let head = format!(
-        "POST /compute/v1/images:upload?folderId=f&name=taken HTTP/1.1\r\nHost: {}\r\n\
-         Content-Length: 1000000000000\r\n\r\n",
-        server.address
-    );
-    stream.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    while !answer.windows(4).any(|window| window == b"\r\n\r\n") {
-        assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0);
+    for expect in ["", "Expect: 100-continue\r\n"] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        // A body that never comes.
+        let head = format!(
+            "POST /compute/v1/images:upload?folderId=f&name=taken HTTP/1.1\r\nHost: {}\r\n\
+             {expect}Content-Length: 1000000000000\r\n\r\n",
+            server.address
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 409", "{expect}");
     }
-    assert!(
-        answer.starts_with(b"HTTP/1.1 409 "),
-        "{}",
-        String::from_utf8_lossy(&answer)
-    );
     assert_eq!(server.compute_images("f").await, 1);
+}
+
+#[tokio::test]
+async fn a_client_that_sends_all_before_it_reads_learns_of_a_taken_name_too() {
+    let server = TestServer::start().await;
+    server
+        .compute_image("f", "taken", &Disk::mbr(1, Fill::Sparse(1)))
+        .await;
+    for mebibytes in [1, 5] {
+        let body = vec![1; mebibytes << 20];
+        let head = format!(
+            "POST /compute/v1/images:upload?folderId=f&name=taken HTTP/1.1\r\nHost: {}\r\n\
+             Content-Length: {}\r\n\r\n",
+            server.address,
+            body.len()
+        );
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&body).await.unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 409", "{mebibytes} MiB");
+    }
 }
 
 #[tokio::test]
