@@ -8,6 +8,7 @@ mod crashes;
 mod data_folder;
 mod desktop_images;
 mod downloads;
+mod hang_ups;
 mod http_requests;
 mod idempotency;
 mod imports;

@@ -15,7 +15,8 @@ use crate::support::{
     response, text,
 };
 
-fn digest(body: &[u8]) -> String {
+/// The value of `Content-Digest` for a body.
+pub fn digest(body: &[u8]) -> String {
     format!("sha-256=:{}:", STANDARD.encode(Sha256::digest(body)))
 }
 
