@@ -31,7 +31,7 @@ fn build(rules: &[&str]) -> Result<(), BuildError> {
             }
         }
     }
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/transcoding");
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("proto");
     let mut resolver = protox::file::ChainFileResolver::new();
     resolver.add(Source(source));
     resolver.add(protox::file::IncludeFileResolver::new(folder));

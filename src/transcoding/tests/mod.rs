@@ -42,8 +42,9 @@ struct Peer(u16);
 fn pool() -> &'static DescriptorPool {
     static POOL: OnceLock<DescriptorPool> = OnceLock::new();
     POOL.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/transcoding");
-        let mut compiler = protox::Compiler::new([folder]).expect("the folder is there");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let folders = ["tests/data/transcoding", "proto"].map(|folder| root.join(folder));
+        let mut compiler = protox::Compiler::new(folders).expect("the folders are there");
         compiler
             .open_files(["things.proto", "health.proto"])
             .expect("both compile");
