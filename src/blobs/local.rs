@@ -1,6 +1,6 @@
 //! Contents as files of a local folder, named by their ids.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -24,17 +24,23 @@ impl LocalContents {
 
     /// Starts a new content. The id must never have been used.
     pub fn create(&self, id: &str) -> Result<ContentWriter, Error> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(self.path(id))?;
         let folder = File::open(&self.folder)?;
-        Ok(ContentWriter::start(SparseFile::new(file), folder))
+        Ok(ContentWriter::start(
+            SparseFile::create(&self.path(id))?,
+            folder,
+        ))
     }
 
     /// Opens a whole content for reading. The file stays readable when it is removed meanwhile.
     pub fn read(&self, id: &str) -> io::Result<File> {
         File::open(self.path(id))
+    }
+
+    /// Opens a content to be read mostly from start to end: the system reads further ahead.
+    pub fn stream(&self, id: &str) -> io::Result<File> {
+        let file = self.read(id)?;
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Sequential)?;
+        Ok(file)
     }
 
     /// Removes the bytes of a content; none is no error.

@@ -1,103 +1,154 @@
 //! A file written from start to end, in which all-zero blocks become holes.
+//!
+//! Where the file system can, writes go to the disk without a copy in the page cache (`O_DIRECT`):
+//! an image is larger than what is worth caching, and the disk has its bytes long before the end,
+//! so that the fsync has little left to do.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use rustix::fs::OFlags;
 
 /// Zeros are looked for in blocks of this many bytes.
 pub const BLOCK: usize = 64 * 1024;
+/// How much is gathered before it is written, in bytes: whole blocks.
+const GATHERED: usize = 64 * BLOCK;
+/// What `O_DIRECT` asks of addresses, offsets and lengths on all usual disks, in bytes.
+const ALIGNMENT: usize = 4096;
 
 pub struct SparseFile {
     file: File,
-    /// Where the next byte goes, the unfinished block not counted.
+    /// Whether writes pass the page cache by.
+    direct: bool,
+    gathered: AlignedBuffer,
+    /// How many bytes are gathered.
+    length: usize,
+    /// Where the first of them goes.
     position: u64,
-    /// The start of a block whose rest has not come yet.
-    unfinished: Vec<u8>,
     stored: u64,
 }
 
 impl SparseFile {
-    pub fn new(file: File) -> Self {
-        Self {
+    /// Makes a new file. There must be none of this name.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        let file = File::create_new(path)?;
+        // Not at the opening, which makes the file and only then finds that it cannot do this.
+        let direct = set_direct(&file, true).is_ok();
+        Ok(Self {
             file,
+            direct,
+            gathered: AlignedBuffer::new(),
+            length: 0,
             position: 0,
-            unfinished: Vec::with_capacity(BLOCK),
             stored: 0,
-        }
+        })
     }
 
     pub fn write(&mut self, mut data: &[u8]) -> io::Result<()> {
-        if !self.unfinished.is_empty() {
-            let missing = BLOCK - self.unfinished.len();
-            let (head, rest) = data.split_at(missing.min(data.len()));
-            self.unfinished.extend_from_slice(head);
+        while !data.is_empty() {
+            let (part, rest) = data.split_at(data.len().min(GATHERED - self.length));
+            self.gathered.bytes()[self.length..][..part.len()].copy_from_slice(part);
+            self.length += part.len();
             data = rest;
-            if self.unfinished.len() == BLOCK {
-                self.write_unfinished()?;
+            if self.length == GATHERED {
+                self.flush()?;
             }
         }
-        let (blocks, rest) = data.split_at(data.len() / BLOCK * BLOCK);
-        self.write_blocks(blocks)?;
-        self.unfinished.extend_from_slice(rest);
         Ok(())
     }
 
-    pub fn write_zeros(&mut self, mut count: u64) -> io::Result<()> {
+    pub fn write_zeros(&mut self, count: u64) -> io::Result<()> {
         static ZEROS: [u8; BLOCK] = [0; BLOCK];
-        while count > 0 {
-            if self.unfinished.is_empty() && count >= BLOCK as u64 {
-                let blocks = count / BLOCK as u64 * BLOCK as u64;
-                self.position += blocks;
-                count -= blocks;
-            } else {
-                let part = count.min((BLOCK - self.unfinished.len()) as u64);
-                self.write(&ZEROS[..part as usize])?;
-                count -= part;
-            }
+        let block = BLOCK as u64;
+        let to_block = (block - self.length as u64 % block) % block;
+        let first = count.min(to_block);
+        self.write(&ZEROS[..first as usize])?;
+        let rest = count - first;
+        if rest >= block {
+            self.flush()?;
+            self.position += rest / block * block;
         }
-        Ok(())
+        self.write(&ZEROS[..(rest % block) as usize])
     }
 
-    /// Writes what is left and waits until the disk has all of it. Returns the size
-    /// and the bytes stored, all-zero blocks not counted.
+    /// Writes what is left and waits until the disk has all of it. Returns the size and the bytes
+    /// stored, all-zero blocks not counted.
     pub fn finish(mut self) -> io::Result<(u64, u64)> {
-        self.write_unfinished()?;
+        self.flush()?;
+        // A direct write may have been longer than the content.
         self.file.set_len(self.position)?;
         self.file.sync_all()?;
         Ok((self.position, self.stored))
     }
 
-    fn write_unfinished(&mut self) -> io::Result<()> {
-        let block = std::mem::take(&mut self.unfinished);
-        self.write_blocks(&block)?;
-        self.unfinished = block;
-        self.unfinished.clear();
-        Ok(())
-    }
-
-    /// Writes runs of blocks that are not all zeros, and passes over the others.
-    fn write_blocks(&mut self, data: &[u8]) -> io::Result<()> {
+    /// Writes the runs of gathered blocks that are not all zeros, and passes over the others.
+    fn flush(&mut self) -> io::Result<()> {
+        let length = self.length;
         let mut run_start = 0;
-        let mut offset = 0;
-        for block in data.chunks(BLOCK) {
-            let end = offset + block.len();
-            if is_zero(block) {
-                self.write_run(&data[run_start..offset], run_start)?;
+        for start in (0..length).step_by(BLOCK) {
+            let end = length.min(start + BLOCK);
+            if is_zero(&self.gathered.bytes()[start..end]) {
+                self.write_run(run_start, start)?;
                 run_start = end;
             }
-            offset = end;
         }
-        self.write_run(&data[run_start..], run_start)?;
-        self.position += data.len() as u64;
+        self.write_run(run_start, length)?;
+        self.position += length as u64;
+        self.length = 0;
         Ok(())
     }
 
-    fn write_run(&mut self, run: &[u8], offset: usize) -> io::Result<()> {
-        if !run.is_empty() {
-            self.file.write_all_at(run, self.position + offset as u64)?;
-            self.stored += run.len() as u64;
+    fn write_run(&mut self, start: usize, end: usize) -> io::Result<()> {
+        if start == end {
+            return Ok(());
         }
-        Ok(())
+        self.stored += (end - start) as u64;
+        let offset = self.position + start as u64;
+        if self.direct {
+            let padded = end.next_multiple_of(ALIGNMENT);
+            self.gathered.bytes()[end..padded].fill(0);
+            match self
+                .file
+                .write_all_at(&self.gathered.bytes()[start..padded], offset)
+            {
+                // The disk asks for more than the usual alignment.
+                Err(error) if error.kind() == ErrorKind::InvalidInput => {
+                    set_direct(&self.file, false)?;
+                    self.direct = false;
+                }
+                ended => return ended,
+            }
+        }
+        self.file
+            .write_all_at(&self.gathered.bytes()[start..end], offset)
+    }
+}
+
+fn set_direct(file: &File, direct: bool) -> io::Result<()> {
+    let mut flags = rustix::fs::fcntl_getfl(file)?;
+    flags.set(OFlags::DIRECT, direct);
+    Ok(rustix::fs::fcntl_setfl(file, flags)?)
+}
+
+/// Bytes whose address is a multiple of the alignment.
+struct AlignedBuffer {
+    storage: Vec<u8>,
+    start: usize,
+}
+
+impl AlignedBuffer {
+    fn new() -> Self {
+        let storage = vec![0; GATHERED + ALIGNMENT];
+        // Should the offset be unknown, which it never is at run time, direct writes are refused
+        // and the others do without.
+        let start = storage.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
+        Self { storage, start }
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        &mut self.storage[self.start..][..GATHERED]
     }
 }
 
@@ -112,7 +163,6 @@ fn is_zero(block: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
     use std::os::unix::fs::MetadataExt;
 
     use proptest::prelude::*;
@@ -127,7 +177,7 @@ mod tests {
     }
 
     fn piece() -> impl Strategy<Value = Piece> {
-        let length = 1..3 * BLOCK;
+        let length = prop_oneof![1..3 * BLOCK, 1..2 * GATHERED];
         prop_oneof![
             length.clone().prop_map(Piece::Zeros),
             (1..=255u8, length.clone()).prop_map(|(byte, length)| Piece::Same(byte, length)),
@@ -140,10 +190,16 @@ mod tests {
 
         #[test]
         fn what_is_read_is_what_was_written_and_zero_blocks_are_not_stored(
-            pieces in prop::collection::vec(piece(), 0..6)
+            pieces in prop::collection::vec(piece(), 0..6), direct: bool
         ) {
-            let mut path = tempfile::NamedTempFile::new().unwrap();
-            let mut sparse = SparseFile::new(path.reopen().unwrap());
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("content");
+            let mut sparse = SparseFile::create(&path).unwrap();
+            // The file system of temporary files may have it or not.
+            if !direct {
+                set_direct(&sparse.file, false).unwrap();
+                sparse.direct = false;
+            }
             let mut expected = Vec::new();
             for piece in pieces {
                 match piece {
@@ -162,8 +218,7 @@ mod tests {
                 }
             }
             let (size, stored) = sparse.finish().unwrap();
-            let mut read = Vec::new();
-            path.read_to_end(&mut read).unwrap();
+            let read = std::fs::read(&path).unwrap();
             prop_assert_eq!(size, expected.len() as u64);
             prop_assert!(read == expected);
             let nonzero: usize = expected
@@ -173,7 +228,7 @@ mod tests {
                 .sum();
             prop_assert_eq!(stored, nonzero as u64);
             if nonzero == 0 {
-                prop_assert_eq!(path.as_file().metadata().unwrap().blocks(), 0);
+                prop_assert_eq!(path.metadata().unwrap().blocks(), 0);
             }
         }
     }

@@ -1,17 +1,19 @@
 //! `GET /cloud-desktop/v1/images/{image_id}:download`: the bytes of a desktop image, whole or one
 //! range (RFC 9110, sections 13 and 14).
 
-use std::io::SeekFrom;
+use std::fs::File;
+use std::io;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
-use futures_util::TryStreamExt;
+use bytes::Bytes;
+use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
-use tokio_util::io::ReaderStream;
 use tonic::Status;
 use tonic::body::Body;
 
@@ -22,8 +24,10 @@ use crate::rpc;
 const PREFIX: &str = "/cloud-desktop/v1/images/";
 const SUFFIX: &str = ":download";
 const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
-/// How much is read at a time: all of the memory that a download takes, twice.
-const READ_SIZE: usize = 256 * 1024;
+/// How many bytes are read at a time.
+const READ_SIZE: u64 = 512 * 1024;
+/// How many reads are under way or wait to be sent: the memory of a download, in reads.
+const READS_AHEAD: usize = 3;
 /// What `filename*` keeps as it is (RFC 8187, `attr-char`).
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
@@ -109,16 +113,31 @@ pub async fn answer(
         HeaderValue::from_static("application/octet-stream"),
     );
     if request.method == Method::GET {
-        let mut file = tokio::fs::File::from_std(download.file);
-        if let Err(failed) = file.seek(SeekFrom::Start(range.start)).await {
-            let failed = images::Error::Blobs(failed.into());
-            return error(&rpc::from_error(failed), request_id);
-        }
-        let bytes = ReaderStream::with_capacity(file.take(length), READ_SIZE)
+        let bytes = read(download.file, range)
             .inspect_err(|failed| tracing::error!(error = %failed, "a download broke off"));
         *response.body_mut() = Body::new(StreamBody::new(bytes.map_ok(Frame::data)));
     }
     response
+}
+
+/// The bytes of a range, read while those before them are sent.
+fn read(file: File, range: Range<u64>) -> impl Stream<Item = io::Result<Bytes>> {
+    let file = Arc::new(file);
+    let end = range.end;
+    stream::iter(range.step_by(READ_SIZE as usize))
+        .map(move |start| {
+            let file = file.clone();
+            async move {
+                // No more than a read.
+                let mut buffer = vec![0; (end - start).min(READ_SIZE) as usize];
+                tokio::task::spawn_blocking(move || {
+                    file.read_exact_at(&mut buffer, start)?;
+                    Ok(Bytes::from(buffer))
+                })
+                .await?
+            }
+        })
+        .buffered(READS_AHEAD)
 }
 
 /// `attachment` with a name that every client understands, and the true one (RFC 6266).

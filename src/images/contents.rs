@@ -23,7 +23,7 @@ impl Images {
             let (image, content) = self.store.desktop_image_content(image_id).await?;
             let contents = self.contents.clone();
             let id = content.id.clone();
-            let opened = tokio::task::spawn_blocking(move || contents.read(&id))
+            let opened = tokio::task::spawn_blocking(move || contents.stream(&id))
                 .await
                 .map_err(|stopped| blobs::Error::Io(stopped.into()))?;
             match opened {

@@ -1,12 +1,13 @@
 //! Bringing bytes in: what a worker does for a new compute image.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -294,6 +295,7 @@ fn copy(file: &mut File, writer: &ContentWriter, stop: &CancellationToken) -> io
     if length > LARGEST_CONTENT {
         return Ok(Copied::TooLarge);
     }
+    let mut buffers = Buffers::default();
     let mut position = 0;
     while position < length {
         let data = next_data(file, position)?.unwrap_or(length).min(length);
@@ -315,15 +317,17 @@ fn copy(file: &mut File, writer: &ContentWriter, stop: &CancellationToken) -> io
             if stop.is_cancelled() {
                 return Ok(Copied::Cancelled);
             }
-            let wanted = READ_SIZE.min((hole - position) as usize);
-            let mut buffer = BytesMut::zeroed(wanted);
+            let mut buffer = buffers.next();
+            buffer.resize(READ_SIZE.min((hole - position) as usize), 0);
             let count = file.read(&mut buffer)?;
             if count == 0 {
                 return Ok(Copied::Changed);
             }
             buffer.truncate(count);
             position += count as u64;
-            if !writer.write_blocking(Chunk::Data(Bytes::from(buffer))) {
+            let data = buffer.split().freeze();
+            buffers.give_back(buffer);
+            if !writer.write_blocking(Chunk::Data(data)) {
                 return Ok(Copied::Refused);
             }
         }
@@ -336,6 +340,30 @@ fn copy(file: &mut File, writer: &ContentWriter, stop: &CancellationToken) -> io
     } else {
         Copied::Changed
     })
+}
+
+/// Buffers for reading, used again once nobody holds what was read into them: fresh memory costs
+/// more than the reading.
+#[derive(Default)]
+struct Buffers(VecDeque<BytesMut>);
+
+impl Buffers {
+    /// An empty buffer.
+    fn next(&mut self) -> BytesMut {
+        // The oldest is the first to be free.
+        if let Some(mut oldest) = self.0.pop_front() {
+            if oldest.try_reclaim(READ_SIZE) {
+                return oldest;
+            }
+            self.0.push_front(oldest);
+        }
+        BytesMut::with_capacity(READ_SIZE)
+    }
+
+    /// Takes the rest of a buffer whose bytes were split off.
+    fn give_back(&mut self, buffer: BytesMut) {
+        self.0.push_back(buffer);
+    }
 }
 
 /// Where data is next, at or after `position`; none when only a hole is left.
