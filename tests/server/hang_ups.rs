@@ -51,7 +51,8 @@ async fn accepted_imports_run_although_nobody_waits_for_the_reply() {
 #[tokio::test]
 async fn an_upload_whose_stream_is_reset_without_an_error_is_no_whole_one() {
     let server = TestServer::start().await;
-    let disk = Disk::mbr(1, Fill::Random(1));
+    // As much as the server gathers before it writes, so that all of it is seen to arrive.
+    let disk = Disk::mbr(4, Fill::Random(1));
     let connection = TcpStream::connect(server.address).await.unwrap();
     let (requests, connection) = h2::client::handshake(connection).await.unwrap();
     tokio::spawn(connection);

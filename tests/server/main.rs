@@ -3,6 +3,7 @@
 
 mod support;
 
+mod clients;
 mod compute_images;
 mod crashes;
 mod data_folder;

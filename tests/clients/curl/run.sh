@@ -15,6 +15,7 @@ fail() {
     exit 1
 }
 holds() { grep -qE "$1" "$2" || fail "$2 has no $1: $(cat "$2")"; }
+repository=$(cd "$(dirname "$0")/../../.." && pwd)
 cd "$WORK"
 
 # A file system with real files, of more than 300 MiB as qcow2.
@@ -24,8 +25,8 @@ while IFS= read -r file; do
     cp --parents "$file" files/ 2>/dev/null || continue
     size=$((size + $(stat -c %s "$file")))
     [ "$size" -lt $((320 << 20)) ] || break
-done < <(find /usr/lib /usr/bin "${HOME:-/root}/.cargo" "${HOME:-/root}/.rustup" -xdev -type f \
-    -size +64k -size -64M 2>/dev/null)
+done < <(find "$repository/target" /usr/lib /usr/bin "${HOME:-/root}/.cargo" "${HOME:-/root}/.rustup" -xdev -type f \
+    -size +64k -size -64M 2>/dev/null || true)
 [ "$size" -ge $((310 << 20)) ] || fail "found only $size bytes of files"
 truncate -s 2G disk.raw
 mkfs.ext4 -q -F -d files disk.raw

@@ -17,7 +17,7 @@ pub use process::ServerProcess;
 pub use refusal::Refusal;
 pub use server::{Clients, TestServer, contents};
 pub use slow_upload::SlowUpload;
-pub use tools::{has_tool, left_out, run};
+pub use tools::{has_tool, left_out, run, say_left_out};
 
 use std::future::Future;
 use std::time::{Duration, Instant};

@@ -1,5 +1,6 @@
 //! Outside tools, where they are installed.
 
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
@@ -13,9 +14,19 @@ pub fn has_tool(test: &str, tool: &str) -> bool {
 }
 
 pub fn left_out(test: &str, why: &str) {
-    let message = format!("left out: {test}: {why}");
-    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{message}");
-    eprintln!("{message}");
+    let message = format!("{test}: {why}");
+    assert_ne!(
+        std::env::var("CI").as_deref(),
+        Ok("true"),
+        "left out: {message}"
+    );
+    say_left_out(&message);
+}
+
+/// Says what is left out, aloud.
+pub fn say_left_out(what: &str) {
+    // Not by a macro, whose output the harness keeps to itself where a test passes.
+    let _ = writeln!(std::io::stderr(), "left out: {what}");
 }
 
 /// Runs a tool in a folder.
