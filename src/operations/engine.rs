@@ -151,7 +151,7 @@ impl Engine {
 
     /// Claims an accepted operation.
     pub async fn claim(&self, operation_id: &str) -> Result<Lease> {
-        insist(|| self.inner.store.claim(operation_id)).await
+        self.insist(|| self.inner.store.claim(operation_id)).await
     }
 
     /// Ends a claimed operation in failure.
@@ -162,7 +162,28 @@ impl Engine {
             message = failure.message,
             "the operation failed"
         );
-        insist(|| self.inner.store.fail(lease, failure.clone())).await
+        self.insist(|| self.inner.store.fail(lease, failure.clone()))
+            .await
+    }
+
+    /// Does a step again, with pauses, as long as the store cannot: what was accepted must end.
+    /// At a stop it is left to the next start.
+    async fn insist<T, F>(&self, step: impl Fn() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let error = match step().await {
+                Err(error @ (Error::Full | Error::Sqlite(_))) => error,
+                ended => return ended,
+            };
+            tracing::warn!(%error, "the store failed; trying again");
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+                () = self.inner.stopping.cancelled() => return Err(error),
+            }
+        }
     }
 
     /// Asks the operation to stop, if it runs; it goes on until it notices.
@@ -184,24 +205,6 @@ impl Engine {
             .running
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Does a step again, with pauses, as long as the store cannot: what was accepted must end.
-async fn insist<T, F>(step: impl Fn() -> F) -> Result<T>
-where
-    F: Future<Output = Result<T>>,
-{
-    let mut pause = FIRST_PAUSE;
-    loop {
-        match step().await {
-            Err(error @ (Error::Full | Error::Sqlite(_))) => {
-                tracing::warn!(%error, "the store failed; trying again");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
-            ended => return ended,
-        }
     }
 }
 
