@@ -39,7 +39,9 @@ impl LocalContents {
     /// Opens a content to be read mostly from start to end: the system reads further ahead.
     pub fn stream(&self, id: &str) -> io::Result<File> {
         let file = self.read(id)?;
-        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Sequential)?;
+        if let Err(error) = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Sequential) {
+            tracing::debug!(%error, "the file system takes no advice");
+        }
         Ok(file)
     }
 

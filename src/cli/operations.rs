@@ -92,6 +92,9 @@ pub async fn wait(
     timeout: Option<Duration>,
 ) -> Result<Operation> {
     let start = Instant::now();
+    let mut goes_on = GoesOn {
+        operation_id: (!operation.done).then(|| operation.id.clone()),
+    };
     let spinner = match operation.done {
         true => None,
         false => Some(progress::spinner(&operation)),
@@ -101,6 +104,8 @@ pub async fn wait(
         if let Some(timeout) = timeout {
             let left = timeout.saturating_sub(start.elapsed());
             if left.is_zero() {
+                // The error says how to go on.
+                goes_on.operation_id = None;
                 return Err(Error::StillRunning {
                     id: operation.id,
                     waited: format!("{timeout:?}"),
@@ -111,17 +116,32 @@ pub async fn wait(
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
         let id = operation.id.clone();
-        operation = get(client, id.clone())
-            .await
-            .map_err(|error| Error::Following {
+        operation = get(client, id.clone()).await.map_err(|error| {
+            goes_on.operation_id = None;
+            Error::Following {
                 id,
                 source: Box::new(error),
-            })?;
+            }
+        })?;
     }
+    goes_on.operation_id = None;
     if let Some(spinner) = spinner {
         spinner.finish_and_clear();
     }
     Ok(operation)
+}
+
+/// Says how to go on with an operation when waiting for it is broken off.
+struct GoesOn {
+    operation_id: Option<String>,
+}
+
+impl Drop for GoesOn {
+    fn drop(&mut self) {
+        if let Some(id) = &self.operation_id {
+            eprintln!("operation {id} goes on: `operation wait {id}`, or `operation cancel {id}`");
+        }
+    }
 }
 
 /// What came of an operation that is done: the resource, or the error.

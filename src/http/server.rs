@@ -1,6 +1,7 @@
 //! The listener: HTTP/1.1 and HTTP/2 without TLS on one port, and a drain at the end.
 
 use std::convert::Infallible;
+use std::io;
 use std::time::Duration;
 
 use http::Request;
@@ -8,7 +9,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
@@ -24,6 +25,10 @@ const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 /// After a failure to accept, as when no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How every HTTP/2 connection starts (RFC 9113, section 3.4).
+const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const PREFACE_PAUSE: Duration = Duration::from_millis(20);
 
 /// Facts of the connection that a request came on, in its extensions.
 #[derive(Debug, Clone, Copy)]
@@ -80,10 +85,9 @@ pub async fn serve(
         });
         let (builder, watcher, stop) = (builder.clone(), graceful.watcher(), stop.clone());
         connections.spawn(async move {
-            // The server below waits for a first byte as long as it takes.
             tokio::select! {
-                first = tokio::time::timeout(HEADERS_TIMEOUT, stream.readable()) => {
-                    if !matches!(first, Ok(Ok(()))) {
+                version = tokio::time::timeout(HEADERS_TIMEOUT, version_is_clear(&stream)) => {
+                    if !matches!(version, Ok(Ok(()))) {
                         return;
                     }
                 }
@@ -103,4 +107,21 @@ pub async fn serve(
         tracing::warn!("requests were still running at the end of the drain; they are cut off");
     }
     connections.shutdown().await;
+}
+
+/// Waits until a connection has sent enough to tell HTTP/2 from HTTP/1. The server's own look at
+/// that has no time limit.
+async fn version_is_clear(stream: &TcpStream) -> io::Result<()> {
+    let mut start = [0; HTTP2_PREFACE.len()];
+    loop {
+        let length = stream.peek(&mut start).await?;
+        if length == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if length == start.len() || !HTTP2_PREFACE.starts_with(&start[..length]) {
+            return Ok(());
+        }
+        // What is there makes the next look return at once.
+        tokio::time::sleep(PREFACE_PAUSE).await;
+    }
 }

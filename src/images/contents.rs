@@ -2,9 +2,9 @@
 
 use std::fs::File;
 
-use super::{DesktopImage, Images, Result};
+use super::{DesktopImage, Error, Images, Result};
 use crate::blobs::{self, LocalContents};
-use crate::metadata::ContentFacts;
+use crate::metadata::{self, ContentFacts};
 
 /// How many contents are removed before their ids are forgotten together.
 const SWEEP: usize = 100;
@@ -50,8 +50,13 @@ impl Images {
     pub fn sweep_soon(&self) {
         let images = self.clone();
         tokio::spawn(async move {
-            if let Err(error) = images.sweep().await {
-                tracing::warn!(%error, "contents were not removed; the next sweep tries again");
+            match images.sweep().await {
+                // The next start sweeps.
+                Ok(()) | Err(Error::Metadata(metadata::Error::Closed)) => {}
+                Err(error) => tracing::warn!(
+                    %error,
+                    "contents were not removed; the next sweep tries again"
+                ),
             }
         });
     }

@@ -68,10 +68,7 @@ impl Images {
 
     /// Takes up what an earlier process left undone.
     pub async fn recover(&self) -> Result<()> {
-        for id in self.store.unfinished_operations().await? {
-            tracing::info!(operation_id = id, "taking up an unfinished operation");
-            self.start(&id);
-        }
+        // Before anything runs that makes contents of its own.
         let known = self.store.known_contents().await?;
         let contents = self.contents.clone();
         let files = tokio::task::spawn_blocking(move || contents.list())
@@ -86,6 +83,10 @@ impl Images {
         }
         if let Err(error) = self.sweep().await {
             tracing::warn!(%error, "contents were not removed; the next sweep tries again");
+        }
+        for id in self.store.unfinished_operations().await? {
+            tracing::info!(operation_id = id, "taking up an unfinished operation");
+            self.start(&id);
         }
         Ok(())
     }

@@ -29,7 +29,7 @@ use crate::metadata::Store;
 use crate::operations::{Engine, Operation};
 use crate::sources::ImportFolder;
 
-/// How many uploads run at the same time; more wait.
+/// How many uploads run at the same time; more are refused.
 const UPLOADS: usize = 64;
 
 /// The images of this server. Cheap to clone.

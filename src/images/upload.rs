@@ -10,12 +10,15 @@ use tokio_util::sync::CancellationToken;
 use super::compute_images::LARGEST_CONTENT;
 use super::import::{Task, too_large};
 use super::{Error, Images, Result};
-use crate::blobs::{Chunk, ContentWriter};
+use crate::blobs::{self, Chunk, ContentWriter};
 use crate::metadata::{Accept, Lease, NewComputeImage, Origin};
 use crate::operations::{Ended, Failure, Operation, Reason, cancelled};
 
 /// A body of which nothing comes for this long has ended: its sender is gone.
 const LONGEST_SILENCE: Duration = Duration::from_secs(5 * 60);
+
+/// How long a caller waits for a store that has no room for a record.
+const LONGEST_RECORDING: Duration = Duration::from_secs(5);
 
 /// An upload as it was announced.
 pub struct Upload<S> {
@@ -55,7 +58,7 @@ impl Images {
         self.engine
             .spawn(async move { images.accept_and_take(accept, upload).await })
             .await
-            .map_err(|stopped| crate::blobs::Error::Io(stopped.into()))?
+            .map_err(|stopped| blobs::Error::Io(stopped.into()))?
     }
 
     async fn accept_and_take<S>(&self, accept: Accept, upload: Upload<S>) -> Result<Operation>
@@ -72,17 +75,45 @@ impl Images {
             return Ok(accepted.operation);
         }
         let tracked = self.engine.track(&accepted.operation.id);
-        let lease = self.engine.claim(&accepted.operation.id).await?;
+        let lease = match self.claim(&accepted.operation.id).await {
+            Ok(lease) => lease,
+            Err(error) => {
+                // Ends it as what it now is: an upload without a body.
+                self.start(&accepted.operation.id);
+                return Err(error);
+            }
+        };
         if lease.cancel_requested {
             tracked.cancelled.cancel();
         }
         match self.take(&lease, &tracked.cancelled, upload).await {
             Ok(operation) => Ok(operation),
             Err(failure) => {
-                let operation = self.engine.fail(&lease, failure).await?;
+                let operation = self.record(lease, failure).await?;
                 self.sweep_soon();
                 Ok(operation)
             }
+        }
+    }
+
+    async fn claim(&self, operation_id: &str) -> Result<Lease> {
+        tokio::time::timeout(LONGEST_RECORDING, self.engine.claim(operation_id))
+            .await
+            .map_err(|_| blobs::Error::Full)?
+            .map_err(Error::from)
+    }
+
+    /// Records a failure. Where the store has no room even for that, it goes on trying, but the
+    /// caller is told what is wrong.
+    async fn record(&self, lease: Lease, failure: Failure) -> Result<Operation> {
+        let engine = self.engine.clone();
+        let recording = self
+            .engine
+            .spawn(async move { engine.fail(&lease, failure).await });
+        match tokio::time::timeout(LONGEST_RECORDING, recording).await {
+            Ok(Ok(recorded)) => Ok(recorded?),
+            Ok(Err(stopped)) => Err(blobs::Error::Io(stopped.into()).into()),
+            Err(_) => Err(blobs::Error::Full.into()),
         }
     }
 

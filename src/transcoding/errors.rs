@@ -201,6 +201,9 @@ pub(super) enum Rejection {
     /// The body is larger than the limit, in bytes.
     #[error("the request body is larger than the limit of {0} bytes")]
     BodyTooLarge(usize),
+    /// The body did not end in time.
+    #[error("the request body did not end within {} seconds", .0.as_secs())]
+    BodyTooSlow(std::time::Duration),
     /// The body is not JSON by its own account.
     #[error("the request body must be JSON (content-type application/json), not {0}")]
     MediaType(String),
@@ -224,6 +227,7 @@ impl Rejection {
         match self {
             Self::NoRoute(_) => (StatusCode::NOT_FOUND, Code::NotFound),
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented),
+            Self::BodyTooSlow(_) => (StatusCode::REQUEST_TIMEOUT, Code::DeadlineExceeded),
             Self::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted),
             Self::MediaType(_) | Self::ContentEncoding(_) => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument)

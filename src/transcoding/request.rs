@@ -1,5 +1,7 @@
 //! An HTTP request as a gRPC request: body, path and query become one message in one frame.
 
+use std::time::Duration;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, Request, Version, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -17,6 +19,9 @@ use super::{
 /// The prefix of HTTP headers that stand for gRPC metadata of the rest of their name.
 const METADATA_PREFIX: &str = "grpc-metadata-";
 
+/// How long a body that becomes a message may take: it is small.
+const LONGEST_BODY: Duration = Duration::from_secs(30);
+
 /// Reads a whole body of at most `limit` bytes.
 pub async fn read_body<B>(body: B, limit: usize) -> Result<Bytes, Rejection>
 where
@@ -29,7 +34,11 @@ where
     if body.size_hint().lower() > limit as u64 {
         return Err(Rejection::BodyTooLarge(limit));
     }
-    match Limited::new(body, limit).collect().await {
+    let reading = Limited::new(body, limit).collect();
+    let Ok(read) = tokio::time::timeout(LONGEST_BODY, reading).await else {
+        return Err(Rejection::BodyTooSlow(LONGEST_BODY));
+    };
+    match read {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Rejection::BodyTooLarge(limit)),
         Err(error) => Err(Rejection::BodyBroken(error.to_string())),

@@ -27,7 +27,7 @@ proptest! {
             "\\{\"(text|child|labels|time|length|mask|any|anyJson|numbers|data|colours|wrappedNumber)\": ?(\\PC{0,10}|\"[0-9TZ:.,s+-]{0,24}\"|[0-9.eE+-]{1,12}|\\{\"(@type|value|text|1)\": ?\"[a-z./]{0,12}\"\\}|\\[[0-9,]{0,6}\\])\\}".prop_map(String::into_bytes),
         ],
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         let parsed: Result<http::Uri, _> = line.split_once(' ').expect("two words").1.parse();
         prop_assume!(parsed.is_ok());
         let reply = runtime.block_on(send_request(request(&line, &[], &body)));
