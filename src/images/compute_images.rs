@@ -106,8 +106,7 @@ impl Images {
         request: ListRequest,
     ) -> Result<(Vec<ComputeImage>, Option<String>)> {
         let (query, token) = listing::prepare("compute_images", request)?;
-        let page = self.store.compute_images(query).await;
-        token.finish(page)
+        Ok(token.finish(self.store.compute_images(query).await?))
     }
 
     /// Changes the given fields.

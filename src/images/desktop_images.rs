@@ -25,8 +25,7 @@ impl Images {
         request: ListRequest,
     ) -> Result<(Vec<DesktopImage>, Option<String>)> {
         let (query, token) = listing::prepare("desktop_images", request)?;
-        let page = self.store.desktop_images(query).await;
-        token.finish(page)
+        Ok(token.finish(self.store.desktop_images(query).await?))
     }
 
     /// Changes the given fields. A given name is not empty.

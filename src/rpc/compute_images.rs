@@ -4,7 +4,7 @@ use tonic::{Request, Response, Status};
 
 use super::convert::{list_request, timestamp};
 use super::field_mask::Masked;
-use super::{operations, request, status};
+use super::{Service, operations, request, status};
 use crate::contract::rules::violations;
 use crate::contract::yandex::cloud::compute::v1::{
     CreateImageRequest, DeleteImageRequest, Generation2HardwareFeatures,
@@ -15,18 +15,8 @@ use crate::contract::yandex::cloud::compute::v1::{
     image_service_server::ImageService,
 };
 use crate::contract::yandex::cloud::operation::Operation;
-use crate::images::{self, ComputeImage, ComputeImageStatus, Images, NewComputeImageSource};
+use crate::images::{self, ComputeImage, ComputeImageStatus, NewComputeImageSource};
 use crate::metadata::{ComputeImageChanges, NewComputeImage};
-
-pub struct Service {
-    images: Images,
-}
-
-impl Service {
-    pub fn new(images: Images) -> Self {
-        Self { images }
-    }
-}
 
 #[tonic::async_trait]
 impl ImageService for Service {

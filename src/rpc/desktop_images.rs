@@ -4,7 +4,7 @@ use tonic::{Request, Response, Status};
 
 use super::convert::{list_request, timestamp};
 use super::field_mask::Masked;
-use super::{operations, request, status};
+use super::{Service, operations, request, status};
 use crate::contract::rules::{Violation, violations};
 use crate::contract::yandex::cloud::clouddesktop::v1::api::{
     CopyDesktopImageRequest, CopyFromDesktopRequest, DeleteDesktopImageRequest, DesktopImage,
@@ -12,18 +12,8 @@ use crate::contract::yandex::cloud::clouddesktop::v1::api::{
     UpdateDesktopImageRequest, desktop_image, desktop_image_service_server::DesktopImageService,
 };
 use crate::contract::yandex::cloud::operation::Operation;
-use crate::images::{self, DesktopImageStatus, Images};
+use crate::images::{self, DesktopImageStatus};
 use crate::metadata::{DesktopImageChanges, NewDesktopImage};
-
-pub struct Service {
-    images: Images,
-}
-
-impl Service {
-    pub fn new(images: Images) -> Self {
-        Self { images }
-    }
-}
 
 #[tonic::async_trait]
 impl DesktopImageService for Service {

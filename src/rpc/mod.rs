@@ -21,8 +21,17 @@ pub use status::{from_error, invalid};
 /// Turns an operation of the domain into the contract's message.
 pub use operations::message as operation_message;
 
+/// What implements every service of the contract, one file for each.
+#[derive(Clone)]
+struct Service {
+    images: Images,
+}
+
 /// All gRPC services of this server, with reflection and health.
 pub async fn routes(images: &Images) -> Result<Routes, tonic_reflection::server::Error> {
+    let service = Service {
+        images: images.clone(),
+    };
     let (health, health_service) = tonic_health::server::health_reporter();
     for service in contract::SERVICES {
         health
@@ -47,17 +56,17 @@ pub async fn routes(images: &Images) -> Result<Routes, tonic_reflection::server:
         .add_service(reflection().build_v1alpha()?)
         .add_service(
             cloud::clouddesktop::v1::api::desktop_image_service_server::DesktopImageServiceServer::new(
-                desktop_images::Service::new(images.clone()),
+                service.clone(),
             ),
         )
         .add_service(
             cloud::compute::v1::image_service_server::ImageServiceServer::new(
-                compute_images::Service::new(images.clone()),
+                service.clone(),
             ),
         )
         .add_service(
             cloud::operation::operation_service_server::OperationServiceServer::new(
-                operations::Service::new(images.clone()),
+                service.clone(),
             ),
         ))
 }

@@ -6,7 +6,7 @@ use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Response, Status};
 
 use super::convert::timestamp;
-use super::{compute_images, desktop_images, request, status};
+use super::{Service, compute_images, desktop_images, request, status};
 use crate::contract::google::rpc;
 use crate::contract::yandex::cloud::clouddesktop::v1::api::{
     CopyDesktopImageMetadata, DeleteDesktopImageMetadata, UpdateDesktopImageMetadata,
@@ -18,21 +18,11 @@ use crate::contract::yandex::cloud::operation::{
     CancelOperationRequest, GetOperationRequest, Operation, operation,
     operation_service_server::OperationService,
 };
-use crate::images::{self, Images};
+use crate::images;
 use crate::operations::{self, Failure, Kind, Outcome, Reason};
 
 /// Whole seconds after which to look at a running operation again.
 const POLL_INTERVAL: &str = "x-operation-poll-interval";
-
-pub struct Service {
-    images: Images,
-}
-
-impl Service {
-    pub fn new(images: Images) -> Self {
-        Self { images }
-    }
-}
 
 #[tonic::async_trait]
 impl OperationService for Service {

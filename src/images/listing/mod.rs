@@ -7,7 +7,7 @@ mod page_token;
 use page_token::Fingerprint;
 
 use super::{Error, InvalidField, Result};
-use crate::metadata::{self, ListQuery, Page};
+use crate::metadata::{ListQuery, Page};
 
 const DEFAULT_PAGE_SIZE: usize = 100;
 
@@ -61,19 +61,11 @@ pub(super) struct ImageTokens(Fingerprint);
 
 impl ImageTokens {
     /// The items of a page and the token of the next one.
-    pub fn finish<T>(self, page: metadata::Result<Page<T>>) -> Result<(Vec<T>, Option<String>)> {
-        match page {
-            Ok(page) => {
-                let next = page
-                    .next
-                    .map(|position| page_token::from_position(&position, self.0));
-                Ok((page.items, next))
-            }
-            Err(error @ metadata::Error::PageTokenExpired) => {
-                Err(Error::invalid("page_token", error.to_string()))
-            }
-            Err(error) => Err(error.into()),
-        }
+    pub fn finish<T>(self, page: Page<T>) -> (Vec<T>, Option<String>) {
+        let next = page
+            .next
+            .map(|position| page_token::from_position(&position, self.0));
+        (page.items, next)
     }
 }
 

@@ -27,7 +27,8 @@ pub struct LiveContent {
 }
 
 impl Store {
-    /// Contents whose bytes are to be removed, at most `limit` of them.
+    /// Contents whose bytes are to be removed, at most `limit` of them, in no order: some that
+    /// cannot be removed must not stand before the others for ever.
     pub async fn contents_to_delete(&self, limit: usize) -> Result<Vec<String>> {
         self.read(move |transaction| {
             let mut statement = transaction.prepare_cached(
