@@ -4,7 +4,7 @@ use prost_reflect::{
     DeserializeOptions, DynamicMessage, FieldDescriptor, MessageDescriptor, SerializeOptions,
 };
 
-use super::{errors::shortened, json_check};
+use super::{json_check, rejection::shortened};
 
 /// Why a text is not the message asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

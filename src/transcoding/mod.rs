@@ -4,8 +4,8 @@
 //! The way of a request: `service` looks the raw path up in a [`router`] built from the
 //! `google.api.http` rules that `rules` reads; `request` fills the request message from body
 //! (`json`), path and query (`params`, `values`) and frames it; the inner service answers;
-//! `response` turns frame and trailers into JSON, [`errors`] everything that went wrong into a
-//! `google.rpc.Status` in JSON.
+//! `response` turns frame and trailers into JSON; a `rejection` is a request that does not get that
+//! far, and [`errors`] makes a `google.rpc.Status` in JSON of all that went wrong.
 
 pub mod errors;
 pub mod router;
@@ -15,6 +15,7 @@ mod json;
 mod json_check;
 mod params;
 mod percent;
+mod rejection;
 mod request;
 mod response;
 mod rules;

@@ -8,8 +8,8 @@ use prost_reflect::{
 };
 
 use super::{
-    errors::Rejection,
     percent::{self, DecodeError},
+    rejection::Rejection,
     rules::{Binding, BodyRule},
     template::Variable,
     values,

@@ -10,8 +10,8 @@ use prost_reflect::DynamicMessage;
 use tonic::body::Body;
 
 use super::{
-    errors::{Rejection, shortened},
     json, params,
+    rejection::{Rejection, shortened},
     router::Match,
     rules::{Binding, BodyRule, Method},
 };

@@ -15,7 +15,7 @@ use tonic::body::Body;
 use tower::{BoxError, Service};
 
 use super::{
-    errors::{Rejection, shortened},
+    rejection::{Rejection, shortened},
     request, response,
     router::{Miss, Router},
     rules::{self, Binding, BuildError},

@@ -1,0 +1,170 @@
+//! Requests that do not reach a service, and what their clients are told.
+
+use http::{HeaderValue, Response, StatusCode, header};
+use prost::Message;
+use prost_reflect::DescriptorPool;
+use prost_types::Any;
+use tonic::{Code, Status, body::Body};
+use tonic_types::pb;
+
+use super::{
+    errors::{TYPE_URL, error_response_with},
+    json::JsonError,
+    percent::DecodeError,
+};
+
+/// The longest part of an error that repeats what the client sent, in bytes.
+const MAX_REPEATED: usize = 300;
+
+const BAD_REQUEST: &str = "google.rpc.BadRequest";
+
+/// A text that repeats what the client sent, cut to a bearable length.
+pub fn shortened(text: &str) -> String {
+    if text.len() <= MAX_REPEATED {
+        return text.to_owned();
+    }
+    let ends = text.char_indices().map(|(at, _)| at);
+    let end = ends.take_while(|at| *at <= MAX_REPEATED).last();
+    format!("{}…", &text[..end.unwrap_or_default()])
+}
+
+/// A request that does not reach the service.
+#[derive(Debug, thiserror::Error)]
+pub enum Rejection {
+    /// No template matches the path.
+    #[error("no method is served at {0}")]
+    NoRoute(String),
+    /// The path is known under other methods only.
+    #[error("{method} is not served here, only {allow}")]
+    MethodNotAllowed {
+        /// The method asked for.
+        method: String,
+        /// The value of `Allow`.
+        allow: String,
+    },
+    /// The path cannot be decoded.
+    #[error("the path {0}")]
+    BadPath(DecodeError),
+    /// The query cannot be decoded.
+    #[error("the query {0}")]
+    BadQuery(DecodeError),
+    /// One field, by the name the client used, is wrong.
+    #[error("{field}: {problem}")]
+    Field {
+        /// The field.
+        field: String,
+        /// What is wrong with it, and what would be right.
+        problem: String,
+    },
+    /// The body is not the JSON asked for.
+    #[error("{0}")]
+    Json(#[from] JsonError),
+    /// A body where none is taken.
+    #[error("this method takes no body; its fields go into the path and the query")]
+    UnexpectedBody,
+    /// The body ended early.
+    #[error("the request body could not be read: {0}")]
+    BodyBroken(String),
+    /// The body is larger than the limit, in bytes.
+    #[error("the request body is larger than the limit of {0} bytes")]
+    BodyTooLarge(usize),
+    /// The body did not end in time.
+    #[error("the request body did not end within {} seconds", .0.as_secs())]
+    BodyTooSlow(std::time::Duration),
+    /// The body is not JSON by its own account.
+    #[error("the request body must be JSON (content-type application/json), not {0}")]
+    MediaType(String),
+    /// The body is compressed.
+    #[error("the request body must be sent without content-encoding, not as {0}")]
+    ContentEncoding(String),
+    /// A method that streams.
+    #[error("{0} streams and is served over gRPC only")]
+    Streaming(String),
+}
+
+impl Rejection {
+    pub fn field(field: &str, problem: String) -> Self {
+        Self::Field {
+            field: shortened(field),
+            problem,
+        }
+    }
+
+    fn codes(&self) -> (StatusCode, Code) {
+        match self {
+            Self::NoRoute(_) => (StatusCode::NOT_FOUND, Code::NotFound),
+            Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented),
+            Self::BodyTooSlow(_) => (StatusCode::REQUEST_TIMEOUT, Code::DeadlineExceeded),
+            Self::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted),
+            Self::MediaType(_) | Self::ContentEncoding(_) => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument)
+            }
+            Self::Streaming(_) => (StatusCode::NOT_IMPLEMENTED, Code::Unimplemented),
+            Self::BadPath(_)
+            | Self::BadQuery(_)
+            | Self::Field { .. }
+            | Self::Json(_)
+            | Self::UnexpectedBody
+            | Self::BodyBroken(_) => (StatusCode::BAD_REQUEST, Code::InvalidArgument),
+        }
+    }
+
+    fn violation(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Field { field, problem } => Some((field, problem)),
+            Self::Json(error) => Some((error.field.as_deref()?, &error.problem)),
+            _ => None,
+        }
+    }
+
+    /// The HTTP code, and the status with a `google.rpc.BadRequest` where the field is known.
+    pub fn to_status(&self) -> (StatusCode, Status) {
+        let (http_status, code) = self.codes();
+        let message = self.to_string();
+        let mut full = pb::Status {
+            code: code as i32,
+            message: message.clone(),
+            details: Vec::new(),
+        };
+        if let Some((field, description)) = self.violation() {
+            let bad_request = pb::BadRequest {
+                field_violations: vec![pb::bad_request::FieldViolation {
+                    field: field.to_owned(),
+                    description: description.to_owned(),
+                    ..Default::default()
+                }],
+            };
+            full.details.push(Any {
+                type_url: format!("{TYPE_URL}{BAD_REQUEST}"),
+                value: bad_request.encode_to_vec(),
+            });
+        }
+        let details = full.encode_to_vec().into();
+        (http_status, Status::with_details(code, message, details))
+    }
+
+    /// The reply to the request.
+    pub fn into_response(self, request_id: Option<&str>, pool: &DescriptorPool) -> Response<Body> {
+        let (http_status, status) = self.to_status();
+        let mut response = error_response_with(http_status, &status, request_id, pool);
+        if let Self::MethodNotAllowed { allow, .. } = &self
+            && let Ok(allow) = HeaderValue::from_str(allow)
+        {
+            response.headers_mut().insert(header::ALLOW, allow);
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        let short = shortened(&"я".repeat(4000));
+        assert!(short.len() <= MAX_REPEATED + "…".len(), "{}", short.len());
+        assert!(short.ends_with("я…"));
+        assert_eq!(shortened("short"), "short");
+    }
+}
