@@ -11,10 +11,12 @@ use prost_types::Any;
 use tonic::{Code, Status, body::Body};
 use tonic_types::pb;
 
-use super::json;
+use super::{json, metadata};
 
 pub(super) const TYPE_URL: &str = "type.googleapis.com/";
+const STATUS: &str = "google.rpc.Status";
 const REQUEST_INFO: &str = "google.rpc.RequestInfo";
+const RETRY_INFO: &str = "google.rpc.RetryInfo";
 
 /// The HTTP code of a gRPC code, by the table of the contract.
 pub fn http_status(code: Code) -> StatusCode {
@@ -40,7 +42,8 @@ pub fn http_status(code: Code) -> StatusCode {
 /// The reply to a call that ended with `status`: `{"code", "message", "details"}`, the details from
 /// the status (its `grpc-status-details-bin`, a `google.rpc.Status`), those of types that `pool` lacks
 /// as `@type` and base64 `value`; a `google.rpc.RequestInfo` with `request_id` unless there is one;
-/// `WWW-Authenticate: Bearer` with 401. The status's own metadata becomes headers.
+/// `WWW-Authenticate: Bearer` with 401, and `Retry-After` with a `google.rpc.RetryInfo`. The status's
+/// own metadata becomes headers, and wins over these two.
 pub fn error_response(
     status: &Status,
     request_id: Option<&str>,
@@ -56,11 +59,21 @@ pub(super) fn error_response_with(
     request_id: Option<&str>,
     pool: &DescriptorPool,
 ) -> Response<Body> {
-    let text = status_json(status, request_id, pool);
+    let mut full = full_status(status);
+    let has_request_info = full
+        .details
+        .iter()
+        .any(|detail| type_name(detail) == REQUEST_INFO);
+    if let Some(request_id) = request_id
+        && !has_request_info
+    {
+        full.details.push(request_info(request_id));
+    }
+    let text = status_json(&full, pool);
     let mut response = Response::new(Body::new(http_body_util::Full::new(Bytes::from(text))));
     *response.status_mut() = http_status;
     let headers = response.headers_mut();
-    super::response::forward_headers(status.metadata().as_ref(), headers);
+    metadata::into_headers(status.metadata().as_ref(), headers);
     headers.insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/json"),
@@ -71,36 +84,62 @@ pub(super) fn error_response_with(
             .entry(header::WWW_AUTHENTICATE)
             .or_insert(HeaderValue::from_static("Bearer"));
     }
+    if let Some(seconds) = retry_after(&full) {
+        headers
+            .entry(header::RETRY_AFTER)
+            .or_insert(HeaderValue::from(seconds));
+    }
     response
 }
 
-fn status_json(status: &Status, request_id: Option<&str>, pool: &DescriptorPool) -> String {
-    // Details that cannot be decoded are a defect of the service; its code and message still stand.
-    let mut full = pb::Status::decode(status.details()).unwrap_or_default();
-    if full.code != status.code() as i32 || full.message.is_empty() {
-        full.code = status.code() as i32;
-        full.message = status.message().to_owned();
-    }
-    let has_request_info = full
-        .details
-        .iter()
-        .any(|detail| type_name(detail) == REQUEST_INFO);
-    if let Some(request_id) = request_id
-        && !has_request_info
-    {
-        full.details.push(request_info(request_id));
-    }
+fn status_json(full: &pb::Status, pool: &DescriptorPool) -> String {
+    format!("{{{}}}", status_fields(full, pool))
+}
+
+/// A status as it stands in a `google.protobuf.Any`.
+pub(super) fn status_any_json(status: &Status, pool: &DescriptorPool) -> String {
+    format!(
+        "{{\"@type\":\"{TYPE_URL}{STATUS}\",{}}}",
+        status_fields(&full_status(status), pool)
+    )
+}
+
+fn status_fields(full: &pb::Status, pool: &DescriptorPool) -> String {
     let details: Vec<_> = full
         .details
         .iter()
         .map(|detail| any_json(detail, pool))
         .collect();
     format!(
-        "{{\"code\":{},\"message\":{},\"details\":[{}]}}",
+        "\"code\":{},\"message\":{},\"details\":[{}]",
         full.code,
-        serde_json::Value::from(full.message),
+        serde_json::Value::from(full.message.as_str()),
         details.join(",")
     )
+}
+
+/// The status with its details.
+fn full_status(status: &Status) -> pb::Status {
+    // Details that cannot be decoded are a defect of the service; its code and message still stand.
+    let mut full = pb::Status::decode(status.details()).unwrap_or_default();
+    if full.code != status.code() as i32 || full.message.is_empty() {
+        full.code = status.code() as i32;
+        full.message = status.message().to_owned();
+    }
+    full
+}
+
+/// How many whole seconds a `google.rpc.RetryInfo` asks to wait.
+fn retry_after(full: &pb::Status) -> Option<u64> {
+    let detail = full
+        .details
+        .iter()
+        .find(|detail| type_name(detail) == RETRY_INFO)?;
+    let delay = pb::RetryInfo::decode(detail.value.as_slice())
+        .ok()?
+        .retry_delay?;
+    let seconds = u64::try_from(delay.seconds).ok()?;
+    Some(seconds + u64::from(delay.nanos > 0))
 }
 
 fn request_info(request_id: &str) -> Any {

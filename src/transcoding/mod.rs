@@ -4,15 +4,19 @@
 //! The way of a request: `service` looks the raw path up in a [`router`] built from the
 //! `google.api.http` rules that `rules` reads; `request` fills the request message from body
 //! (`json`), path and query (`params`, `values`) and frames it; the inner service answers;
-//! `response` turns frame and trailers into JSON; a `rejection` is a request that does not get that
+//! `response` and `stream` turn the messages in its `frames` into JSON; a `rejection` is a request that does not get that
 //! far, and [`errors`] makes a `google.rpc.Status` in JSON of all that went wrong.
 
 pub mod errors;
 pub mod router;
 pub mod template;
 
+mod accept;
+mod deadline;
+mod frames;
 mod json;
 mod json_check;
+mod metadata;
 mod params;
 mod percent;
 mod rejection;
@@ -20,11 +24,13 @@ mod request;
 mod response;
 mod rules;
 mod service;
+mod stream;
 mod values;
 
 #[cfg(test)]
 mod tests;
 
+pub use deadline::{Deadline, Deadlines};
 pub use json::write as to_json;
 pub use params::message_from_query;
 pub use rules::BuildError;

@@ -18,6 +18,13 @@ use super::{
 /// The deepest field that a query parameter may name, in names.
 const MAX_NAMES: usize = 32;
 
+/// What becomes of a parameter whose name is no field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unknown {
+    Refused,
+    Ignored,
+}
+
 /// Sets the fields of path variables. A field that the body has set too must be equal there.
 pub fn apply_path<'r, 'p>(
     message: &mut DynamicMessage,
@@ -49,6 +56,7 @@ pub fn apply_query(
     message: &mut DynamicMessage,
     binding: Option<&Binding>,
     query: &str,
+    unknown: Unknown,
 ) -> Result<(), Rejection> {
     let mut seen = HashSet::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -56,7 +64,11 @@ pub fn apply_query(
         let name = percent::decode_query(name).map_err(Rejection::BadQuery)?;
         let text = percent::decode_query(text).map_err(Rejection::BadQuery)?;
         let reject = |problem| Rejection::field(&name, problem);
-        let (fields, key) = resolve(&message.descriptor(), binding, &name).map_err(reject)?;
+        let (fields, key) = match resolve(&message.descriptor(), binding, &name) {
+            Ok(found) => found,
+            Err(Unresolved::NoField) if unknown == Unknown::Ignored => continue,
+            Err(unresolved) => return Err(reject(unresolved.to_string())),
+        };
         place(message, &fields, |parent, field| {
             set_from_query(parent, field, key, &text, || {
                 let numbers: Vec<_> = fields.iter().map(FieldDescriptor::number).collect();
@@ -74,8 +86,24 @@ pub fn message_from_query(
     query: &str,
 ) -> Result<DynamicMessage, tonic::Status> {
     let mut message = DynamicMessage::new(descriptor.clone());
-    apply_query(&mut message, None, query).map_err(|rejection| rejection.to_status().1)?;
+    apply_query(&mut message, None, query, Unknown::Refused)
+        .map_err(|rejection| rejection.to_status().1)?;
     Ok(message)
+}
+
+/// Why a parameter names no field that can be set.
+#[derive(Debug, thiserror::Error)]
+enum Unresolved {
+    #[error("unknown query parameter")]
+    NoField,
+    #[error("unknown query parameter: this method takes its fields in the body")]
+    InBody,
+    #[error("more than {MAX_NAMES} names deep")]
+    TooDeep,
+    #[error("already taken from the body")]
+    TakenFromBody,
+    #[error("already given in the path")]
+    GivenInPath,
 }
 
 /// The fields that a parameter names, and its key where it is one entry of a map.
@@ -83,16 +111,15 @@ fn resolve<'n>(
     input: &MessageDescriptor,
     binding: Option<&Binding>,
     name: &'n str,
-) -> Result<(Vec<FieldDescriptor>, Option<&'n str>), String> {
-    let unknown = || "unknown query parameter".to_owned();
+) -> Result<(Vec<FieldDescriptor>, Option<&'n str>), Unresolved> {
     if binding.is_some_and(|binding| binding.body == BodyRule::Whole) {
-        return Err(format!(
-            "{}: this method takes its fields in the body",
-            unknown()
-        ));
+        return Err(Unresolved::InBody);
     }
     let (names, key) = match name.split_once('[') {
-        Some((names, key)) => (names, Some(key.strip_suffix(']').ok_or_else(unknown)?)),
+        Some((names, key)) => (
+            names,
+            Some(key.strip_suffix(']').ok_or(Unresolved::NoField)?),
+        ),
         None => (name, None),
     };
     let mut fields: Vec<FieldDescriptor> = Vec::new();
@@ -107,26 +134,26 @@ fn resolve<'n>(
                 {
                     message
                 }
-                _ => return Err(unknown()),
+                _ => return Err(Unresolved::NoField),
             },
         };
         if fields.len() == MAX_NAMES {
-            return Err(format!("more than {MAX_NAMES} names deep"));
+            return Err(Unresolved::TooDeep);
         }
         let field = message
             .get_field_by_name(name)
             .or_else(|| message.get_field_by_json_name(name))
-            .ok_or_else(unknown)?;
+            .ok_or(Unresolved::NoField)?;
         fields.push(field);
     }
     if let Some(binding) = binding {
         if let (BodyRule::Field(body), Some(first)) = (&binding.body, fields.first())
             && body == first
         {
-            return Err("already taken from the body".to_owned());
+            return Err(Unresolved::TakenFromBody);
         }
         if binding.variables.contains(&fields) {
-            return Err("already given in the path".to_owned());
+            return Err(Unresolved::GivenInPath);
         }
     }
     Ok((fields, key))

@@ -77,9 +77,23 @@ pub enum Rejection {
     /// The body is compressed.
     #[error("the request body must be sent without content-encoding, not as {0}")]
     ContentEncoding(String),
-    /// A method that streams.
-    #[error("{0} streams and is served over gRPC only")]
-    Streaming(String),
+    /// A method that takes a stream of requests.
+    #[error("{0} takes a stream of requests and is served over gRPC only")]
+    ClientStreaming(String),
+    /// The client takes none of these media types.
+    #[error("the reply is {0}, which the Accept header of the request leaves out")]
+    NotAcceptable(String),
+    /// A header that cannot be understood.
+    #[error("the header {name} {problem}")]
+    BadHeader {
+        /// The header.
+        name: String,
+        /// What would be right.
+        problem: &'static str,
+    },
+    /// The time that the client gave is over.
+    #[error("the time that grpc-timeout gives is over")]
+    DeadlineExceeded,
 }
 
 impl Rejection {
@@ -99,8 +113,11 @@ impl Rejection {
             Self::MediaType(_) | Self::ContentEncoding(_) => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument)
             }
-            Self::Streaming(_) => (StatusCode::NOT_IMPLEMENTED, Code::Unimplemented),
-            Self::BadPath(_)
+            Self::NotAcceptable(_) => (StatusCode::NOT_ACCEPTABLE, Code::InvalidArgument),
+            Self::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, Code::DeadlineExceeded),
+            Self::ClientStreaming(_) => (StatusCode::NOT_IMPLEMENTED, Code::Unimplemented),
+            Self::BadHeader { .. }
+            | Self::BadPath(_)
             | Self::BadQuery(_)
             | Self::Field { .. }
             | Self::Json(_)

@@ -3,27 +3,31 @@
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, Request, Version, header};
+use http::{HeaderMap, HeaderValue, Method as HttpMethod, Request, Version, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use prost::Message;
-use prost_reflect::DynamicMessage;
+use prost_reflect::{DynamicMessage, Value};
 use tonic::body::Body;
 
 use super::{
-    json, params,
+    deadline::Deadline,
+    json, metadata,
+    params::{self, Unknown},
     rejection::{Rejection, shortened},
     router::Match,
     rules::{Binding, BodyRule, Method},
+    service::Settings,
 };
-
-/// The prefix of HTTP headers that stand for gRPC metadata of the rest of their name.
-const METADATA_PREFIX: &str = "grpc-metadata-";
 
 /// How long a body that becomes a message may take: it is small.
 const LONGEST_BODY: Duration = Duration::from_secs(30);
 
-/// Reads a whole body of at most `limit` bytes.
-pub async fn read_body<B>(body: B, limit: usize) -> Result<Bytes, Rejection>
+/// Reads a whole body of at most `limit` bytes, until `deadline`.
+pub async fn read_body<B>(
+    body: B,
+    limit: usize,
+    deadline: Option<Deadline>,
+) -> Result<Bytes, Rejection>
 where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<tower::BoxError>,
@@ -34,25 +38,35 @@ where
     if body.size_hint().lower() > limit as u64 {
         return Err(Rejection::BodyTooLarge(limit));
     }
-    let reading = Limited::new(body, limit).collect();
-    let Ok(read) = tokio::time::timeout(LONGEST_BODY, reading).await else {
-        return Err(Rejection::BodyTooSlow(LONGEST_BODY));
+    let reading = tokio::time::timeout(LONGEST_BODY, Limited::new(body, limit).collect());
+    let read = match deadline {
+        None => reading.await,
+        Some(deadline) => deadline
+            .limit(reading)
+            .await
+            .ok_or(Rejection::DeadlineExceeded)?,
     };
     match read {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Rejection::BodyTooLarge(limit)),
-        Err(error) => Err(Rejection::BodyBroken(error.to_string())),
+        Err(_) => Err(Rejection::BodyTooSlow(LONGEST_BODY)),
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Rejection::BodyTooLarge(limit)),
+        Ok(Err(error)) => Err(Rejection::BodyBroken(error.to_string())),
+    }
+}
+
+/// Refuses bodies that are compressed still.
+pub fn check_encoding(headers: &HeaderMap) -> Result<(), Rejection> {
+    match headers.get(header::CONTENT_ENCODING) {
+        Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
+            Err(Rejection::ContentEncoding(printable(encoding)))
+        }
+        _ => Ok(()),
     }
 }
 
 /// Refuses bodies that by their headers are not JSON. Everything else may turn out to be JSON, as
 /// what `curl -d` sends under `application/x-www-form-urlencoded` does; no type at all is JSON.
-pub fn check_content_headers(headers: &HeaderMap) -> Result<(), Rejection> {
-    if let Some(encoding) = headers.get(header::CONTENT_ENCODING)
-        && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
-    {
-        return Err(Rejection::ContentEncoding(printable(encoding)));
-    }
+pub fn check_content_type(headers: &HeaderMap) -> Result<(), Rejection> {
     let Some(content_type) = headers.get(header::CONTENT_TYPE) else {
         return Ok(());
     };
@@ -81,22 +95,61 @@ pub fn check_content_headers(headers: &HeaderMap) -> Result<(), Rejection> {
 /// The request message: the body first, then path variables, then query parameters.
 pub fn message(
     found: &Match<'_, '_, Binding>,
-    query: &str,
-    body: &[u8],
+    parts: &http::request::Parts,
+    body: Bytes,
+    settings: &Settings,
 ) -> Result<DynamicMessage, Rejection> {
     let binding = &found.route.value;
-    let body = body.trim_ascii();
-    let mut message = match &binding.body {
-        _ if body.is_empty() => DynamicMessage::new(binding.method.input.clone()),
-        BodyRule::Whole => json::read(body, &binding.method.input)?,
-        BodyRule::Field(field) => json::read_field(body, field)?,
-        BodyRule::None if is_empty_object(body) => {
-            DynamicMessage::new(binding.method.input.clone())
+    let mut message = if binding.takes_raw_body {
+        raw_body(binding, &parts.headers, body)?
+    } else {
+        if !body.is_empty() {
+            check_content_type(&parts.headers)?;
         }
-        BodyRule::None => return Err(Rejection::UnexpectedBody),
+        json_body(binding, body.trim_ascii())?
     };
     params::apply_path(&mut message, binding, found.captures())?;
-    params::apply_query(&mut message, Some(binding), query)?;
+    let query = parts.uri.query().unwrap_or_default();
+    let unknown = match settings.ignore_unknown_parameters {
+        true => Unknown::Ignored,
+        false => Unknown::Refused,
+    };
+    params::apply_query(&mut message, Some(binding), query, unknown)?;
+    Ok(message)
+}
+
+fn json_body(binding: &Binding, body: &[u8]) -> Result<DynamicMessage, Rejection> {
+    let input = &binding.method.input;
+    match &binding.body {
+        _ if body.is_empty() => Ok(DynamicMessage::new(input.clone())),
+        BodyRule::Whole => Ok(json::read(body, input)?),
+        BodyRule::Field(field) => Ok(json::read_field(body, field)?),
+        BodyRule::None if is_empty_object(body) => Ok(DynamicMessage::new(input.clone())),
+        BodyRule::None => Err(Rejection::UnexpectedBody),
+    }
+}
+
+/// A request with a body that is taken as it is.
+fn raw_body(
+    binding: &Binding,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Result<DynamicMessage, Rejection> {
+    let mut message = DynamicMessage::new(binding.method.input.clone());
+    let target = match &binding.body {
+        BodyRule::Field(field) => message.get_field_mut(field).as_message_mut(),
+        _ => Some(&mut message),
+    };
+    let Some(target) = target else {
+        return Ok(message);
+    };
+    if let Some(content_type) = headers.get(header::CONTENT_TYPE) {
+        let text = content_type
+            .to_str()
+            .map_err(|_| Rejection::MediaType(printable(content_type)))?;
+        target.set_field_by_name("content_type", Value::String(text.to_owned()));
+    }
+    target.set_field_by_name("data", Value::Bytes(body));
     Ok(message)
 }
 
@@ -125,72 +178,9 @@ pub fn grpc_request(
     *request.method_mut() = HttpMethod::POST;
     *request.version_mut() = Version::HTTP_2;
     *request.uri_mut() = method.path.clone().into();
-    *request.headers_mut() = metadata(&parts.headers);
+    *request.headers_mut() = metadata::of_request(&parts.headers)?;
     *request.extensions_mut() = parts.extensions;
     Ok(request)
-}
-
-/// The headers of the gRPC request: those of the HTTP request that mean the call, not the hop or the
-/// body. A header wins over its `Grpc-Metadata-` form.
-fn metadata(headers: &HeaderMap) -> HeaderMap {
-    let connection = named_by_connection(headers);
-    let mut metadata = HeaderMap::with_capacity(headers.len() + 2);
-    for (name, value) in headers {
-        if is_forwarded(name) && !connection.contains(name) {
-            metadata.append(name, value.clone());
-        }
-    }
-    for (name, value) in headers {
-        let Some(name) = name.as_str().strip_prefix(METADATA_PREFIX) else {
-            continue;
-        };
-        if let Ok(name) = HeaderName::from_bytes(name.as_bytes())
-            && is_forwarded(&name)
-            && !headers.contains_key(&name)
-        {
-            metadata.append(name, value.clone());
-        }
-    }
-    if let Some(timeout) = headers.get("grpc-timeout") {
-        metadata.insert("grpc-timeout", timeout.clone());
-    }
-    metadata.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/grpc"),
-    );
-    metadata.insert(header::TE, HeaderValue::from_static("trailers"));
-    metadata
-}
-
-fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
-    headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect()
-}
-
-fn is_forwarded(name: &HeaderName) -> bool {
-    !is_of_hop_or_content(name)
-        && !matches!(
-            name.as_str(),
-            "host" | "accept" | "accept-encoding" | "expect" | "range"
-        )
-}
-
-/// Headers of one connection or of one body, and those of the gRPC protocol itself: they are never
-/// passed on, in either direction.
-pub fn is_of_hop_or_content(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    name.starts_with("content-")
-        || name.starts_with("grpc-")
-        || name.starts_with("proxy-")
-        || matches!(
-            name,
-            "connection" | "keep-alive" | "te" | "trailer" | "transfer-encoding" | "upgrade"
-        )
 }
 
 fn printable(value: &HeaderValue) -> String {

@@ -1,145 +1,178 @@
-//! A gRPC reply as an HTTP response with JSON.
+//! A gRPC reply as an HTTP response.
 
-use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use http_body_util::BodyExt;
-use prost_reflect::{DescriptorPool, DynamicMessage};
-use tonic::{Code, Status, body::Body, metadata::MetadataMap};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, header};
+use http_body::Frame;
+use http_body_util::{Full, StreamBody};
+use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, ReflectMessage, Value};
+use tonic::{Status, body::Body};
 
-use super::{errors, json, request::is_of_hop_or_content, rules::Method, values};
+use super::{
+    accept::{JSON, StreamForm},
+    errors,
+    frames::Messages,
+    json, metadata,
+    rules::{Binding, Method},
+    stream,
+};
 
-/// The length of what stands before a message: a flag for compression and a 32-bit length.
-const FRAME_PREFIX: usize = 5;
+/// How replies are to be written.
+pub enum Form {
+    /// The only message of the reply.
+    Single,
+    /// A stream of messages.
+    Stream(StreamForm),
+}
 
-/// Reads the whole reply of a unary call.
+/// What the request says of its reply.
+pub struct Asked<'r> {
+    pub form: Form,
+    /// Whether metadata behind the reply can be sent as trailers.
+    pub trailers: bool,
+    pub request_id: Option<&'r str>,
+}
+
+/// The response to a call, once its first message or its status is there.
 pub async fn into_http(
     reply: Response<Body>,
-    method: &Method,
-    request_id: Option<&str>,
+    binding: &Binding,
+    asked: &Asked<'_>,
     pool: &DescriptorPool,
 ) -> Response<Body> {
     let (parts, body) = reply.into_parts();
-    let mut response = match unary(&parts, body, method).await {
-        Ok(text) => {
-            let mut response = Response::new(Body::new(http_body_util::Full::new(text)));
-            forward_headers(&parts.headers, response.headers_mut());
-            response.headers_mut().insert(
-                header::CONTENT_TYPE,
-                HeaderValue::from_static("application/json"),
-            );
+    let answer = match Messages::new(&parts, body, &binding.method) {
+        Ok(messages) => match asked.form {
+            Form::Single => single(messages, binding, asked.trailers).await,
+            Form::Stream(_) if binding.gives_raw_body => stream::raw(messages, binding).await,
+            Form::Stream(form) => stream::json(messages, binding, form, asked.trailers, pool).await,
+        },
+        Err(status) => Err(status),
+    };
+    let mut response = match answer {
+        Ok(mut response) => {
+            metadata::into_headers(&parts.headers, response.headers_mut());
             response
         }
-        Err(status) => errors::error_response(&status, request_id, pool),
+        Err(status) => errors::error_response(&status, asked.request_id, pool),
     };
     *response.extensions_mut() = parts.extensions;
     response
 }
 
-/// Passes on the metadata of a reply as headers of the same names.
-pub fn forward_headers(metadata: &HeaderMap, headers: &mut HeaderMap) {
-    for (name, value) in metadata {
-        if !is_of_hop_or_content(name) {
-            headers.append(name, value.clone());
+async fn single(
+    mut messages: Messages,
+    binding: &Binding,
+    with_trailers: bool,
+) -> Result<Response<Body>, Status> {
+    let message = messages.next().await?;
+    if message.is_some() && messages.next().await?.is_some() {
+        return Err(messages.defect("its reply has more than one message"));
+    }
+    let message = message.ok_or_else(|| messages.defect("its reply has no message"))?;
+    let payload = Payload::of(&message, binding).map_err(|problem| messages.defect(&problem))?;
+    let trailers = metadata::into_trailers(messages.trailers());
+    if !with_trailers || trailers.is_empty() {
+        return Ok(response(
+            payload.content_type,
+            Body::new(Full::new(payload.bytes)),
+        ));
+    }
+    // HTTP/1.1 sends only trailers that are announced.
+    let names: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
+    let names = HeaderValue::try_from(names.join(", "));
+    let frames = [Frame::data(payload.bytes), Frame::trailers(trailers)].map(Ok::<_, Status>);
+    let body = Body::new(StreamBody::new(futures_util::stream::iter(frames)));
+    let mut response = response(payload.content_type, body);
+    if let Ok(names) = names {
+        response.headers_mut().insert(header::TRAILER, names);
+    }
+    Ok(response)
+}
+
+/// A response with a body of this type.
+pub fn response(content_type: HeaderValue, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, content_type);
+    response
+}
+
+/// What a message is answered as.
+pub struct Payload {
+    pub content_type: HeaderValue,
+    pub bytes: Bytes,
+}
+
+impl Payload {
+    /// JSON of the message or of the field that is answered, or the bytes of a
+    /// `google.api.HttpBody`; the error says what is wrong with the reply.
+    pub fn of(message: &Bytes, binding: &Binding) -> Result<Self, String> {
+        if !binding.gives_raw_body {
+            return Ok(Self {
+                content_type: HeaderValue::from_static(JSON),
+                bytes: json_of(message, binding)?,
+            });
         }
+        let message = decode(message, &binding.method)?;
+        let field = binding.reply_field.as_ref();
+        let value = field.map(|field| message.get_field(field));
+        let body = match &value {
+            Some(value) => value.as_message().unwrap_or(&message),
+            None => &message,
+        };
+        let content_type = body.get_field_by_name("content_type");
+        let content_type = content_type.as_ref().and_then(|text| text.as_str());
+        let data = body.get_field_by_name("data");
+        Ok(Self {
+            content_type: match content_type.unwrap_or_default() {
+                "" => HeaderValue::from_static("application/octet-stream"),
+                text => text.parse().map_err(|_| {
+                    format!("its reply has the content type {text:?}, which is none")
+                })?,
+            },
+            bytes: match data.as_deref() {
+                Some(Value::Bytes(bytes)) => bytes.clone(),
+                _ => Bytes::new(),
+            },
+        })
     }
 }
 
-async fn unary(
-    parts: &http::response::Parts,
-    mut body: Body,
-    method: &Method,
-) -> Result<Bytes, Status> {
-    // A reply without a message has its status in the headers.
-    if let Some(status) = grpc_status(&parts.headers, &parts.headers)
-        && status.code() != Code::Ok
-    {
-        return Err(status);
-    }
-    if parts.status != StatusCode::OK {
-        return Err(status_of_http(parts.status));
-    }
-    let mut data = BytesMut::new();
-    let mut trailers = HeaderMap::new();
-    while let Some(frame) = body.frame().await {
-        match frame?.into_data() {
-            Ok(part) => data.extend_from_slice(&part),
-            Err(frame) => {
-                if let Ok(part) = frame.into_trailers() {
-                    trailers.extend(part);
-                }
-            }
-        }
-    }
-    match grpc_status(&trailers, &parts.headers).or(grpc_status(&parts.headers, &parts.headers)) {
-        None => return Err(defect(method, "its reply has no status")),
-        Some(status) if status.code() != Code::Ok => return Err(status),
-        Some(_) => {}
-    }
-    let payload = one_message(data.freeze()).map_err(|problem| defect(method, problem))?;
-    let message = DynamicMessage::decode(method.output.clone(), payload)
-        .map_err(|error| defect(method, &format!("its reply cannot be decoded: {error}")))?;
-    json::write(&message).map(Bytes::from).map_err(|error| {
-        defect(
-            method,
-            &format!("its reply cannot be written as JSON: {error}"),
-        )
-    })
-}
-
-/// The payload of the only frame of a reply.
-fn one_message(mut data: Bytes) -> Result<Bytes, &'static str> {
-    if data.is_empty() {
-        return Err("its reply has no message");
-    }
-    if data.len() < FRAME_PREFIX {
-        return Err("its reply ends within a frame");
-    }
-    if data.get_u8() != 0 {
-        return Err("its reply is compressed, which was not asked for");
-    }
-    let length = data.get_u32() as usize;
-    match data.len() {
-        have if have < length => Err("its reply ends within a frame"),
-        have if have > length => Err("its reply has more than one message"),
-        _ => Ok(data),
-    }
-}
-
-/// The status in trailers, or in headers of a reply without a message; the initial metadata goes along.
-fn grpc_status(trailers: &HeaderMap, initial: &HeaderMap) -> Option<Status> {
-    let code = Code::from_bytes(trailers.get("grpc-status")?.as_bytes());
-    let message = trailers
-        .get("grpc-message")
-        .map(|message| percent_encoding::percent_decode(message.as_bytes()).decode_utf8_lossy())
-        .unwrap_or_default();
-    let details = trailers
-        .get("grpc-status-details-bin")
-        .and_then(|details| details.to_str().ok())
-        .and_then(values::bytes)
-        .unwrap_or_default();
-    let metadata = MetadataMap::from_headers(initial.clone());
-    Some(Status::with_details_and_metadata(
-        code,
-        message,
-        details.into(),
-        metadata,
-    ))
-}
-
-/// The gRPC code of a reply that some layer gave without one, as the gRPC specification maps them.
-fn status_of_http(http: StatusCode) -> Status {
-    let code = match http.as_u16() {
-        400 => Code::Internal,
-        401 => Code::Unauthenticated,
-        403 => Code::PermissionDenied,
-        404 => Code::Unimplemented,
-        429 | 502..=504 => Code::Unavailable,
-        _ => Code::Unknown,
+/// The JSON of a message, or of the field of it that is answered.
+pub fn json_of(message: &Bytes, binding: &Binding) -> Result<Bytes, String> {
+    let message = decode(message, &binding.method)?;
+    let written = match &binding.reply_field {
+        None => json::write(&message),
+        Some(field) => field_json(&message, field),
     };
-    Status::new(code, format!("the call ended with HTTP status {http}"))
+    written
+        .map(Bytes::from)
+        .map_err(|error| format!("its reply cannot be written as JSON: {error}"))
 }
 
-fn defect(method: &Method, problem: &str) -> Status {
-    tracing::error!(method = method.name, problem, "a gRPC reply makes no JSON");
-    Status::internal(format!("{}: {problem}", method.name))
+fn decode(message: &Bytes, method: &Method) -> Result<DynamicMessage, String> {
+    DynamicMessage::decode(method.output.clone(), message.clone())
+        .map_err(|error| format!("its reply cannot be decoded: {error}"))
+}
+
+/// The JSON of one field: of a message that has nothing else, without what is around it. `null` is
+/// a field that is not set.
+fn field_json(
+    message: &DynamicMessage,
+    field: &FieldDescriptor,
+) -> Result<Vec<u8>, serde_json::Error> {
+    if field.supports_presence() && !message.has_field(field) {
+        return Ok(b"null".to_vec());
+    }
+    let mut alone = DynamicMessage::new(message.descriptor());
+    alone.set_field(field, message.get_field(field).into_owned());
+    let text = json::write(&alone)?;
+    let fields: std::collections::HashMap<&str, &serde_json::value::RawValue> =
+        serde_json::from_slice(&text)?;
+    let value = fields.get(field.json_name());
+    Ok(value
+        .map_or("null", |value| value.get())
+        .as_bytes()
+        .to_vec())
 }

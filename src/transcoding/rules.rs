@@ -1,4 +1,5 @@
-//! Reads the `google.api.http` rules of services out of their descriptors into a router.
+//! Reads the `google.api.http` rules of services out of their descriptors into a router. A method
+//! without a rule is served as `POST /package.Service/Method`, its request as the body.
 
 use std::sync::Arc;
 
@@ -15,6 +16,8 @@ use super::{
 };
 
 const HTTP_EXTENSION: &str = "google.api.http";
+/// The message that stands for a body which is not JSON.
+const HTTP_BODY: &str = "google.api.HttpBody";
 
 /// Why the rules of some services make no router.
 #[derive(Debug, thiserror::Error)]
@@ -63,16 +66,25 @@ pub struct Method {
     pub input: MessageDescriptor,
     /// The type of the reply.
     pub output: MessageDescriptor,
-    /// Whether either side streams.
-    pub streams: bool,
+    /// Whether requests are streams.
+    pub client_streaming: bool,
+    /// Whether replies are streams.
+    pub server_streaming: bool,
 }
 
 /// One HTTP rule of a method.
+#[derive(Clone)]
 pub struct Binding {
     /// The method.
     pub method: Arc<Method>,
     /// Where the body goes.
     pub body: BodyRule,
+    /// Whether the body is taken as it is, into a `google.api.HttpBody`.
+    pub takes_raw_body: bool,
+    /// The field of the reply that is answered, where it is not the whole.
+    pub reply_field: Option<FieldDescriptor>,
+    /// Whether what is answered is a `google.api.HttpBody`, sent as it is.
+    pub gives_raw_body: bool,
     /// The fields of the template's variables, each from the request message down.
     pub variables: Vec<Vec<FieldDescriptor>>,
     /// The rule as `GET /path`.
@@ -80,7 +92,7 @@ pub struct Binding {
 }
 
 /// Where the body of a request goes.
-#[derive(PartialEq)]
+#[derive(Clone, PartialEq)]
 pub enum BodyRule {
     /// There is none.
     None,
@@ -108,9 +120,7 @@ where
             .get_service_by_name(name)
             .ok_or_else(|| BuildError::UnknownService(name.to_owned()))?;
         for method in service.methods() {
-            if let Some(rule) = http_rule(&method) {
-                add_rules(&mut router, &method, &rule)?;
-            }
+            add_rules(&mut router, &method, http_rule(&method).as_ref())?;
         }
     }
     Ok(router)
@@ -125,10 +135,11 @@ fn http_rule(method: &MethodDescriptor) -> Option<DynamicMessage> {
     options.get_extension(&extension).as_message().cloned()
 }
 
+/// Adds every rule of a method, or the one that stands for none.
 fn add_rules(
     router: &mut Router<Binding>,
     descriptor: &MethodDescriptor,
-    rule: &DynamicMessage,
+    rule: Option<&DynamicMessage>,
 ) -> Result<(), BuildError> {
     let name = format!(
         "{}/{}",
@@ -146,38 +157,77 @@ fn add_rules(
         name,
         input: descriptor.input(),
         output: descriptor.output(),
-        streams: descriptor.is_client_streaming() || descriptor.is_server_streaming(),
+        client_streaming: descriptor.is_client_streaming(),
+        server_streaming: descriptor.is_server_streaming(),
     });
     let safe = descriptor
         .method_descriptor_proto()
         .options
         .as_ref()
         .is_some_and(|options| options.idempotency_level() == IdempotencyLevel::NoSideEffects);
-    add_rule(router, &method, rule, safe)?;
-    let additional = rule.get_field_by_name("additional_bindings");
-    let additional = additional.as_ref().and_then(|bindings| bindings.as_list());
-    for rule in additional.unwrap_or_default() {
-        if let Some(rule) = rule.as_message() {
-            add_rule(router, &method, rule, safe)?;
+    let Some(rule) = rule else {
+        return add_rule(router, &method, &Rule::of_no_rule(&method), safe);
+    };
+    add_rule(router, &method, &Rule::read(rule), safe)?;
+    for additional in list_field(rule, "additional_bindings") {
+        if !list_field(&additional, "additional_bindings").is_empty() {
+            return Err(BuildError::BadRule {
+                method: method.name.clone(),
+                rule: Rule::read(&additional).title(),
+                problem: "an additional binding has additional bindings of its own".to_owned(),
+            });
         }
+        add_rule(router, &method, &Rule::read(&additional), safe)?;
     }
     Ok(())
+}
+
+/// One `google.api.HttpRule`, read.
+struct Rule {
+    /// GET and the like, `*` for any method; empty where the rule has none.
+    verb: String,
+    path: String,
+    body: String,
+    response_body: String,
+}
+
+impl Rule {
+    fn read(rule: &DynamicMessage) -> Self {
+        let (verb, path) = pattern(rule);
+        Self {
+            verb,
+            path,
+            body: text_field(rule, "body"),
+            response_body: text_field(rule, "response_body"),
+        }
+    }
+
+    fn of_no_rule(method: &Method) -> Self {
+        Self {
+            verb: "POST".to_owned(),
+            path: method.path.to_string(),
+            body: "*".to_owned(),
+            response_body: String::new(),
+        }
+    }
+
+    fn title(&self) -> String {
+        format!("{} {}", self.verb, self.path)
+    }
 }
 
 fn add_rule(
     router: &mut Router<Binding>,
     method: &Arc<Method>,
-    rule: &DynamicMessage,
+    rule: &Rule,
     safe: bool,
 ) -> Result<(), BuildError> {
-    let (verb, path) = pattern(rule);
-    let title = format!("{verb} {path}");
     let bad_rule = |problem: String| BuildError::BadRule {
         method: method.name.clone(),
-        rule: title.clone(),
+        rule: rule.title(),
         problem,
     };
-    let route_method = match verb.as_str() {
+    let route_method = match rule.verb.as_str() {
         "" => return Err(bad_rule("it has no method".to_owned())),
         "*" => RouteMethod::Any,
         verb => RouteMethod::Exactly(
@@ -185,38 +235,13 @@ fn add_rule(
                 .map_err(|_| bad_rule(format!("\"{verb}\" is no HTTP method")))?,
         ),
     };
-    if !text_field(rule, "response_body").is_empty() {
-        return Err(bad_rule("response_body is not supported".to_owned()));
-    }
-    let template = Template::parse(&path).map_err(|source| BuildError::BadTemplate {
+    let template = Template::parse(&rule.path).map_err(|source| BuildError::BadTemplate {
         method: method.name.clone(),
         source,
     })?;
-    let variables = template
-        .variables
-        .iter()
-        .map(|variable| variable_field(&method.input, &variable.field_path))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(bad_rule)?;
-    let body = body_rule(&method.input, &text_field(rule, "body")).map_err(bad_rule)?;
-    if let BodyRule::Field(field) = &body
-        && variables
-            .iter()
-            .any(|path| path.as_slice() == [field.clone()])
-    {
-        return Err(bad_rule(format!(
-            "the field {} is bound by the path and by the body",
-            field.name()
-        )));
-    }
     let read = matches!(&route_method, RouteMethod::Any)
         || route_method == RouteMethod::Exactly(http::Method::GET);
-    let binding = Binding {
-        method: Arc::clone(method),
-        body,
-        variables,
-        rule: title,
-    };
+    let binding = binding(method, rule, &template).map_err(bad_rule)?;
     let second = binding.title();
     let route = Route {
         method: route_method,
@@ -228,6 +253,56 @@ fn add_rule(
         first: first.title(),
         second,
     })
+}
+
+fn binding(method: &Arc<Method>, rule: &Rule, template: &Template) -> Result<Binding, String> {
+    let variables = template
+        .variables
+        .iter()
+        .map(|variable| variable_field(&method.input, &variable.field_path))
+        .collect::<Result<Vec<_>, _>>()?;
+    let body = body_rule(&method.input, &rule.body)?;
+    if let BodyRule::Field(field) = &body
+        && variables
+            .iter()
+            .any(|path| path.as_slice() == [field.clone()])
+    {
+        return Err(format!(
+            "the field {} is bound by the path and by the body",
+            field.name()
+        ));
+    }
+    let reply_field = match rule.response_body.as_str() {
+        "" => None,
+        name => Some(method.output.get_field_by_name(name).ok_or_else(|| {
+            format!(
+                "{} has no field {name} for the response body",
+                method.output.full_name()
+            )
+        })?),
+    };
+    Ok(Binding {
+        takes_raw_body: match &body {
+            BodyRule::None => false,
+            BodyRule::Whole => method.input.full_name() == HTTP_BODY,
+            BodyRule::Field(field) => is_http_body(field),
+        },
+        gives_raw_body: match &reply_field {
+            None => method.output.full_name() == HTTP_BODY,
+            Some(field) => is_http_body(field),
+        },
+        method: Arc::clone(method),
+        body,
+        reply_field,
+        variables,
+        rule: rule.title(),
+    })
+}
+
+fn is_http_body(field: &FieldDescriptor) -> bool {
+    let kind = field.kind();
+    let message = kind.as_message();
+    !field.is_list() && message.is_some_and(|message| message.full_name() == HTTP_BODY)
 }
 
 /// Method and path of a rule, empty where it has none.
@@ -248,6 +323,15 @@ fn pattern(rule: &DynamicMessage) -> (String, String) {
         Some(custom) => (text_field(custom, "kind"), text_field(custom, "path")),
         None => (String::new(), String::new()),
     }
+}
+
+fn list_field(message: &DynamicMessage, name: &str) -> Vec<DynamicMessage> {
+    let value = message.get_field_by_name(name);
+    let list = value.as_ref().and_then(|value| value.as_list());
+    let messages = list.unwrap_or_default().iter();
+    messages
+        .filter_map(|item| item.as_message().cloned())
+        .collect()
 }
 
 fn text_field(message: &DynamicMessage, name: &str) -> String {

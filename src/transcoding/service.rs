@@ -9,14 +9,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use prost_reflect::DescriptorPool;
 use tonic::body::Body;
 use tower::{BoxError, Service};
 
 use super::{
+    accept::{self, StreamForm},
+    deadline::Deadline,
+    metadata,
     rejection::{Rejection, shortened},
-    request, response,
+    request,
+    response::{self, Asked, Form},
     router::{Miss, Router},
     rules::{self, Binding, BuildError},
 };
@@ -29,12 +33,15 @@ pub struct Settings {
     /// The largest body of a request that becomes a message, in bytes. Requests that are gRPC already
     /// are not limited here.
     pub max_request_body: usize,
+    /// Whether query parameters that name no field are passed over instead of refused.
+    pub ignore_unknown_parameters: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
             max_request_body: 4 * 1024 * 1024,
+            ignore_unknown_parameters: false,
         }
     }
 }
@@ -45,10 +52,20 @@ impl Default for Settings {
 /// by their raw path; each becomes one call of the inner service, with the request's headers as
 /// metadata and with its extensions. Where nobody waits for the reply any more, the call is dropped.
 ///
+/// - A method without a rule is served as `POST /package.Service/Method`. One that replies with a
+///   stream is served in the form that `Accept` asks for: a JSON array (`application/json`), lines of
+///   JSON (`application/x-ndjson`) or server-sent events (`text/event-stream`). One that takes a
+///   stream answers 501.
 /// - HEAD is served from GET where the method is marked `idempotency_level = NO_SIDE_EFFECTS`;
-///   OPTIONS tells the methods of a path; streaming methods answer 501.
+///   OPTIONS tells the methods of a path. `X-HTTP-Method-Override` has no meaning here: it would make
+///   a request another one than those who stand in between, logs and browsers among them, took it for.
 /// - A body is JSON whatever its content type says, unless that names something which cannot be JSON
 ///   (415). Whoever listens where browsers reach must check `Origin` before this layer.
+/// - A `google.api.HttpBody` is taken and given as it is, with its content type.
+/// - The query has the fields of the request and nothing else: there are no system parameters such as
+///   `$alt` or `prettyPrint`.
+/// - Headers and metadata are passed both ways as `metadata` says. `grpc-timeout` counts from the
+///   arrival of the request; the inner service ends at it if [`super::Deadlines`] are around it.
 /// - Every error is a `google.rpc.Status` in JSON, see [`super::errors`].
 pub struct Transcoder<S> {
     shared: Arc<Shared>,
@@ -164,22 +181,44 @@ impl Shared {
                 });
             }
         };
-        let method = Arc::clone(&found.route.value.method);
-        if method.streams {
-            return Err(Rejection::Streaming(method.name.clone()));
+        let binding = &found.route.value;
+        if binding.method.client_streaming {
+            return Err(Rejection::ClientStreaming(binding.method.name.clone()));
         }
-        let body = request::read_body(body, self.settings.max_request_body).await?;
-        if !body.is_empty() {
-            request::check_content_headers(&parts.headers)?;
+        let asked = Asked {
+            form: form(binding, &parts.headers)?,
+            trailers: metadata::takes_trailers(&parts.headers),
+            request_id,
+        };
+        let deadline = Deadline::of(&parts.headers)?;
+        request::check_encoding(&parts.headers)?;
+        let body = request::read_body(body, self.settings.max_request_body, deadline).await?;
+        let message = request::message(&found, &parts, body, &self.settings)?;
+        let mut request = request::grpc_request(parts, &binding.method, &message)?;
+        if let Some(deadline) = deadline {
+            request.extensions_mut().insert(deadline);
         }
-        let query = parts.uri.query().unwrap_or_default();
-        let message = request::message(&found, query, &body)?;
-        let request = request::grpc_request(parts, &method, &message)?;
         match grpc.call(request).await {
-            Ok(reply) => Ok(response::into_http(reply, &method, request_id, &self.pool).await),
+            Ok(reply) => Ok(response::into_http(reply, binding, &asked, &self.pool).await),
             Err(never) => match never {},
         }
     }
+}
+
+/// The form of the reply, if the client takes it. What a `google.api.HttpBody` is, nobody knows
+/// before it is there.
+fn form(binding: &Binding, headers: &HeaderMap) -> Result<Form, Rejection> {
+    Ok(
+        match (binding.method.server_streaming, binding.gives_raw_body) {
+            (true, true) => Form::Stream(StreamForm::Array),
+            (true, false) => Form::Stream(accept::stream_form(headers)?),
+            (false, true) => Form::Single,
+            (false, false) => {
+                accept::check_json(headers)?;
+                Form::Single
+            }
+        },
+    )
 }
 
 /// Whether a request is gRPC already, by its content type.

@@ -108,8 +108,16 @@ fn wrong_rules_are_named() {
             "the field a is bound by the path and by the body",
         ),
         (
-            &[r#"get: "/x" response_body: "a""#],
-            "response_body is not supported",
+            &[r#"get: "/x" response_body: "b""#],
+            "GET /x: p.M has no field b for the response body",
+        ),
+        (
+            &[r#"get: "/x" additional_bindings { get: "/y" additional_bindings { get: "/z" } }"#],
+            "p.S/R0: its HTTP rule GET /y: an additional binding has additional bindings of its own",
+        ),
+        (
+            &[r#"post: "/p.S/R0" body: "m""#, r#"post: "/p.S/R0""#],
+            "POST /p.S/R0 (p.S/R1) conflicts with POST /p.S/R0 (p.S/R0)",
         ),
     ];
     for (rules, expected) in cases {

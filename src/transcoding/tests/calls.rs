@@ -12,150 +12,17 @@ use super::{
 };
 
 #[tokio::test]
-async fn what_is_not_served_says_so() {
+async fn large_bodies_are_refused_with_the_limit() {
     let large = "x".repeat(64 * 1024 + 1);
-    type Headers = &'static [(&'static str, &'static str)];
-    type Case<'c> = (
-        &'c str,
-        Headers,
-        &'c str,
-        u16,
-        u64,
-        &'c str,
-        Option<&'c str>,
-    );
-    let cases: &[Case<'_>] = &[
-        ("GET /", &[], "", 404, 5, "no method is served at /", None),
-        ("GET /v2/things/x", &[], "", 404, 5, "/v2/things/x", None),
-        ("OPTIONS /v2", &[], "", 404, 5, "/v2", None),
-        (
-            "POST /transcoding.test.Things/WithoutRule",
-            &[],
-            "",
-            404,
-            5,
-            "no method",
-            None,
-        ),
-        (
-            "DELETE /v1/things",
-            &[],
-            "",
-            405,
-            12,
-            "DELETE is not served here, only OPTIONS, POST",
-            Some("OPTIONS, POST"),
-        ),
-        (
-            "DELETE /v1/things/x",
-            &[],
-            "",
-            405,
-            12,
-            "DELETE is not served here",
-            Some("GET, HEAD, OPTIONS, PATCH, PURGE, PUT"),
-        ),
-        (
-            "DELETE /v1/things/x:cancel",
-            &[],
-            "",
-            405,
-            12,
-            "DELETE",
-            Some("GET, OPTIONS, POST"),
-        ),
-        (
-            "GET /v1/watch",
-            &[],
-            "",
-            501,
-            12,
-            "transcoding.test.Things/Watch streams",
-            None,
-        ),
-        (
-            "POST /v1/things",
-            &[],
-            &large,
-            413,
-            8,
-            "larger than the limit of 65536 bytes",
-            None,
-        ),
-        (
-            "GET /v1/query",
-            &[],
-            &large,
-            413,
-            8,
-            "larger than the limit of 65536 bytes",
-            None,
-        ),
-        (
-            "POST /v1/things",
-            &[("content-type", "multipart/form-data; boundary=x")],
-            "{}",
-            415,
-            3,
-            "must be JSON (content-type application/json), not multipart/form-data",
-            None,
-        ),
-        (
-            "POST /v1/things",
-            &[("content-type", "text/html")],
-            "{}",
-            415,
-            3,
-            "text/html",
-            None,
-        ),
-        (
-            "POST /v1/things",
-            &[("content-type", "font/woff2")],
-            "{}",
-            415,
-            3,
-            "font/woff2",
-            None,
-        ),
-        (
-            "POST /v1/things",
-            &[("content-type", "application/octet-stream")],
-            "{}",
-            415,
-            3,
-            "octet-stream",
-            None,
-        ),
-        (
-            "POST /v1/things",
-            &[("content-type", "application/soap+xml")],
-            "{}",
-            415,
-            3,
-            "soap+xml",
-            None,
-        ),
-        (
-            "POST /v1/things",
-            &[("content-encoding", "gzip")],
-            "{}",
-            415,
-            3,
-            "not as gzip",
-            None,
-        ),
-    ];
-    for (line, headers, body, status, code, message, allow) in cases {
-        let reply = send(line, headers, body).await;
+    for line in ["POST /v1/things", "GET /v1/query"] {
+        let reply = send(line, &[], &large).await;
         let json = reply.json();
-        assert_eq!(reply.status, *status, "{line}: {json}");
-        assert_eq!(json["code"], *code, "{line}");
-        let text = json["message"].as_str().expect("a message");
-        assert!(text.contains(message), "{line}: {text}");
-        assert_eq!(json["details"], serde_json::json!([]), "{line}");
-        assert_eq!(reply.header("allow"), *allow, "{line}");
-        assert_eq!(reply.header("content-type"), Some("application/json"));
+        assert_eq!((reply.status, &json["code"]), (413, &8.into()), "{line}");
+        let message = json["message"].as_str().expect("a message");
+        assert!(
+            message.contains("larger than the limit of 65536 bytes"),
+            "{message}"
+        );
     }
 }
 

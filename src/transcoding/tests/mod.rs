@@ -7,6 +7,7 @@ mod properties;
 mod refusals;
 mod requests;
 mod routing;
+mod table;
 mod tonic_server;
 
 use std::{
@@ -46,8 +47,13 @@ fn pool() -> &'static DescriptorPool {
         let folders = ["tests/data/transcoding", "proto"].map(|folder| root.join(folder));
         let mut compiler = protox::Compiler::new(folders).expect("the folders are there");
         compiler
-            .open_files(["things.proto", "health.proto"])
-            .expect("both compile");
+            .open_files([
+                "things.proto",
+                "health.proto",
+                "corners.proto",
+                "google/rpc/error_details.proto",
+            ])
+            .expect("they compile");
         compiler.descriptor_pool()
     })
 }
@@ -91,6 +97,7 @@ impl Reply {
 fn transcoder() -> Transcoder<Inner> {
     let settings = Settings {
         max_request_body: 64 * 1024,
+        ..Settings::default()
     };
     Transcoder::new(pool(), [SERVICE], Inner::default(), settings).expect("the rules are right")
 }

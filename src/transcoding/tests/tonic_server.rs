@@ -68,13 +68,6 @@ async fn calls_reach_the_server_through_its_interceptor() {
             "service not registered",
         ),
         (
-            "/health/bad:watch",
-            "t",
-            501,
-            "message",
-            "grpc.health.v1.Health/Watch streams and is served over gRPC only",
-        ),
-        (
             "/health",
             "x",
             401,

@@ -1,0 +1,163 @@
+//! Which form of a reply a client takes, by its `Accept` (RFC 9110, section 12.5.1).
+
+use http::{HeaderMap, HeaderValue, header};
+
+use super::rejection::Rejection;
+
+/// JSON, the form of every reply that is no stream, and of every error.
+pub const JSON: &str = "application/json";
+
+/// How a stream of messages is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamForm {
+    /// One JSON array, an element for each message.
+    Array,
+    /// A line of JSON for each message.
+    Lines,
+    /// A server-sent event for each message.
+    Events,
+}
+
+impl StreamForm {
+    /// In the order in which they are preferred where a client has no preference.
+    const ALL: [Self; 3] = [Self::Array, Self::Lines, Self::Events];
+
+    /// The media type of the reply.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::Array => JSON,
+            Self::Lines => "application/x-ndjson",
+            Self::Events => "text/event-stream",
+        }
+    }
+}
+
+/// Refuses clients that take no JSON.
+pub fn check_json(headers: &HeaderMap) -> Result<(), Rejection> {
+    match quality(headers, JSON) {
+        0 => Err(Rejection::NotAcceptable(JSON.to_owned())),
+        _ => Ok(()),
+    }
+}
+
+/// The form that the client likes best.
+pub fn stream_form(headers: &HeaderMap) -> Result<StreamForm, Rejection> {
+    let mut best = None;
+    for form in StreamForm::ALL {
+        let quality = quality(headers, form.media_type());
+        if quality > best.map_or(0, |(_, best)| best) {
+            best = Some((form, quality));
+        }
+    }
+    best.map(|(form, _)| form).ok_or_else(|| {
+        Rejection::NotAcceptable(StreamForm::ALL.map(StreamForm::media_type).join(", "))
+    })
+}
+
+/// How much a media type is wanted, in thousandths: by the most exact range that it is in. What is no
+/// range is passed over. No `Accept` at all takes everything.
+fn quality(headers: &HeaderMap, media_type: &str) -> u16 {
+    const ALL: u16 = 1000;
+    let (kind, subtype) = media_type.split_once('/').unwrap_or((media_type, ""));
+    let mut ranges = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| HeaderValue::to_str(value).ok())
+        .flat_map(|value| value.split(','))
+        .filter(|range| !range.trim().is_empty())
+        .peekable();
+    if ranges.peek().is_none() {
+        return ALL;
+    }
+    let mut best = (0, 0);
+    for range in ranges {
+        let mut parts = range.split(';').map(str::trim);
+        let Some((range_kind, range_subtype)) =
+            parts.next().and_then(|range| range.split_once('/'))
+        else {
+            continue;
+        };
+        let exactness = if range_kind.eq_ignore_ascii_case(kind) {
+            match range_subtype {
+                "*" => 2,
+                _ if range_subtype.eq_ignore_ascii_case(subtype) => 3,
+                _ => continue,
+            }
+        } else if (range_kind, range_subtype) == ("*", "*") {
+            1
+        } else {
+            continue;
+        };
+        let weight = parts.find_map(|parameter| {
+            let (name, value) = parameter.split_once('=')?;
+            name.eq_ignore_ascii_case("q").then(|| value.parse().ok())
+        });
+        let weight: f32 = weight.flatten().unwrap_or(1.0);
+        best = best.max((exactness, (weight.clamp(0.0, 1.0) * 1000.0) as u16));
+    }
+    best.1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(accept: &[&str]) -> HeaderMap {
+        let values = accept.iter().map(|value| value.parse().expect("a value"));
+        values.map(|value| (header::ACCEPT, value)).collect()
+    }
+
+    #[test]
+    fn the_form_a_client_likes_best_is_chosen() {
+        use StreamForm::{Array, Events, Lines};
+        let cases: &[(&[&str], Option<StreamForm>)] = &[
+            (&[], Some(Array)),
+            (&[""], Some(Array)),
+            (&["*/*"], Some(Array)),
+            (&["application/*"], Some(Array)),
+            (&["text/*"], Some(Events)),
+            (&["text/event-stream"], Some(Events)),
+            (&["Application/X-NDJSON"], Some(Lines)),
+            (
+                &["application/json", "text/event-stream;q=0.9"],
+                Some(Array),
+            ),
+            (
+                &["application/json;q=0.5, text/event-stream;q=0.9"],
+                Some(Events),
+            ),
+            (&["*/*;q=0.1, application/x-ndjson"], Some(Lines)),
+            (&["*/*, application/json;q=0"], Some(Lines)),
+            (&["application/json; charset=utf-8"], Some(Array)),
+            (&["application/x-ndjson; Q=0.3", "*/*;q=0.2"], Some(Lines)),
+            (&["nonsense, */*;q=x"], Some(Array)),
+            (&["text/html"], None),
+            (&["nonsense"], None),
+            (&["*/*;q=0"], None),
+            (
+                &["text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"],
+                Some(Array),
+            ),
+        ];
+        for (accept, expected) in cases {
+            let form = stream_form(&headers(accept)).ok();
+            assert_eq!(form, *expected, "{accept:?}");
+        }
+    }
+
+    #[test]
+    fn json_is_refused_to_those_who_do_not_take_it() {
+        for (accept, taken) in [
+            ("application/json", true),
+            ("application/*", true),
+            ("*/*", true),
+            ("text/html, */*;q=0.001", true),
+            ("text/event-stream", false),
+            ("application/json;q=0", false),
+            ("application/json;q=0, */*", false),
+            ("application/xml", false),
+        ] {
+            assert_eq!(check_json(&headers(&[accept])).is_ok(), taken, "{accept}");
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! The time that a client gives a call: `grpc-timeout`, enforced.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body::Frame;
+use tokio::time::{Instant, Sleep};
+use tonic::{Status, body::Body};
+use tower::Service;
+
+use super::rejection::Rejection;
+
+const HEADER: &str = "grpc-timeout";
+/// The most digits that the gRPC protocol has in a timeout.
+const MOST_DIGITS: usize = 8;
+
+/// When a call must have ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadline(Instant);
+
+impl Deadline {
+    /// The deadline of a request that has just arrived, if it has one.
+    pub(super) fn of(headers: &HeaderMap) -> Result<Option<Self>, Rejection> {
+        let Some(value) = headers.get(HEADER) else {
+            return Ok(None);
+        };
+        let timeout = timeout(value).ok_or_else(|| Rejection::BadHeader {
+            name: HEADER.to_owned(),
+            problem: "must be at most eight digits and a unit of H, M, S, m, u or n, as in 500m",
+        })?;
+        // One that no clock will see is none.
+        Ok(Instant::now().checked_add(timeout).map(Self))
+    }
+
+    /// What the future makes, unless it makes it too late.
+    pub(super) async fn limit<F: Future>(self, future: F) -> Option<F::Output> {
+        tokio::time::timeout_at(self.0, future).await.ok()
+    }
+}
+
+/// A timeout as the gRPC protocol writes it.
+fn timeout(value: &HeaderValue) -> Option<Duration> {
+    let (unit, digits) = value.as_bytes().split_last()?;
+    if digits.is_empty() || digits.len() > MOST_DIGITS || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let number: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    match unit {
+        b'H' => Some(Duration::from_secs(number * 3600)),
+        b'M' => Some(Duration::from_secs(number * 60)),
+        b'S' => Some(Duration::from_secs(number)),
+        b'm' => Some(Duration::from_millis(number)),
+        b'u' => Some(Duration::from_micros(number)),
+        b'n' => Some(Duration::from_nanos(number)),
+        _ => None,
+    }
+}
+
+/// Ends the calls of a gRPC service at their deadline: that of their `grpc-timeout`, or the
+/// [`Deadline`] in their extensions, which wins. The call is dropped, and the caller is told
+/// DEADLINE_EXCEEDED, in trailers where messages have been sent already.
+#[derive(Debug, Clone)]
+pub struct Deadlines<S> {
+    grpc: S,
+}
+
+impl<S> Deadlines<S> {
+    /// Deadlines around a service.
+    pub fn new(grpc: S) -> Self {
+        Self { grpc }
+    }
+}
+
+impl<S> Service<Request<Body>> for Deadlines<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.grpc.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let deadline = match request.extensions().get() {
+            Some(deadline) => Ok(Some(*deadline)),
+            None => Deadline::of(request.headers()),
+        };
+        let deadline = match deadline {
+            Ok(Some(deadline)) => deadline,
+            Ok(None) => return Box::pin(self.grpc.call(request)),
+            Err(rejection) => {
+                let (_, status) = rejection.to_status();
+                return Box::pin(async move { Ok(status.into_http()) });
+            }
+        };
+        let call = self.grpc.call(request);
+        Box::pin(async move {
+            match deadline.limit(call).await {
+                Some(reply) => reply.map(|reply| {
+                    reply.map(|body| {
+                        Body::new(Limited {
+                            body: Some(body),
+                            end: Box::pin(tokio::time::sleep_until(deadline.0)),
+                        })
+                    })
+                }),
+                None => Ok(exceeded().into_http()),
+            }
+        })
+    }
+}
+
+fn exceeded() -> Status {
+    Status::deadline_exceeded(Rejection::DeadlineExceeded.to_string())
+}
+
+/// The body of a reply until its deadline, then trailers that tell of it.
+struct Limited {
+    /// Dropped at the deadline, and the call with it.
+    body: Option<Body>,
+    end: Pin<Box<Sleep>>,
+}
+
+impl http_body::Body for Limited {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        let Some(body) = &mut this.body else {
+            return Poll::Ready(None);
+        };
+        // Asked first, lest a service that is never slow goes on for ever.
+        if this.end.as_mut().poll(context).is_pending() {
+            return Pin::new(body).poll_frame(context);
+        }
+        self.body = None;
+        let mut trailers = HeaderMap::new();
+        Poll::Ready(Some(match exceeded().add_header(&mut trailers) {
+            Ok(()) => Ok(Frame::trailers(trailers)),
+            Err(status) => Err(status),
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.body {
+            Some(body) => body.is_end_stream(),
+            None => true,
+        }
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        match &self.body {
+            Some(body) => body.size_hint(),
+            None => http_body::SizeHint::with_exact(0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_read_as_the_protocol_writes_them() {
+        let cases = [
+            ("1H", Some(Duration::from_secs(3600))),
+            ("2M", Some(Duration::from_secs(120))),
+            ("3S", Some(Duration::from_secs(3))),
+            ("4m", Some(Duration::from_millis(4))),
+            ("5u", Some(Duration::from_micros(5))),
+            ("99999999n", Some(Duration::from_nanos(99_999_999))),
+            ("99999999H", Some(Duration::from_secs(99_999_999 * 3600))),
+            ("0S", Some(Duration::ZERO)),
+            ("999999999n", None),
+            ("", None),
+            ("S", None),
+            ("5", None),
+            ("5s", None),
+            ("-5S", None),
+            ("+5S", None),
+            ("1.5S", None),
+            (" 5S", None),
+        ];
+        for (text, expected) in cases {
+            let value = HeaderValue::from_static(text);
+            assert_eq!(timeout(&value), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! HTTP headers as gRPC metadata and back.
+//!
+//! - Every header of a request that means the call becomes metadata under its own name;
+//!   `Grpc-Metadata-x` becomes `x` where `x` itself was not sent.
+//! - Every metadata of a reply becomes a header of its own name and, for clients that know the
+//!   gateways' custom, one of that name behind `Grpc-Metadata-`. Names that mean something to HTTP are
+//!   sent in the second form only.
+//! - Metadata behind the reply becomes trailers `Grpc-Trailer-x` where the client sends `TE: trailers`.
+//! - A name that ends in `-bin` has a value in base64, in either alphabet, on both sides.
+
+use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use super::{rejection::Rejection, values};
+
+const METADATA_PREFIX: &str = "grpc-metadata-";
+const TRAILER_PREFIX: &str = "grpc-trailer-";
+
+/// The metadata of a call.
+pub fn of_request(headers: &HeaderMap) -> Result<HeaderMap, Rejection> {
+    let connection = named_by_connection(headers);
+    let mut metadata = HeaderMap::with_capacity(headers.len() + 2);
+    for (name, value) in headers {
+        if is_forwarded(name) && !connection.contains(name) {
+            append(&mut metadata, name.clone(), value)?;
+        }
+    }
+    for (name, value) in headers {
+        let Some(name) = name.as_str().strip_prefix(METADATA_PREFIX) else {
+            continue;
+        };
+        if let Ok(name) = HeaderName::from_bytes(name.as_bytes())
+            && is_forwarded(&name)
+            && !headers.contains_key(&name)
+        {
+            append(&mut metadata, name, value)?;
+        }
+    }
+    if let Some(timeout) = headers.get("grpc-timeout") {
+        metadata.insert("grpc-timeout", timeout.clone());
+    }
+    metadata.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/grpc"),
+    );
+    metadata.insert(header::TE, HeaderValue::from_static("trailers"));
+    Ok(metadata)
+}
+
+fn append(
+    metadata: &mut HeaderMap,
+    name: HeaderName,
+    value: &HeaderValue,
+) -> Result<(), Rejection> {
+    let value = if name.as_str().ends_with("-bin") {
+        let bytes = value.to_str().ok().and_then(values::bytes);
+        let text = bytes.map(|bytes| BASE64_STANDARD_NO_PAD.encode(bytes));
+        text.and_then(|text| text.parse().ok())
+            .ok_or_else(|| Rejection::BadHeader {
+                name: name.to_string(),
+                problem: "must be base64 (either alphabet), as its name ends in -bin",
+            })?
+    } else {
+        value.clone()
+    };
+    metadata.append(name, value);
+    Ok(())
+}
+
+/// Puts the metadata of a reply into the headers of an HTTP reply.
+pub fn into_headers(metadata: &HeaderMap, headers: &mut HeaderMap) {
+    for (name, value) in metadata {
+        if !is_of_hop_or_content(name) {
+            headers.append(name, value.clone());
+        }
+        if !is_of_protocol(name)
+            && let Some(name) = prefixed(METADATA_PREFIX, name)
+        {
+            headers.append(name, value.clone());
+        }
+    }
+}
+
+/// The trailers of an HTTP reply, of the metadata behind a gRPC reply.
+pub fn into_trailers(metadata: &HeaderMap) -> HeaderMap {
+    metadata
+        .iter()
+        .filter(|(name, _)| !is_of_protocol(name))
+        .filter_map(|(name, value)| Some((prefixed(TRAILER_PREFIX, name)?, value.clone())))
+        .collect()
+}
+
+/// Whether a client takes trailers.
+pub fn takes_trailers(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::TE).iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+}
+
+fn prefixed(prefix: &str, name: &HeaderName) -> Option<HeaderName> {
+    HeaderName::from_bytes(format!("{prefix}{name}").as_bytes()).ok()
+}
+
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect()
+}
+
+fn is_forwarded(name: &HeaderName) -> bool {
+    !is_of_hop_or_content(name)
+        && !matches!(
+            name.as_str(),
+            "host" | "accept" | "accept-encoding" | "expect" | "range"
+        )
+}
+
+/// Headers of one connection or of one body, and those of the gRPC protocol itself: they are never
+/// passed on under their own name, in either direction.
+fn is_of_hop_or_content(name: &HeaderName) -> bool {
+    is_of_protocol(name)
+        || name.as_str().starts_with("content-")
+        || name.as_str().starts_with("proxy-")
+        || matches!(
+            name.as_str(),
+            "connection" | "keep-alive" | "trailer" | "transfer-encoding" | "upgrade"
+        )
+}
+
+/// Headers of the gRPC protocol itself, which are no metadata.
+fn is_of_protocol(name: &HeaderName) -> bool {
+    name.as_str().starts_with("grpc-") || matches!(name.as_str(), "content-type" | "te")
+}
