@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::blobs::LocalContents;
+pub use crate::http::AllowedOrigin;
 use crate::http::{Edge, Guard, serve};
 use crate::images::{self, Images};
 use crate::metadata::{self, Clock, Store, SystemClock};
@@ -32,6 +33,8 @@ pub struct Config {
     pub data: Data,
     /// The folder below which `file://` uris may be imported.
     pub import_dir: Option<PathBuf>,
+    /// Origins of web pages, beside this server's own, that may call it.
+    pub cors_allow_origins: Vec<AllowedOrigin>,
     /// How long requests may run on after the order to stop.
     pub drain_timeout: Duration,
 }
@@ -125,7 +128,9 @@ impl Server {
         );
         images.recover().await?;
         let routes = rpc::routes(&images).await?;
-        let edge = Edge::new(images.clone(), routes, Guard::without_tokens(address))?;
+        let origins = config.cors_allow_origins.as_slice();
+        let guard = Guard::without_tokens(address, origins);
+        let edge = Edge::new(images.clone(), routes, guard, origins)?;
         let stop = CancellationToken::new();
         let serving = tokio::spawn(serve(listener, edge, stop.clone(), config.drain_timeout));
         let maintenance = tokio::spawn(maintain(images, data.store.clone(), stop.clone()));

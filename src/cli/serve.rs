@@ -10,7 +10,7 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use super::errors::{Error, Result, chain};
 use super::{output, values};
-use crate::app::{Config, Data, Server};
+use crate::app::{AllowedOrigin, Config, Data, Server};
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -26,6 +26,9 @@ pub struct Arguments {
     /// The folder below which file:// uris may be imported; none when left out
     #[arg(long, value_name = "FOLDER")]
     import_dir: Option<PathBuf>,
+    /// Let web pages of this origin, as in https://app.example:8443, call the server; may be repeated
+    #[arg(long, value_name = "ORIGIN")]
+    cors_allow_origin: Vec<AllowedOrigin>,
     /// How long requests may run on after the order to stop
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = values::duration)]
     drain_timeout: Duration,
@@ -56,6 +59,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
             false => Data::Folder(arguments.data_dir),
         },
         import_dir: arguments.import_dir,
+        cors_allow_origins: arguments.cors_allow_origin,
         drain_timeout: arguments.drain_timeout,
     };
     let server = start(config).await?;

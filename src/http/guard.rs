@@ -6,22 +6,27 @@
 //! binds Cancel to one.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use http::uri::Authority;
 use http::{Request, header};
 use tonic::Status;
 
+use super::cors::AllowedOrigin;
+
 /// Which requests are let in.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Guard {
     loopback_only: bool,
+    origins: Arc<[AllowedOrigin]>,
 }
 
 impl Guard {
-    /// For a server that asks for no token and listens on `address`.
-    pub fn without_tokens(address: SocketAddr) -> Self {
+    /// For a server that asks for no token, listens on `address` and trusts the pages of `origins`.
+    pub fn without_tokens(address: SocketAddr, origins: &[AllowedOrigin]) -> Self {
         Self {
             loopback_only: address.ip().is_loopback(),
+            origins: origins.into(),
         }
     }
 
@@ -44,6 +49,9 @@ impl Guard {
             )
         })?;
         if let Some(origin) = header(header::ORIGIN) {
+            if self.origins.iter().any(|allowed| allowed.is(origin)) {
+                return Ok(());
+            }
             let own = origin
                 .split_once("://")
                 .is_some_and(|(_, host)| host.eq_ignore_ascii_case(authority.as_str()));
@@ -78,7 +86,7 @@ mod tests {
 
     #[test]
     fn only_loopback_hosts_and_the_own_origin_are_let_in() {
-        let guard = Guard::without_tokens(SocketAddr::from(([127, 0, 0, 1], 8080)));
+        let guard = Guard::without_tokens(SocketAddr::from(([127, 0, 0, 1], 8080)), &[]);
         let check = |headers: &[(&str, &str)]| {
             let mut request = Request::builder();
             for (name, value) in headers {
@@ -124,8 +132,28 @@ mod tests {
     }
 
     #[test]
+    fn pages_of_allowed_origins_are_let_in_from_other_sites() {
+        let origins = ["https://app.example".parse().unwrap()];
+        let guard = Guard::without_tokens(SocketAddr::from(([127, 0, 0, 1], 8080)), &origins);
+        let check = |host: &str, origin: Option<&str>| {
+            let mut request = Request::builder()
+                .header("host", host)
+                .header("sec-fetch-site", "cross-site");
+            if let Some(origin) = origin {
+                request = request.header("origin", origin);
+            }
+            guard.check(&request.body(()).unwrap()).is_ok()
+        };
+        assert!(check("localhost:8080", Some("https://app.example")));
+        assert!(!check("localhost:8080", Some("http://app.example")));
+        assert!(!check("localhost:8080", Some("https://app.example.evil")));
+        assert!(!check("localhost:8080", None));
+        assert!(!check("evil.example", Some("https://app.example")));
+    }
+
+    #[test]
     fn http2_names_its_host_in_the_uri() {
-        let guard = Guard::without_tokens(SocketAddr::from(([127, 0, 0, 1], 8080)));
+        let guard = Guard::without_tokens(SocketAddr::from(([127, 0, 0, 1], 8080)), &[]);
         let check = |uri: &str| {
             let request = Request::builder().uri(uri).body(()).unwrap();
             guard.check(&request).is_ok()
@@ -136,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_server_for_others_lets_all_in() {
-        let guard = Guard::without_tokens(SocketAddr::from(([0, 0, 0, 0], 8080)));
+        let guard = Guard::without_tokens(SocketAddr::from(([0, 0, 0, 0], 8080)), &[]);
         let request = Request::builder().header("host", "images.example");
         assert!(guard.check(&request.body(()).unwrap()).is_ok());
     }

@@ -1,26 +1,32 @@
 //! Knows the edge where connections arrive: the listener, request ids, who may ask at all, and the
 //! bytes of images, which travel outside of messages. Never mentions a store or a file's place.
 
+mod cors;
 mod digest;
 mod download;
+mod encoding;
 mod guard;
 mod request_id;
 mod server;
 mod upload;
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::service::Routes;
-use tower::Service;
+use tonic_web::{GrpcWebLayer, GrpcWebService};
+use tower::{Layer, Service};
+use tower_http::cors::CorsLayer;
 use tracing::Instrument;
 
 use crate::contract;
 use crate::images::Images;
-use crate::transcoding::{self, Transcoder, errors};
+use crate::transcoding::{self, Deadlines, Transcoder, errors};
 
+pub use cors::AllowedOrigin;
 pub use guard::Guard;
 pub use server::{Peer, serve};
 
@@ -28,27 +34,34 @@ pub use server::{Peer, serve};
 #[derive(Clone)]
 pub struct Edge {
     images: Images,
-    services: Transcoder<Routes>,
+    services: Services,
     guard: Guard,
+    cors: Option<Arc<CorsLayer>>,
 }
+
+/// The gRPC services: by HTTP rules, by gRPC-Web and by gRPC, each call with its deadline.
+type Services = Transcoder<GrpcWebService<Deadlines<Routes>>>;
 
 impl Edge {
     /// The gRPC services under their own paths and, transcoded, under those of their HTTP rules.
+    /// Pages of `origins`, beside those of this server itself, may call them.
     pub fn new(
         images: Images,
         routes: Routes,
         guard: Guard,
+        origins: &[AllowedOrigin],
     ) -> Result<Self, transcoding::BuildError> {
         let services = Transcoder::new(
             contract::descriptor_pool(),
             contract::SERVICES,
-            routes.prepare(),
+            GrpcWebLayer::new().layer(Deadlines::new(routes.prepare())),
             transcoding::Settings::default(),
         )?;
         Ok(Self {
             images,
             services,
             guard,
+            cors: cors::layer(origins).map(Arc::new),
         })
     }
 
@@ -65,7 +78,7 @@ impl Edge {
         );
         async {
             let started = std::time::Instant::now();
-            let mut response = self.dispatch(request, &ids.request_id).await;
+            let mut response = self.guarded(request, &ids.request_id).await;
             request_id::give(&ids, response.headers_mut());
             tracing::info!(
                 status = response.status().as_u16(),
@@ -78,7 +91,7 @@ impl Edge {
         .await
     }
 
-    async fn dispatch(&self, request: Request<Body>, request_id: &str) -> Response<Body> {
+    async fn guarded(&self, request: Request<Body>, request_id: &str) -> Response<Body> {
         if let Err(refused) = self.guard.check(&request) {
             return if transcoding::is_grpc(&request) {
                 refused.into_http()
@@ -86,6 +99,19 @@ impl Edge {
                 error(&refused, request_id)
             };
         }
+        match &self.cors {
+            Some(cors) if cors::concerns(&request) => {
+                let dispatch = tower::service_fn(async |request| {
+                    Ok::<_, Infallible>(self.dispatch(request, request_id).await)
+                });
+                let Ok(response) = cors.layer(dispatch).call(request).await;
+                response
+            }
+            _ => self.dispatch(request, request_id).await,
+        }
+    }
+
+    async fn dispatch(&self, request: Request<Body>, request_id: &str) -> Response<Body> {
         if request.uri().path() == upload::PATH {
             return match *request.method() {
                 Method::POST => upload::answer(&self.images, request, request_id).await,
@@ -102,8 +128,11 @@ impl Edge {
             };
         }
         let mut services = self.services.clone();
-        let Ok(response): Result<_, Infallible> = services.call(request).await;
-        response
+        if transcoding::is_grpc(&request) {
+            let Ok(response) = services.call(request).await;
+            return response;
+        }
+        encoding::call(services, request).await
     }
 }
 

@@ -39,8 +39,11 @@ impl Deadline {
         Ok(Instant::now().checked_add(timeout).map(Self))
     }
 
-    /// What the future makes, unless it makes it too late.
+    /// What the future makes, unless it makes it too late or it is too late already.
     pub(super) async fn limit<F: Future>(self, future: F) -> Option<F::Output> {
+        if self.0 <= Instant::now() {
+            return None;
+        }
         tokio::time::timeout_at(self.0, future).await.ok()
     }
 }

@@ -66,6 +66,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
 /// A server that keeps nothing, on the usual port if that is free.
 async fn start() -> Result<Server> {
     let config = |port| Config {
+        cors_allow_origins: Vec::new(),
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
         data: Data::Ephemeral,
         import_dir: None,

@@ -1,0 +1,46 @@
+//! Content codings of requests and replies that are messages (RFC 9110, section 8.4): gzip and zstd,
+//! both ways. The bytes of images never come here.
+
+use std::convert::Infallible;
+
+use http::{Method, Request, Response, header};
+use tonic::body::Body;
+use tower::Service;
+use tower_http::compression::{Compression, Predicate, predicate::SizeAbove};
+use tower_http::decompression::{DecompressionBody, RequestDecompression};
+
+/// What is smaller grows rather than shrinks.
+const SMALLEST: u64 = 256;
+
+/// Calls a service with what the client sent, decoded, and encodes the reply as the client likes.
+/// Bodies in other codings go to the service as they are. It must limit what it reads, since a body
+/// can be much larger decoded.
+pub async fn call<S>(service: S, request: Request<Body>) -> Response<Body>
+where
+    S: Service<Request<DecompressionBody<Body>>, Response = Response<Body>, Error = Infallible>,
+{
+    let head = *request.method() == Method::HEAD
+        && request.headers().contains_key(header::ACCEPT_ENCODING);
+    let compression = Compression::new(service).compress_when(SizeAbove::new(SMALLEST).and(Text));
+    let mut service = RequestDecompression::new(compression).pass_through_unaccepted(true);
+    let Ok(mut response) = service.call(request).await;
+    if head {
+        // That of GET may be another one, since its reply may be encoded.
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
+    response.map(Body::new)
+}
+
+/// Replies that are text. Anything else may be dense already.
+#[derive(Clone, Copy)]
+struct Text;
+
+impl Predicate for Text {
+    fn should_compress<B: http_body::Body>(&self, response: &Response<B>) -> bool {
+        let content_type = response.headers().get(header::CONTENT_TYPE);
+        let content_type = content_type.map_or(&b""[..], |value| value.as_bytes());
+        [&b"text/"[..], b"application/json", b"application/x-ndjson"]
+            .iter()
+            .any(|prefix| content_type.starts_with(prefix))
+    }
+}

@@ -1,0 +1,248 @@
+//! What the edge does for every message: content codings, deadlines, gRPC-Web, pages of other origins.
+
+use std::io::{Read, Write};
+
+use serde_json::{Value, json};
+
+use crate::support::{Disk, Fill, TestServer};
+
+const PAGE: &str = "https://app.example";
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(bytes).expect("memory");
+    encoder.finish().expect("memory")
+}
+
+fn ungzip(bytes: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::new();
+    let mut decoder = flate2::read::GzDecoder::new(bytes);
+    decoder.read_to_end(&mut decoded).expect("gzip");
+    decoded
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    zstd::encode_all(bytes, 19).expect("memory")
+}
+
+fn unzstd(bytes: &[u8]) -> Vec<u8> {
+    zstd::decode_all(bytes).expect("zstd")
+}
+
+#[tokio::test]
+async fn messages_are_encoded_as_the_client_likes() {
+    type Codec = fn(&[u8]) -> Vec<u8>;
+    let server = TestServer::start().await;
+    server
+        .compute_image("f", "", &Disk::mbr(1, Fill::Sparse(1)))
+        .await;
+    let url = server.url("/compute/v1/images?folderId=f");
+    let plain = server.http.get(&url).send().await.expect("a reply");
+    assert!(!plain.headers().contains_key("content-encoding"));
+    let plain = plain.bytes().await.expect("a body");
+    let cases: [(&str, Option<(&str, Codec)>); 6] = [
+        ("gzip", Some(("gzip", ungzip))),
+        ("zstd", Some(("zstd", unzstd))),
+        ("br, gzip;q=0.5", Some(("gzip", ungzip))),
+        ("gzip;q=0, *;q=0", None),
+        ("br", None),
+        ("identity", None),
+    ];
+    for (accepted, expected) in cases {
+        let request = server.http.get(&url).header("accept-encoding", accepted);
+        let reply = request.send().await.expect("a reply");
+        let encoding = reply.headers().get("content-encoding").cloned();
+        let encoding = encoding
+            .as_ref()
+            .map(|value| value.to_str().expect("ASCII"));
+        assert_eq!(encoding, expected.map(|(name, _)| name), "{accepted}");
+        let bytes = reply.bytes().await.expect("a body");
+        match expected {
+            Some((_, decode)) => {
+                assert!(bytes.len() < plain.len(), "{accepted}");
+                assert_eq!(decode(&bytes), plain, "{accepted}");
+            }
+            None => assert_eq!(bytes, plain, "{accepted}"),
+        }
+    }
+    // HEAD promises no length that GET would not have.
+    let request = server.http.head(&url).header("accept-encoding", "gzip");
+    let reply = request.send().await.expect("a reply");
+    assert_eq!(reply.status(), 200);
+    assert!(!reply.headers().contains_key("content-length"));
+}
+
+#[tokio::test]
+async fn messages_are_decoded_within_the_limit() {
+    let server = TestServer::start().await;
+    let url = server.url("/cloud-desktop/v1/images:copy");
+    let body = json!({"folderId": "f", "name": "n", "imageId": "x"}).to_string();
+    let bomb = vec![b' '; 64 << 20];
+    for (encoding, encode) in [("gzip", gzip as fn(&[u8]) -> Vec<u8>), ("zstd", zstd)] {
+        for (bytes, status, message) in [
+            (encode(body.as_bytes()), 404, "Image \"x\" not found"),
+            (encode(&bomb), 413, "larger than the limit of 4194304 bytes"),
+            (
+                encode(body.as_bytes())[..20].to_vec(),
+                400,
+                "could not be read",
+            ),
+        ] {
+            assert!(bytes.len() < 1 << 20, "small as it is sent");
+            let request = server.http.post(&url).header("content-encoding", encoding);
+            let reply = request.body(bytes).send().await.expect("a reply");
+            assert_eq!(reply.status(), status, "{encoding}");
+            let json: Value =
+                serde_json::from_slice(&reply.bytes().await.expect("a body")).expect("JSON");
+            let text = json["message"].as_str().expect("a message");
+            assert!(text.contains(message), "{encoding}: {text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn image_bytes_are_never_encoded() {
+    let server = TestServer::start().await;
+    let disk = Disk::mbr(3, Fill::Sparse(1));
+    let source = server.compute_image("f", "", &disk).await;
+    let id = server.copied("f", "n", &source).await;
+    let request = server
+        .http
+        .get(server.url(&format!("/cloud-desktop/v1/images/{id}:download")))
+        .header("accept-encoding", "gzip, zstd")
+        .header("range", "bytes=0-99");
+    let reply = request.send().await.expect("a reply");
+    assert_eq!(reply.status(), 206);
+    assert!(!reply.headers().contains_key("content-encoding"));
+    assert_eq!(reply.bytes().await.expect("a body").len(), 100);
+}
+
+/// A message in a gRPC frame.
+fn frame(message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).expect("small");
+    [&[0][..], &length.to_be_bytes(), message].concat()
+}
+
+#[tokio::test]
+async fn deadlines_hold_for_rest_and_for_grpc() {
+    let server = TestServer::start().await;
+    let url = server.url("/compute/v1/images?folderId=f");
+    for (timeout, status, code) in [
+        ("1n", 504, 4),
+        ("0S", 504, 4),
+        ("x", 400, 3),
+        ("60S", 200, 0),
+    ] {
+        let request = server.http.get(&url).header("grpc-timeout", timeout);
+        let reply = request.send().await.expect("a reply");
+        assert_eq!(reply.status(), status, "{timeout}");
+        let json: Value =
+            serde_json::from_slice(&reply.bytes().await.expect("a body")).expect("JSON");
+        assert_eq!(
+            json["code"].as_i64().unwrap_or_default(),
+            code,
+            "{timeout}: {json}"
+        );
+
+        let http2 = reqwest::Client::builder()
+            .no_proxy()
+            .http2_prior_knowledge()
+            .build()
+            .expect("a client");
+        let request = http2
+            .post(server.url("/yandex.cloud.compute.v1.ImageService/List"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .header("grpc-timeout", timeout)
+            .body(frame(b"\x0a\x01f"));
+        let reply = request.send().await.expect("a reply");
+        // A call that goes well has its status in trailers.
+        let status = reply.headers().get("grpc-status");
+        let status = status.map_or("0", |status| status.to_str().expect("ASCII"));
+        assert_eq!(status, code.to_string(), "{timeout}");
+    }
+}
+
+#[tokio::test]
+async fn grpc_web_is_served_on_the_same_port() {
+    let server = TestServer::start().await;
+    let url = server.url("/yandex.cloud.operation.OperationService/Get");
+    let list = server.url("/yandex.cloud.compute.v1.ImageService/List");
+    let post = |url: &str, message: &[u8]| {
+        let request = server
+            .http
+            .post(url)
+            .header("content-type", "application/grpc-web+proto")
+            .header("accept", "application/grpc-web+proto")
+            .header("x-grpc-web", "1")
+            .header("origin", PAGE);
+        request.body(frame(message)).send()
+    };
+    let reply = post(&list, b"\x0a\x01f").await.expect("a reply");
+    assert_eq!(reply.status(), 200);
+    assert_eq!(
+        reply.headers()["content-type"],
+        "application/grpc-web+proto"
+    );
+    assert_eq!(reply.headers()["access-control-allow-origin"], PAGE);
+    let body = reply.bytes().await.expect("a body");
+    // An empty message, then trailers in a frame of their own.
+    assert_eq!(body[..6], [0, 0, 0, 0, 0, 0x80]);
+    assert!(String::from_utf8_lossy(&body[10..]).contains("grpc-status:0"));
+
+    let reply = post(&url, b"\x0a\x01x").await.expect("a reply");
+    assert_eq!(reply.headers()["grpc-status"], "5");
+}
+
+#[tokio::test]
+async fn pages_of_allowed_origins_may_call() {
+    let server = TestServer::start().await;
+    let paths = [
+        ("/compute/v1/images?folderId=f", "GET", 200),
+        ("/compute/v1/images/x", "PATCH", 404),
+        ("/cloud-desktop/v1/images/x:download", "GET", 404),
+        ("/compute/v1/images:upload", "POST", 400),
+    ];
+    for (path, method, status) in paths {
+        for (origin, let_in) in [(PAGE, true), ("https://evil.example", false)] {
+            let preflight = server
+                .http
+                .request(http::Method::OPTIONS, server.url(path))
+                .header("origin", origin)
+                .header("sec-fetch-site", "cross-site")
+                .header("access-control-request-method", method)
+                .header("access-control-request-headers", "authorization, x-a");
+            let reply = preflight.send().await.expect("a reply");
+            let headers = reply.headers();
+            let allowed = headers.get("access-control-allow-origin");
+            assert_eq!(allowed.is_some(), let_in, "{path}");
+            if let_in {
+                assert_eq!(reply.status(), 200, "{path}");
+                assert_eq!(headers["access-control-allow-methods"], method);
+                assert_eq!(
+                    headers["access-control-allow-headers"],
+                    "authorization, x-a"
+                );
+            } else {
+                assert_eq!(reply.status(), 403, "{path}");
+            }
+            let request = server
+                .http
+                .request(method.parse().expect("a method"), server.url(path))
+                .header("origin", origin)
+                .header("sec-fetch-site", "cross-site");
+            let reply = request.send().await.expect("a reply");
+            let allowed = reply.headers().get("access-control-allow-origin");
+            assert_eq!(allowed.is_some(), let_in, "{path}");
+            let expected = if let_in { status } else { 403 };
+            assert_eq!(reply.status(), expected, "{method} {path}");
+        }
+    }
+    // Who is no page asks for the methods as before.
+    let request = server
+        .http
+        .request(http::Method::OPTIONS, server.url("/compute/v1/images"));
+    let reply = request.send().await.expect("a reply");
+    assert_eq!(reply.status(), 204);
+    assert_eq!(reply.headers()["allow"], "GET, HEAD, OPTIONS, POST");
+}
