@@ -147,8 +147,9 @@ impl http_body::Body for Limited {
         let Some(body) = &mut this.body else {
             return Poll::Ready(None);
         };
-        // Asked first, lest a service that is never slow goes on for ever.
-        if this.end.as_mut().poll(context).is_pending() {
+        // The clock, too: the timer stands still where a service is never slow.
+        let is_over = this.end.deadline() <= Instant::now();
+        if !is_over && this.end.as_mut().poll(context).is_pending() {
             return Pin::new(body).poll_frame(context);
         }
         self.body = None;
