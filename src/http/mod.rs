@@ -1,8 +1,10 @@
-//! Knows the edge where connections arrive: the listener, request ids, who may ask at all, and the
-//! bytes of images, which travel outside of messages. Never mentions a store or a file's place.
+//! Knows the edge where connections arrive: the listener, request ids, who may ask at all, content
+//! codings, the documentation, and the bytes of images, which travel outside of messages.
+//! Never mentions a store or a file's place.
 
 mod cors;
 mod digest;
+mod docs;
 mod download;
 mod encoding;
 mod guard;
@@ -27,6 +29,7 @@ use crate::images::Images;
 use crate::transcoding::{self, Deadlines, Transcoder, errors};
 
 pub use cors::AllowedOrigin;
+use docs::Docs;
 pub use guard::Guard;
 pub use server::{Peer, serve};
 
@@ -37,6 +40,7 @@ pub struct Edge {
     services: Services,
     guard: Guard,
     cors: Option<Arc<CorsLayer>>,
+    docs: Docs,
 }
 
 /// The gRPC services: by HTTP rules, by gRPC-Web and by gRPC, each call with its deadline.
@@ -62,6 +66,7 @@ impl Edge {
             services,
             guard,
             cors: cors::layer(origins).map(Arc::new),
+            docs: Docs::new()?,
         })
     }
 
@@ -127,12 +132,35 @@ impl Edge {
                 _ => not_allowed(&request, "GET, HEAD", request_id),
             };
         }
+        if Docs::has(request.uri().path()) {
+            return match *request.method() {
+                Method::GET | Method::HEAD => self.describe(request, request_id).await,
+                _ => not_allowed(&request, "GET, HEAD", request_id),
+            };
+        }
         let mut services = self.services.clone();
         if transcoding::is_grpc(&request) {
             let Ok(response) = services.call(request).await;
             return response;
         }
         encoding::call(services, request).await
+    }
+
+    async fn describe(&self, request: Request<Body>, request_id: &str) -> Response<Body> {
+        let head = *request.method() == Method::HEAD;
+        let answer = tower::service_fn(async |request: Request<_>| {
+            let path = request.uri().path();
+            let answer = self.docs.answer(path, request.headers());
+            let mut answer = answer.unwrap_or_else(|| {
+                let status = Status::not_found(format!("nothing is served at {path}"));
+                error(&status, request_id)
+            });
+            if head {
+                *answer.body_mut() = Body::empty();
+            }
+            Ok::<_, Infallible>(answer)
+        });
+        encoding::call(answer, request).await
     }
 }
 

@@ -17,6 +17,7 @@ mod frames;
 mod json;
 mod json_check;
 mod metadata;
+mod openapi;
 mod params;
 mod percent;
 mod rejection;
@@ -32,6 +33,7 @@ mod tests;
 
 pub use deadline::{Deadline, Deadlines};
 pub use json::write as to_json;
+pub use openapi::{Info, openapi};
 pub use params::message_from_query;
 pub use rules::BuildError;
 pub use service::{Settings, Transcoder, is_grpc};

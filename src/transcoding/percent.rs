@@ -26,6 +26,11 @@ pub fn check(text: &str) -> Result<(), DecodeError> {
     Ok(())
 }
 
+/// Whether a text, whose escapes are complete, is another one once it is decoded.
+pub fn decodes_to(text: &str, decoded: &str) -> bool {
+    percent_encoding::percent_decode_str(text).eq(decoded.bytes())
+}
+
 /// Decodes every escape. Allocates only where there is one.
 pub fn decode(text: &str) -> Result<Cow<'_, str>, DecodeError> {
     check(text)?;

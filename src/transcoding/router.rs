@@ -3,7 +3,7 @@
 //! A path is split while it is still encoded, and decoded piece by piece. At every segment a literal
 //! beats `*` beats `**`, with backtracking. What stands behind the last `:` of the last segment is
 //! looked up as a verb first; a verb that no template at this place knows belongs to the segment.
-//! Finding a route and its captures allocates only where a segment is percent-encoded.
+//! Finding a route allocates nothing; its captures allocate where they are percent-encoded.
 
 use std::{borrow::Cow, collections::BTreeSet, collections::HashMap};
 
@@ -122,6 +122,11 @@ impl<T> Router<T> {
         Ok(())
     }
 
+    /// All routes, in the order in which they were added.
+    pub fn routes(&self) -> &[Route<T>] {
+        &self.routes
+    }
+
     /// The route of a method and a raw path (still encoded, without its query).
     pub fn find<'p>(&self, method: &Method, path: &'p str) -> Result<Match<'_, 'p, T>, Miss> {
         let path = path.strip_prefix('/').ok_or(Miss::NotFound)?;
@@ -130,8 +135,8 @@ impl<T> Router<T> {
             .rfind(':')
             .filter(|colon| !path[*colon..].contains('/'));
         if let Some(colon) = verb_at {
-            let verb = percent::decode(&path[colon + 1..]).map_err(Miss::BadPath)?;
-            match self.find_with_verb(method, &path[..colon], Some(&verb)) {
+            let verb = &path[colon + 1..];
+            match self.find_with_verb(method, &path[..colon], Some(verb)) {
                 Err(Miss::NotFound) => {}
                 found => return found,
             }
@@ -200,8 +205,21 @@ impl Node {
     fn routes(&self, verb: Option<&str>) -> &[usize] {
         self.ends
             .iter()
-            .find(|end| end.verb.as_deref() == verb)
+            .find(|end| match (end.verb.as_deref(), verb) {
+                (Some(own), Some(verb)) => percent::decodes_to(verb, own),
+                (own, verb) => own == verb,
+            })
             .map_or(&[], |end| &end.routes)
+    }
+
+    /// The node behind a segment as a literal.
+    fn literal(&self, segment: &str) -> Option<&Node> {
+        if !segment.contains('%') {
+            return self.literals.get(segment);
+        }
+        let mut literals = self.literals.iter();
+        let found = literals.find(|(literal, _)| percent::decodes_to(segment, literal));
+        found.map(|(_, node)| node)
     }
 
     /// Shows `visit` every node that the rest of a path leads to, best first, until it says stop.
@@ -210,14 +228,10 @@ impl Node {
     fn walk<'n>(&'n self, rest: Option<&str>, visit: &mut dyn FnMut(&'n Node) -> bool) -> bool {
         if let Some(path) = rest {
             let (segment, after) = next_segment(path);
-            if !self.literals.is_empty() {
-                // A segment that is not text equals no literal.
-                let decoded = percent::decode(segment).unwrap_or(Cow::Borrowed(segment));
-                if let Some(node) = self.literals.get(decoded.as_ref())
-                    && node.walk(after, visit)
-                {
-                    return true;
-                }
+            if let Some(node) = self.literal(segment)
+                && node.walk(after, visit)
+            {
+                return true;
             }
             if let Some(node) = &self.single
                 && !segment.is_empty()

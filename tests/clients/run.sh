@@ -39,6 +39,7 @@ COMPUTE_IMAGE_ID=$(cat "$work/compute-image-id" 2>/dev/null) || {
 }
 export COMPUTE_IMAGE_ID
 if [ -n "${PYTHON:-}" ]; then client Python "$PYTHON" "$here/python/test_client.py"; fi
+if [ -n "${PYTHON:-}" ]; then client OpenAPI "$PYTHON" "$here/python/check_openapi.py"; fi
 if [ -n "${GO:-}" ]; then client Go env -C "$here/go" "$GO" test -count=1 ./...; fi
 if [ -n "${GRPCURL:-}" ]; then client grpcurl "$here/grpcurl/run.sh"; fi
 

@@ -195,6 +195,73 @@ async fn grpc_web_is_served_on_the_same_port() {
 }
 
 #[tokio::test]
+async fn the_api_describes_itself_without_asking_anybody() {
+    let server = TestServer::start().await;
+    let get = async |path: &str, accept_encoding: &str| {
+        let request = server.http.get(server.url(path));
+        let request = request.header("accept-encoding", accept_encoding);
+        request.send().await.expect("a reply")
+    };
+    let reply = get("/openapi.json", "identity").await;
+    assert_eq!(reply.headers()["content-type"], "application/json");
+    let document: Value =
+        serde_json::from_slice(&reply.bytes().await.expect("a body")).expect("JSON");
+    assert_eq!(document["openapi"], "3.1.0");
+    for (path, method) in [
+        ("/compute/v1/images", "post"),
+        ("/compute/v1/images:upload", "post"),
+        ("/cloud-desktop/v1/images/{image_id}", "patch"),
+        ("/cloud-desktop/v1/images/{image_id}:download", "get"),
+        ("/operations/{operation_id}:cancel", "post"),
+    ] {
+        let operation = &document["paths"][path][method];
+        assert!(operation["operationId"].is_string(), "{method} {path}");
+        assert!(operation["summary"].is_string(), "{method} {path}");
+    }
+    let reply = get("/docs", "identity").await;
+    assert_eq!(reply.url().path(), "/docs/");
+    let policy = reply.headers()["content-security-policy"]
+        .to_str()
+        .expect("ASCII");
+    assert!(policy.starts_with("default-src 'self';"), "{policy}");
+    let page = reply.text().await.expect("a page");
+    let files: Vec<_> = page
+        .split(['"', '\''])
+        .filter(|text| text.ends_with(".js") || text.ends_with(".css") || text.ends_with(".png"))
+        .collect();
+    assert!(files.len() > 3, "{page}");
+    for file in files {
+        assert!(!file.contains("//"), "{file} comes from elsewhere");
+        let path = format!("/docs/{}", file.trim_start_matches("./"));
+        let plain = get(&path, "identity").await;
+        assert_eq!(plain.status(), 200, "{path}");
+        assert!(!plain.headers().contains_key("content-encoding"), "{path}");
+        let plain = plain.bytes().await.expect("a file");
+        let encoded = get(&path, "gzip, br").await;
+        let is_gzip = encoded.headers().contains_key("content-encoding");
+        let encoded = encoded.bytes().await.expect("a file");
+        match is_gzip {
+            true => assert_eq!(ungzip(&encoded), plain, "{path}"),
+            false => assert_eq!(encoded, plain, "{path}"),
+        }
+    }
+    let start = get("/docs/swagger-initializer.js", "identity").await;
+    let start = start.text().await.expect("a script");
+    assert!(start.contains("/openapi.json"), "{start}");
+    assert!(start.contains("\"validatorUrl\": \"none\""), "{start}");
+    assert_eq!(get("/docs/nothing", "identity").await.status(), 404);
+    for path in ["/openapi.json", "/docs"] {
+        let reply = server
+            .http
+            .post(server.url(path))
+            .send()
+            .await
+            .expect("a reply");
+        assert_eq!(reply.status(), 405, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn pages_of_allowed_origins_may_call() {
     let server = TestServer::start().await;
     let paths = [

@@ -3,10 +3,12 @@
 
 mod build;
 mod calls;
+mod openapi;
 mod properties;
 mod refusals;
 mod requests;
 mod routing;
+mod streams;
 mod table;
 mod tonic_server;
 

@@ -1,0 +1,209 @@
+//! What describes this server to people and programs: `/openapi.json`, and `/docs` to browse it. All
+//! of it is in the program; the page asks nobody else.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use flate2::read::GzDecoder;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http_body_util::Full;
+use serde_json::{Value, json};
+use tonic::body::Body;
+use utoipa_swagger_ui::{Config, SwaggerFile};
+
+use crate::contract;
+use crate::transcoding::{self, Info};
+
+const DOCUMENT: &str = "/openapi.json";
+const PAGE: &str = "/docs";
+
+/// The page has scripts and styles of its own, and styles within elements.
+const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+                      frame-ancestors 'none'; base-uri 'none'";
+
+const DESCRIPTION: &str = "Images of disks for virtual desktops. Every method is served over gRPC, \
+    gRPC-Web and as HTTP with JSON at the paths below. A call that changes something returns an \
+    operation, which tells how it ends. Errors have a `google.rpc.Status` as their body.";
+
+/// The document and the page.
+#[derive(Clone)]
+pub struct Docs {
+    document: Bytes,
+    page: Arc<Config<'static>>,
+}
+
+impl Docs {
+    pub fn new() -> Result<Self, transcoding::BuildError> {
+        let info = Info {
+            title: "desktop-images",
+            version: env!("CARGO_PKG_VERSION"),
+            description: DESCRIPTION,
+        };
+        let pool = contract::descriptor_pool();
+        let mut document = transcoding::openapi(pool, contract::SERVICES, info)?;
+        for (path, method, operation) in [
+            ("/compute/v1/images:upload", "post", upload()),
+            (
+                "/cloud-desktop/v1/images/{image_id}:download",
+                "get",
+                download(),
+            ),
+        ] {
+            document["paths"][path] = json!({method: operation});
+        }
+        Ok(Self {
+            document: document.to_string().into(),
+            // By default the page has the document judged by a server elsewhere.
+            page: Arc::new(Config::from(DOCUMENT).validator_url("none")),
+        })
+    }
+
+    /// Whether a path is one of these.
+    pub fn has(path: &str) -> bool {
+        path == DOCUMENT || path == PAGE || Self::file(path).is_some()
+    }
+
+    fn file(path: &str) -> Option<&str> {
+        path.strip_prefix(PAGE)?.strip_prefix('/')
+    }
+
+    /// What GET answers; `None` is a file that is not there.
+    pub fn answer(&self, path: &str, headers: &HeaderMap) -> Option<Response<Body>> {
+        if path == DOCUMENT {
+            return Some(response("application/json", self.document.clone()));
+        }
+        if path == PAGE {
+            // The page names its files relative to its own folder.
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+            let folder = HeaderValue::from_static("/docs/");
+            response.headers_mut().insert(header::LOCATION, folder);
+            return Some(response);
+        }
+        let file = utoipa_swagger_ui::serve(Self::file(path)?, Arc::clone(&self.page));
+        let file = file.ok().flatten()?;
+        let mut response = response(&file.content_type, Bytes::new());
+        let response_headers = response.headers_mut();
+        let policy = HeaderValue::from_static(POLICY);
+        response_headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+        let bytes = match file {
+            SwaggerFile {
+                gzpipped: true,
+                ref bytes,
+                ..
+            } if takes_gzip(headers) => {
+                let gzip = HeaderValue::from_static("gzip");
+                response_headers.insert(header::CONTENT_ENCODING, gzip);
+                let vary = HeaderValue::from_static("accept-encoding");
+                response_headers.insert(header::VARY, vary);
+                bytes.to_vec()
+            }
+            SwaggerFile {
+                gzpipped: true,
+                ref bytes,
+                ..
+            } => {
+                let mut decoded = Vec::new();
+                GzDecoder::new(&bytes[..]).read_to_end(&mut decoded).ok()?;
+                decoded
+            }
+            SwaggerFile { bytes, .. } => bytes.into_owned(),
+        };
+        *response.body_mut() = Body::new(Full::new(bytes.into()));
+        Some(response)
+    }
+}
+
+fn takes_gzip(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::ACCEPT_ENCODING).iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|coding| {
+            let coding = coding.replace(' ', "").to_ascii_lowercase();
+            coding == "gzip" || coding.starts_with("gzip;") && !coding.starts_with("gzip;q=0")
+        })
+}
+
+fn response(content_type: &str, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::new(Full::new(body)));
+    if let Ok(content_type) = HeaderValue::try_from(content_type) {
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, content_type);
+    }
+    response
+}
+
+/// `upload`, which is no gRPC method.
+fn upload() -> Value {
+    let query = |name: &str, description: &str| {
+        json!({
+            "name": name, "in": "query", "description": description,
+            "schema": {"type": "string"},
+        })
+    };
+    json!({
+        "operationId": "ImageService_Upload",
+        "tags": ["ImageService"],
+        "summary": "Makes a compute image of a disk image in the body",
+        "description": "The body is a qcow2 or raw disk image of any size. The query takes the fields of \
+            `CreateImageRequest` other than a source. The reply is the operation, which has ended, well or badly.",
+        "parameters": [
+            query("folderId", "ID of the folder to make the image in."),
+            query("name", "Name of the image."),
+            query("description", "Description of the image."),
+            query("family", "Family of the image."),
+            query("minDiskSize", "The least size in bytes of disks made of the image."),
+            {
+                "name": "labels", "in": "query", "style": "deepObject", "explode": true,
+                "description": "Labels of the image.",
+                "schema": {"type": "object", "additionalProperties": {"type": "string"}},
+            },
+            {
+                "name": "Content-Digest", "in": "header",
+                "description": "SHA-256 of the body (RFC 9530), which is compared with what arrives.",
+                "schema": {"type": "string"}, "example": "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:",
+            },
+        ],
+        "requestBody": {"required": true, "content": {"application/octet-stream": {}}},
+        "responses": {
+            "200": {
+                "description": "The operation",
+                "content": {"application/json": {
+                    "schema": {"$ref": "#/components/schemas/yandex.cloud.operation.Operation"},
+                }},
+            },
+            "default": {"$ref": "#/components/responses/Error"},
+        },
+    })
+}
+
+/// `download`, which is no gRPC method.
+fn download() -> Value {
+    let content = json!({"application/octet-stream": {}});
+    json!({
+        "operationId": "DesktopImageService_Download",
+        "tags": ["DesktopImageService"],
+        "summary": "Returns the bytes of a desktop image",
+        "description": "Whole, or one range of them (RFC 9110, section 14). `ETag` is made of their SHA-256, \
+            which `Repr-Digest` tells.",
+        "parameters": [
+            {
+                "name": "image_id", "in": "path", "required": true,
+                "description": "ID of the desktop image.", "schema": {"type": "string"},
+            },
+            {
+                "name": "Range", "in": "header", "description": "One range of bytes.",
+                "schema": {"type": "string"}, "example": "bytes=0-1023",
+            },
+        ],
+        "responses": {
+            "200": {"description": "The whole image", "content": content},
+            "206": {"description": "The range", "content": content},
+            "304": {"description": "The client has it already"},
+            "default": {"$ref": "#/components/responses/Error"},
+        },
+    })
+}

@@ -1,0 +1,235 @@
+//! One HTTP rule as an operation: its parameters, its body, its replies.
+
+use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor};
+use serde_json::{Map, Value, json};
+
+use super::{
+    comments, object,
+    paths::{Part, parts},
+    schema::{Schemas, describe},
+};
+use crate::transcoding::{
+    router::Route,
+    rules::{Binding, BodyRule},
+    template::{Segment, Template, Variable},
+    values,
+};
+
+/// The deepest field that is written out as a query parameter, in names. Deeper ones work, too.
+const MAX_NAMES: usize = 4;
+
+/// The operation of a rule; `names` are those of the parameters in its path.
+pub fn operation(
+    route: &Route<Binding>,
+    method: &MethodDescriptor,
+    names: &[String],
+    schemas: &mut Schemas<'_>,
+) -> Map<String, Value> {
+    let binding = &route.value;
+    let service = method.parent_service();
+    let mut parameters = path_parameters(route, names, schemas);
+    if binding.body != BodyRule::Whole {
+        let mut query = Query {
+            binding,
+            schemas: &mut *schemas,
+            parameters: &mut parameters,
+        };
+        query.fields(&method.input(), &mut Vec::new());
+    }
+    let comment = schemas.comments.method(method);
+    let mut operation = object([
+        (
+            "operationId",
+            format!("{}_{}", service.name(), method.name()).into(),
+        ),
+        ("tags", json!([service.name()])),
+        (
+            "responses",
+            json!({
+                "200": reply(binding, method, schemas),
+                "default": {"$ref": "#/components/responses/Error"},
+            }),
+        ),
+    ]);
+    if !comment.is_empty() {
+        operation.insert("summary".to_owned(), comments::summary(comment).into());
+        operation.insert("description".to_owned(), comment.into());
+    }
+    if !parameters.is_empty() {
+        operation.insert("parameters".to_owned(), parameters.into());
+    }
+    if let Some(body) = request_body(binding, method, schemas) {
+        operation.insert("requestBody".to_owned(), body);
+    }
+    let options = method.method_descriptor_proto().options.as_ref();
+    if options.is_some_and(|options| options.deprecated()) {
+        operation.insert("deprecated".to_owned(), true.into());
+    }
+    operation
+}
+
+fn path_parameters(
+    route: &Route<Binding>,
+    names: &[String],
+    schemas: &mut Schemas<'_>,
+) -> Vec<Value> {
+    let template = &route.template;
+    let inputs = parts(template).into_iter().filter_map(|part| match part {
+        Part::Literal(_) => None,
+        Part::Variable(variable) => Some(Some(variable)),
+        Part::Wildcard => Some(None),
+    });
+    inputs
+        .zip(names)
+        .map(|(variable, name)| {
+            let position =
+                |variable: &&Variable| template.variables.iter().position(|own| own == *variable);
+            let field = variable
+                .as_ref()
+                .and_then(position)
+                .and_then(|index| route.value.variables.get(index)?.last());
+            let mut parameter = json!({"name": name, "in": "path", "required": true});
+            parameter["schema"] = match field {
+                Some(field) => schemas.kind(&field.kind()),
+                None => json!({"type": "string"}),
+            };
+            let mut description = field
+                .map_or("", |field| schemas.comments.field(field))
+                .to_owned();
+            if let Some(variable) = variable
+                && variable.several_segments
+            {
+                description.push_str(&format!(
+                    "\n\nMatches `{}`; its slashes stand in the path as they are.",
+                    pattern(template, variable)
+                ));
+            }
+            describe(&mut parameter, description.trim());
+            parameter
+        })
+        .collect()
+}
+
+/// What a variable matches, as templates write it.
+fn pattern(template: &Template, variable: &Variable) -> String {
+    let segments = template.segments.get(variable.start..variable.end);
+    let segments = segments.unwrap_or_default().iter();
+    let texts: Vec<_> = segments
+        .map(|segment| match segment {
+            Segment::Literal(text) => text.as_str(),
+            Segment::Single => "*",
+            Segment::Multi => "**",
+        })
+        .collect();
+    texts.join("/")
+}
+
+/// Collects the fields that go into the query.
+struct Query<'q, 'c> {
+    binding: &'q Binding,
+    schemas: &'q mut Schemas<'c>,
+    parameters: &'q mut Vec<Value>,
+}
+
+impl Query<'_, '_> {
+    fn fields(&mut self, message: &MessageDescriptor, above: &mut Vec<FieldDescriptor>) {
+        for field in message.fields() {
+            let in_body = above.is_empty()
+                && matches!(&self.binding.body, BodyRule::Field(body) if *body == field);
+            if in_body || above.contains(&field) {
+                continue;
+            }
+            above.push(field.clone());
+            if !self.binding.variables.contains(above) {
+                self.field(&field, above);
+            }
+            above.pop();
+        }
+    }
+
+    fn field(&mut self, field: &FieldDescriptor, above: &mut Vec<FieldDescriptor>) {
+        let names: Vec<_> = above.iter().map(FieldDescriptor::json_name).collect();
+        let mut parameter = json!({"name": names.join("."), "in": "query"});
+        match field.kind() {
+            Kind::Message(entry) if field.is_map() => {
+                if !has_text(&entry.map_entry_value_field().kind()) {
+                    return;
+                }
+                // name[key]=value
+                parameter["style"] = "deepObject".into();
+                parameter["explode"] = true.into();
+            }
+            kind if has_text(&kind) => {}
+            Kind::Message(message) if !field.is_list() && above.len() < MAX_NAMES => {
+                if message.package_name() != "google.protobuf" {
+                    self.fields(&message, above);
+                }
+                return;
+            }
+            _ => return,
+        }
+        let mut schema = self.schemas.field(field);
+        let parts = schema.as_object_mut();
+        let description = parts.and_then(|parts| {
+            if let Some(deprecated) = parts.remove("deprecated") {
+                parameter["deprecated"] = deprecated;
+            }
+            parts.remove("description")
+        });
+        if let Some(description) = description {
+            parameter["description"] = description;
+        }
+        parameter["schema"] = schema;
+        self.parameters.push(parameter);
+    }
+}
+
+/// Whether a value of this kind is written as one text.
+fn has_text(kind: &Kind) -> bool {
+    match kind {
+        Kind::Message(message) => values::is_text_message(message),
+        _ => true,
+    }
+}
+
+fn request_body(
+    binding: &Binding,
+    method: &MethodDescriptor,
+    schemas: &mut Schemas<'_>,
+) -> Option<Value> {
+    if binding.takes_raw_body {
+        return Some(json!({"content": {"*/*": {}}}));
+    }
+    let schema = match &binding.body {
+        BodyRule::None => return None,
+        BodyRule::Whole => schemas.message(&method.input()),
+        BodyRule::Field(field) => schemas.field(field),
+    };
+    Some(json!({"content": {"application/json": {"schema": schema}}}))
+}
+
+fn reply(binding: &Binding, method: &MethodDescriptor, schemas: &mut Schemas<'_>) -> Value {
+    let output = method.output();
+    let comment = schemas.comments.message(&output);
+    let description = match comments::summary(comment) {
+        summary if summary.is_empty() => "The reply.".to_owned(),
+        summary => summary,
+    };
+    if binding.gives_raw_body {
+        return json!({"description": description, "content": {"*/*": {}}});
+    }
+    let schema = match &binding.reply_field {
+        None => schemas.message(&output),
+        Some(field) => schemas.field(field),
+    };
+    let content = if binding.method.server_streaming {
+        json!({
+            "application/json": {"schema": {"type": "array", "items": schema}},
+            "application/x-ndjson": {"schema": schema},
+            "text/event-stream": {"schema": {"type": "string"}},
+        })
+    } else {
+        json!({"application/json": {"schema": schema}})
+    };
+    json!({"description": description, "content": content})
+}
