@@ -66,6 +66,14 @@ pub fn duration(text: &str) -> std::result::Result<Duration, String> {
     }
 }
 
+/// How long a lease lasts.
+pub fn lease(text: &str) -> std::result::Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("a lease lasts at least 1s".to_owned()),
+        length => Ok(length),
+    }
+}
+
 /// A SHA-256 in 64 hexadecimal digits.
 pub fn sha256(text: &str) -> std::result::Result<[u8; 32], String> {
     let wrong = || "a SHA-256 has 64 hexadecimal digits".to_owned();

@@ -2,17 +2,17 @@
 
 use super::listing::{self, ListRequest};
 use super::{DesktopImage, Images, Result};
-use crate::metadata::{Accept, DesktopImageChanges, NewDesktopImage};
+use crate::metadata::{Accept, Change, DesktopImageChanges, NewDesktopImage};
 use crate::operations::Operation;
 
 impl Images {
-    /// Makes a desktop image of a READY compute image. No bytes move; the operation is done.
+    /// Makes a desktop image of a READY compute image. No bytes move.
     pub async fn copy_desktop_image(
         &self,
         accept: Accept,
         new: NewDesktopImage,
     ) -> Result<Operation> {
-        Ok(self.store.copy_desktop_image(accept, new).await?)
+        self.accept(accept, Change::CopyDesktopImage(new)).await
     }
 
     pub async fn desktop_image(&self, id: &str) -> Result<DesktopImage> {
@@ -35,11 +35,16 @@ impl Images {
         id: &str,
         changes: DesktopImageChanges,
     ) -> Result<Operation> {
-        Ok(self.store.update_desktop_image(accept, id, changes).await?)
+        let id = id.to_owned();
+        self.accept(accept, Change::UpdateDesktopImage { id, changes })
+            .await
     }
 
     pub async fn delete_desktop_image(&self, accept: Accept, id: &str) -> Result<Operation> {
-        let operation = self.store.delete_desktop_image(accept, id).await?;
+        let id = id.to_owned();
+        let operation = self
+            .accept(accept, Change::DeleteDesktopImage { id })
+            .await?;
         self.sweep_soon();
         Ok(operation)
     }

@@ -5,10 +5,13 @@ mod compute_images;
 mod contents;
 mod desktop_images;
 mod errors;
+mod faults;
 mod import;
 mod listing;
 mod model;
 mod upload;
+mod watch;
+mod worker;
 
 use std::sync::Arc;
 
@@ -24,8 +27,10 @@ pub use model::{
 };
 pub use upload::{Piece, Upload, UploadError};
 
+use faults::Faults;
+
 use crate::blobs::LocalContents;
-use crate::metadata::Store;
+use crate::metadata::{Accept, Change, Store};
 use crate::operations::{Engine, Operation};
 use crate::sources::ImportFolder;
 
@@ -40,6 +45,7 @@ pub struct Images {
     engine: Engine,
     import_folder: Option<Arc<ImportFolder>>,
     uploads: Arc<Semaphore>,
+    faults: Faults,
 }
 
 impl Images {
@@ -55,7 +61,18 @@ impl Images {
             engine,
             import_folder: import_folder.map(Arc::new),
             uploads: Arc::new(Semaphore::new(UPLOADS)),
+            faults: Faults::default(),
         }
+    }
+
+    /// Accepts a change. What was accepted is done also when the caller is gone.
+    async fn accept(&self, accept: Accept, change: Change) -> Result<Operation> {
+        let start = self.engine.start();
+        let operation = self.store.accept(accept, change, start).await?.operation;
+        if !operation.is_done() {
+            self.engine.wake();
+        }
+        Ok(operation)
     }
 
     /// The operation with this id.
@@ -65,10 +82,6 @@ impl Images {
 
     /// Asks an operation to stop, and returns it as it now stands.
     pub async fn cancel_operation(&self, id: &str) -> Result<Operation> {
-        let operation = self.store.request_cancel(id).await?;
-        if !operation.is_done() {
-            self.engine.cancel(id);
-        }
-        Ok(operation)
+        Ok(self.engine.cancel(id, Arc::new(self.clone())).await?)
     }
 }

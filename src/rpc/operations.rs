@@ -123,16 +123,33 @@ fn response(kind: Kind, resource: Option<String>) -> Result<Any, Status> {
 fn error(failure: Failure) -> rpc::Status {
     let code = match failure.reason {
         Reason::Invalid => Code::InvalidArgument,
+        Reason::NotFound => Code::NotFound,
+        Reason::AlreadyExists => Code::AlreadyExists,
+        Reason::FailedPrecondition => Code::FailedPrecondition,
         Reason::Cancelled => Code::Cancelled,
         Reason::Aborted => Code::Aborted,
-        Reason::Exhausted => Code::ResourceExhausted,
+        Reason::Exhausted | Reason::QuotaExceeded => Code::ResourceExhausted,
         Reason::Internal => Code::Internal,
     };
     rpc::Status {
         code: code.into(),
+        details: failure
+            .subject
+            .map(|subject| quota_failure(subject, failure.message.clone()))
+            .into_iter()
+            .collect(),
         message: failure.message,
-        details: Vec::new(),
     }
+}
+
+fn quota_failure(subject: String, description: String) -> Any {
+    any(&rpc::QuotaFailure {
+        violations: vec![rpc::quota_failure::Violation {
+            subject,
+            description,
+            ..Default::default()
+        }],
+    })
 }
 
 fn any<M: Message + Name>(message: &M) -> Any {

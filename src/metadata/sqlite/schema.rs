@@ -8,6 +8,9 @@ use super::super::{Error, Result};
 
 const MIGRATIONS: [&str; 1] = [include_str!("../../../migrations/0001_initial.sql")];
 
+/// Tells a database of this program from others: "dimg".
+const APPLICATION_ID: i64 = 0x6469_6d67;
+
 /// Applies the migrations that the file lacks, each in a transaction of its own.
 pub fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
     let known = MIGRATIONS.len() as i64;
@@ -21,10 +24,18 @@ pub fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
                 known,
             });
         }
+        let application: i64 =
+            transaction.pragma_query_value(None, "application_id", |row| row.get(0))?;
+        let objects: i64 =
+            transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        if application != APPLICATION_ID && objects > 0 {
+            return Err(Error::Foreign(path.to_owned()));
+        }
         let Some(migration) = usize::try_from(found).ok().and_then(|n| MIGRATIONS.get(n)) else {
             return Ok(());
         };
         transaction.execute_batch(migration)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.pragma_update(None, "user_version", found + 1)?;
         transaction.commit()?;
     }

@@ -8,6 +8,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::{Error, Result};
+use super::checkpoint::Checkpoints;
 
 /// How many commands share a commit at the most.
 const BATCH: usize = 128;
@@ -59,13 +60,15 @@ where
 }
 
 impl Writer {
-    pub fn start(connection: Connection) -> Self {
+    /// Writes by `connection`, and moves its log into the database file by `checkpoints`.
+    pub fn start(mut connection: Connection, checkpoints: Connection) -> Result<Self> {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let thread = std::thread::spawn(move || serve(connection, receiver));
-        Self {
+        let checkpoints = Checkpoints::start(&mut connection, checkpoints)?;
+        let thread = std::thread::spawn(move || serve(connection, receiver, checkpoints));
+        Ok(Self {
             queue: Mutex::new(Some(sender)),
             thread: Mutex::new(Some(thread)),
-        }
+        })
     }
 
     /// Queues the work and waits for the commit that holds it.
@@ -115,7 +118,11 @@ impl Drop for AbortOnPanic {
     }
 }
 
-fn serve(mut connection: Connection, mut queue: mpsc::Receiver<Box<dyn Command>>) {
+fn serve(
+    mut connection: Connection,
+    mut queue: mpsc::Receiver<Box<dyn Command>>,
+    checkpoints: Checkpoints,
+) {
     let _abort_on_panic = AbortOnPanic;
     while let Some(first) = queue.blocking_recv() {
         let mut batch = vec![first];
@@ -136,7 +143,11 @@ fn serve(mut connection: Connection, mut queue: mpsc::Receiver<Box<dyn Command>>
                 command.reply(ended);
             }
         }
+        checkpoints.between_batches(&connection);
     }
+    // With it goes the sender of the checkpoints' orders.
+    drop(connection);
+    checkpoints.stop();
 }
 
 fn run_together(connection: &mut Connection, batch: &mut [Box<dyn Command>]) -> Result<()> {

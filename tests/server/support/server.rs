@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use desktop_images::app::{Config, Data, Error, Server};
+use desktop_images::app::{Config, Data, Error, OperationSettings, Retention, Server};
 use desktop_images::contract::yandex::cloud::{
     clouddesktop::v1::api::desktop_image_service_client::DesktopImageServiceClient,
     compute::v1::image_service_client::ImageServiceClient,
@@ -229,5 +229,7 @@ fn config(data: &Path, folder: &Path) -> Config {
         data: Data::Folder(data.to_owned()),
         import_dir: Some(folder.join("imports")),
         drain_timeout: Duration::from_secs(10),
+        operations: OperationSettings::default(),
+        retention: Retention::default(),
     }
 }
