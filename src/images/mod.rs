@@ -9,6 +9,8 @@ mod faults;
 mod import;
 mod listing;
 mod model;
+#[cfg(test)]
+mod tests;
 mod upload;
 mod watch;
 mod worker;

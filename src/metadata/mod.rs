@@ -7,6 +7,8 @@ mod ids;
 mod listing;
 mod quotas;
 mod sqlite;
+#[cfg(test)]
+mod tests;
 mod time;
 
 pub use audit::{AuditEvent, AuditQuery, AuditStatus};

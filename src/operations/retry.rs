@@ -13,9 +13,7 @@ pub const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// The pause after an attempt, counted from 1, by a random number from 0 to 1: some part of
 /// 1, 2, 4… seconds, so that what failed together does not come again together.
 pub fn pause(attempt: i64, random: f64) -> Duration {
-    let doublings = u32::try_from(attempt.saturating_sub(1))
-        .unwrap_or(0)
-        .min(16);
+    let doublings = attempt.saturating_sub(1).clamp(0, 16) as u32;
     let longest = (FIRST_PAUSE * 2u32.pow(doublings)).min(LONGEST_PAUSE);
     longest.mul_f64(random.clamp(0.0, 1.0))
 }

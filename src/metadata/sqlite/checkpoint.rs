@@ -14,8 +14,8 @@ use rusqlite::Connection;
 
 use super::super::Result;
 
-/// Pages in the log from which on a checkpoint is due: 8 MiB.
-const DUE: i32 = 2048;
+/// Pages in the log from which on a checkpoint is due: 32 MiB.
+const DUE: i32 = 8192;
 /// How long the writer waits for readers to leave the log. They are many and short; where they do
 /// not leave in time, the next round tries again.
 const PATIENCE: Duration = Duration::from_millis(10);

@@ -11,9 +11,9 @@ use super::super::{Error, Result};
 use super::checkpoint::Checkpoints;
 
 /// How many commands share a commit at the most.
-const BATCH: usize = 128;
+const BATCH: usize = 1024;
 /// How many commands wait at the most before senders wait too.
-const QUEUE: usize = 1024;
+const QUEUE: usize = 4096;
 
 pub struct Writer {
     queue: Mutex<Option<mpsc::Sender<Box<dyn Command>>>>,
