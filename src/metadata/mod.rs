@@ -1,11 +1,15 @@
 //! Knows the store of record: images, contents and operations as rows, and each change as one
 //! named transaction. Never mentions HTTP, protobuf, or where the bytes of a content lie.
 
+#[cfg(feature = "bench-baselines")]
+mod baseline;
 mod ids;
 mod listing;
 mod sqlite;
 mod time;
 
+#[cfg(feature = "bench-baselines")]
+pub use baseline::Baseline;
 pub use ids::IdGenerator;
 pub use listing::{Column, Condition, Direction, ListQuery, Page, Position, name_hash};
 pub use sqlite::Store;
