@@ -6,6 +6,7 @@ mod download;
 mod guard;
 mod request_id;
 mod server;
+mod small_writes;
 mod upload;
 
 use std::convert::Infallible;

@@ -2,6 +2,8 @@
 
 use super::listing::{self, ListRequest};
 use super::{DesktopImage, Images, Result};
+#[cfg(feature = "bench-baselines")]
+use crate::metadata::Baseline;
 use crate::metadata::{Accept, Change, DesktopImageChanges, NewDesktopImage};
 use crate::operations::Operation;
 
@@ -12,6 +14,10 @@ impl Images {
         accept: Accept,
         new: NewDesktopImage,
     ) -> Result<Operation> {
+        #[cfg(feature = "bench-baselines")]
+        if Baseline::chosen() == Some(Baseline::StoresNothing) {
+            return Ok(super::baseline::made_up(accept, new));
+        }
         self.accept(accept, Change::CopyDesktopImage(new)).await
     }
 

@@ -1,6 +1,8 @@
 //! Knows the use cases of compute and desktop images, and the rules they keep. Never mentions
 //! HTTP, gRPC or SQL.
 
+#[cfg(feature = "bench-baselines")]
+mod baseline;
 mod compute_images;
 mod contents;
 mod desktop_images;

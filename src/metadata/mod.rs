@@ -2,6 +2,8 @@
 //! named transaction. Never mentions HTTP, protobuf, or where the bytes of a content lie.
 
 mod audit;
+#[cfg(feature = "bench-baselines")]
+mod baseline;
 mod changes;
 mod ids;
 mod listing;
@@ -12,12 +14,13 @@ mod tests;
 mod time;
 
 pub use audit::{AuditEvent, AuditQuery, AuditStatus};
+#[cfg(feature = "bench-baselines")]
+pub use baseline::Baseline;
 pub use changes::{
     Accept, Accepted, Change, ComputeImageChanges, DesktopImageChanges, Idempotency, Lease,
     NewComputeImage, NewDesktopImage, Origin, Start,
 };
-pub use ids::Id;
-use ids::IdGenerator;
+pub use ids::{Id, IdGenerator};
 pub use listing::{Column, Condition, Direction, ListQuery, Page, Position, name_hash};
 pub use quotas::{Metric, Quota, QuotaScope};
 pub use sqlite::Store;

@@ -118,6 +118,14 @@ impl Drop for AbortOnPanic {
     }
 }
 
+fn batch_limit() -> usize {
+    #[cfg(feature = "bench-baselines")]
+    if super::super::Baseline::chosen() == Some(super::super::Baseline::CommitEach) {
+        return 1;
+    }
+    BATCH
+}
+
 fn serve(
     mut connection: Connection,
     mut queue: mpsc::Receiver<Box<dyn Command>>,
@@ -126,7 +134,7 @@ fn serve(
     let _abort_on_panic = AbortOnPanic;
     while let Some(first) = queue.blocking_recv() {
         let mut batch = vec![first];
-        while batch.len() < BATCH {
+        while batch.len() < batch_limit() {
             match queue.try_recv() {
                 Ok(command) => batch.push(command),
                 Err(_) => break,
