@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::load::Shared;
 use crate::model::Standing;
 use crate::support::{contents, eventually};
+use crate::{audit, quotas};
 
 /// Waits until every file is the content of an image and nothing is left to be removed, and
 /// checks that the database is whole.
@@ -20,9 +21,8 @@ pub async fn agrees(data: &Path, model: &Shared) {
         let live = live(&database);
         let rows: BTreeSet<String> = live.keys().cloned().collect();
         let files: BTreeSet<String> = contents(data).into_iter().collect();
-        let left =
-            count(&database, "contents WHERE state = 0") + count(&database, "content_deletions");
-        (rows == files && left == 0).then_some(live)
+        let pending = count(&database, "contents WHERE state = 0");
+        (rows == files && pending == 0).then_some(live)
     })
     .await;
     let unreferenced = count(
@@ -44,6 +44,8 @@ pub async fn agrees(data: &Path, model: &Shared) {
         assert!(whole, "{check}: {found:?}");
     }
     operations(&database, model);
+    audit::agrees(&database, model);
+    quotas::agree(&database, model);
     files(data, &live, model).await;
 }
 
@@ -53,7 +55,7 @@ fn operations(database: &Connection, model: &Shared) {
     let accepted = model
         .requests
         .iter()
-        .filter(|request| matches!(request.standing, Standing::Accepted(_) | Standing::Found));
+        .filter(|request| matches!(request.standing, Standing::Accepted(_) | Standing::Found(_)));
     let rows = count(database, "operations");
     assert_eq!(
         rows,

@@ -14,12 +14,13 @@ use tokio::time::sleep;
 
 use crate::disks::{Bytes, SHARED};
 use crate::kill::Progress;
-use crate::model::{CONTENDED, Model, Number, Standing};
-use crate::request::{Action, Place, Sendable};
+use crate::model::{Model, Number, Standing};
+use crate::quotas::LIMITED;
+use crate::request::{Action, CONTENDED, Place, Sendable};
 use crate::support::call::NoReply;
 use crate::support::{Caller, Clients, Method, Transport, text};
 
-pub const FOLDERS: [&str; 3] = ["alpha", "beta", "gamma"];
+pub const FOLDERS: [&str; 3] = ["alpha", "beta", LIMITED];
 /// How many callers there are.
 pub const CALLERS: usize = 8;
 /// How many images a caller has before it would rather delete some.
@@ -57,6 +58,8 @@ pub struct Load {
     pub sources: Vec<String>,
     /// Whether this one may import the large disk.
     pub large: bool,
+    /// Whether this one waits for what is not done at once.
+    pub patient: bool,
     /// The requests that this one has sent.
     pub sent: Vec<Number>,
 }
@@ -197,21 +200,32 @@ impl Load {
         Ok(())
     }
 
-    /// Sends a request and waits until it is done.
+    /// Sends a request and sees it done. What is not done at once is cancelled now and then.
     async fn change(&mut self, action: Action, keyed: bool) -> Result<(), Killed> {
-        match self.send(action, keyed).await? {
-            Some(number) => self.finish(number).await,
-            None => Ok(()),
+        let changed = action.changed().map(str::to_owned);
+        let Some(number) = self.send(action, keyed).await? else {
+            return Ok(());
+        };
+        let operation = |model: &Model| model.requests[number].operation().map(|(_, done)| done);
+        if operation(&self.model.lock()) == Some(true) {
+            return self.finish(number).await;
         }
+        if self.random.random_bool(0.2) {
+            self.cancel(number).await?;
+        }
+        if self.patient {
+            return self.finish(number).await;
+        }
+        // The image is left alone until the next round.
+        self.own.retain(|own| Some(own) != changed.as_ref());
+        Ok(())
     }
 
     /// Sends a request, maybe several times at once. None when it was refused.
     async fn send(&mut self, action: Action, keyed: bool) -> Result<Option<Number>, Killed> {
-        // A contended name may be freed between two tries, of which one would then be refused.
-        let contended = action
-            .name()
-            .is_some_and(|name| name.starts_with(CONTENDED));
-        let times = match keyed && !contended && self.random.random_bool(0.15) {
+        // What refuses one try may be gone at the next.
+        let once = action.is_contended() || action.is_limited();
+        let times = match keyed && !once && self.random.random_bool(0.15) {
             true => self.random.random_range(2..=4),
             false => 1,
         };

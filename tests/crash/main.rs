@@ -1,12 +1,14 @@
 //! The program, killed again and again while it works. After each restart nothing acknowledged is
 //! lost, nothing is done twice, and nothing half done stays.
 
+mod audit;
 mod checks;
 mod data_folder;
 mod disks;
 mod kill;
 mod load;
 mod model;
+mod quotas;
 mod request;
 mod resolve;
 mod rounds;

@@ -9,9 +9,6 @@ use crate::disks::{Bytes, Disks};
 use crate::request::{Action, Sendable};
 use crate::support::{self, Refusal, image_id, text};
 
-/// Names that begin like this are asked for again and again, so that they may be taken.
-pub const CONTENDED: &str = "contended-";
-
 /// Numbers a request.
 pub type Number = usize;
 
@@ -32,8 +29,8 @@ pub enum Standing {
     Refused,
     /// Acknowledged: the operation as it was last seen.
     Accepted(Value),
-    /// Done under no key: no one knows its operation.
-    Found,
+    /// Done under no key: no one knows its operation, but the image that it made.
+    Found(String),
 }
 
 pub struct Request {
@@ -212,6 +209,12 @@ impl Model {
                 (_, Code::Cancelled) => request.cancel_sent,
                 // Its body went with the process, which none of this round has ended yet.
                 (Action::Upload { .. }, Code::Aborted) => self.killed || request.round < round,
+                // Taken between acceptance and end.
+                (Action::Update { .. }, Code::AlreadyExists) => request.action.is_contended(),
+                // Only the end tells how large it is.
+                (Action::Upload { .. } | Action::Import { .. }, Code::ResourceExhausted) => {
+                    request.action.is_limited()
+                }
                 _ => false,
             };
             assert!(
@@ -286,11 +289,12 @@ impl Model {
     /// Whether a request may have been refused like this.
     fn check_refusal(&self, request: &Request, refusal: &Refusal) {
         let bearable = match refusal.code {
-            Code::AlreadyExists => {
-                let name = request.action.name();
-                name.is_some_and(|name| name.starts_with(CONTENDED))
+            Code::AlreadyExists => request.action.is_contended(),
+            Code::ResourceExhausted => {
+                request.action.is_limited() && refusal.message.starts_with("Quota limit ")
             }
-            Code::NotFound => {
+            // The source is gone, or about to go.
+            Code::NotFound | Code::FailedPrecondition => {
                 let source = request.action.source();
                 source.is_some_and(|source| self.images[source].delete_sent)
             }

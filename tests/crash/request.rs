@@ -3,10 +3,13 @@
 use serde_json::{Value, json};
 
 use crate::disks::{Bytes, Disks, small};
+use crate::quotas::LIMITED;
 use crate::support::call::NoReply;
 use crate::support::{Caller, Method, Refusal};
 
 pub const KEY: &str = "idempotency-key";
+/// Names that begin like this are asked for again and again, so that they may be taken.
+pub const CONTENDED: &str = "contended-";
 
 /// What a request asks for. Images are named by their ids.
 #[derive(Debug, Clone)]
@@ -72,12 +75,26 @@ impl Action {
         }
     }
 
-    /// The name that it gives to an image.
-    pub fn name(&self) -> Option<&str> {
+    /// The image that it changes or deletes.
+    pub fn changed(&self) -> Option<&str> {
         match self {
-            Self::Update { name, .. } => Some(name),
-            _ => self.place().map(|place| place.name.as_str()),
+            Self::Update { image, .. } | Self::Delete { image, .. } => Some(image),
+            _ => None,
         }
+    }
+
+    /// Whether others may have the name that it gives to an image.
+    pub fn is_contended(&self) -> bool {
+        let name = match self {
+            Self::Update { name, .. } => Some(name),
+            _ => self.place().map(|place| &place.name),
+        };
+        name.is_some_and(|name| name.starts_with(CONTENDED))
+    }
+
+    /// Whether quotas may refuse it.
+    pub fn is_limited(&self) -> bool {
+        self.place().is_some_and(|place| place.folder == LIMITED)
     }
 
     /// Whether a desktop image is made, changed or deleted, rather than a compute image.

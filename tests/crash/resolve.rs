@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::load::Shared;
 use crate::model::{Number, Standing, is_done};
-use crate::support::{Clients, Method, Transport, eventually};
+use crate::support::{Clients, Method, Transport, eventually, text};
 
 /// How many questions are under way at a time.
 pub const AT_ONCE: usize = 8;
@@ -63,8 +63,9 @@ async fn look_for(clients: &Clients, model: &Shared, number: Number) {
     let mut model = model.lock();
     match found.into_iter().next() {
         Some(image) => {
+            let id = text(&image, "id").to_owned();
             model.made(number, image);
-            model.requests[number].standing = Standing::Found;
+            model.requests[number].standing = Standing::Found(id);
         }
         None => model.requests[number].standing = Standing::Refused,
     }

@@ -19,7 +19,7 @@ use crate::kill::{Moment, Progress};
 use crate::load::{AnotherPanicked, CALLERS, Load, Shared};
 use crate::model::Model;
 use crate::support::{Clients, ServerProcess};
-use crate::{checks, data_folder, resolve};
+use crate::{checks, data_folder, quotas, resolve};
 
 /// After so many rounds a new data folder is begun.
 const ROUNDS_OF_A_FOLDER: u64 = 50;
@@ -85,6 +85,8 @@ fn message(panic: &(dyn Any + Send)) -> &str {
 struct Life {
     folder: TempDir,
     server: Option<ServerProcess>,
+    /// Whether operations of this server take longer than a round.
+    slow: bool,
     model: Shared,
 }
 
@@ -92,10 +94,13 @@ impl Life {
     async fn begin() -> Self {
         let folder = TempDir::with_prefix("crash-test-").expect("a temporary folder");
         let disks = Disks::make(&folder.path().join("imports"));
-        let server = ServerProcess::listening(command(folder.path()), folder.path()).await;
+        std::fs::create_dir(folder.path().join("data")).expect("a data folder");
+        quotas::set(&folder.path().join("data")).await;
+        let server = start(folder.path(), false).await;
         Self {
             folder,
             server: Some(server),
+            slow: false,
             model: Shared::new(Model::new(disks)),
         }
     }
@@ -134,8 +139,8 @@ impl Life {
         if again {
             self.kill_while_starting(&mut random).await;
         }
-        let server =
-            ServerProcess::listening(command(self.folder.path()), self.folder.path()).await;
+        self.slow = random.random_bool(0.3);
+        let server = start(self.folder.path(), self.slow).await;
         self.check(&server.clients, &mut random).await;
         self.server = Some(server);
         format!(
@@ -181,6 +186,7 @@ impl Life {
                     .collect(),
                 sources: sources.clone(),
                 large: large == Some(caller),
+                patient: !self.slow,
                 sent: Vec::new(),
             })
             .collect()
@@ -214,6 +220,17 @@ impl Life {
     }
 }
 
+async fn start(folder: &Path, slow: bool) -> ServerProcess {
+    let mut command = command(folder);
+    if slow {
+        command.args(["--simulate-latency", "1s"]);
+    }
+    ServerProcess::listening(command, folder).await
+}
+
 fn command(folder: &Path) -> Command {
-    ServerProcess::serve(Command::new(ServerProcess::PROGRAM), folder)
+    let mut command = ServerProcess::serve(Command::new(ServerProcess::PROGRAM), folder);
+    // What a killed server was at is taken up when its lease has run out.
+    command.args(["--lease-duration", "1s"]);
+    command
 }
