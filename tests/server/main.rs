@@ -9,6 +9,7 @@ mod crashes;
 mod data_folder;
 mod desktop_images;
 mod downloads;
+mod durability;
 mod hang_ups;
 mod http_requests;
 mod idempotency;

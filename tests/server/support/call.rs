@@ -3,6 +3,7 @@
 use desktop_images::contract::yandex::cloud::{clouddesktop::v1::api, compute::v1, operation};
 use http::HeaderName;
 use serde_json::Value;
+use tonic::Code;
 use tonic::metadata::{AsciiMetadataKey, MetadataMap};
 
 use super::refusal::{Refusal, http_code};
@@ -104,6 +105,16 @@ impl Method {
     }
 }
 
+/// Why no reply came, or not the whole of it.
+#[derive(Debug)]
+pub struct NoReply(pub String);
+
+impl From<reqwest::Error> for NoReply {
+    fn from(error: reqwest::Error) -> Self {
+        Self(format!("{error:?}"))
+    }
+}
+
 /// Calls methods over one transport.
 #[derive(Clone)]
 pub struct Caller {
@@ -123,6 +134,23 @@ impl Caller {
         request: Value,
         headers: &[(&str, &str)],
     ) -> Result<Value, Refusal> {
+        let reply = self.attempt(method, request, headers).await;
+        reply.unwrap_or_else(|NoReply(why)| {
+            Err(Refusal {
+                code: Code::Unavailable,
+                message: why,
+                fields: Vec::new(),
+            })
+        })
+    }
+
+    /// A call to a server that may end meanwhile.
+    pub async fn attempt(
+        &self,
+        method: Method,
+        request: Value,
+        headers: &[(&str, &str)],
+    ) -> Result<Result<Value, Refusal>, NoReply> {
         match self.transport {
             Transport::Grpc => self.grpc(method, &request, headers).await,
             Transport::Rest => self.rest(method, request, headers).await,
@@ -134,15 +162,19 @@ impl Caller {
         method: Method,
         request: &Value,
         headers: &[(&str, &str)],
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Result<Value, Refusal>, NoReply> {
         macro_rules! ask {
             ($client:ident, $method:ident, $request:ty) => {{
                 let mut message = tonic::Request::new(from_json::<$request>(request));
                 *message.metadata_mut() = metadata(headers);
-                let reply = self.clients.$client().$method(message).await;
-                reply
-                    .map(|reply| to_json(reply.get_ref()))
-                    .map_err(|status| Refusal::from_status(&status))
+                match self.clients.$client().$method(message).await {
+                    Ok(reply) => Ok(Ok(to_json(reply.get_ref()))),
+                    // What the server said itself has no cause in the client.
+                    Err(status) => match std::error::Error::source(&status) {
+                        Some(_) => Err(NoReply(status.to_string())),
+                        None => Ok(Err(Refusal::from_status(&status))),
+                    },
+                }
             }};
         }
         match method {
@@ -181,7 +213,7 @@ impl Caller {
         method: Method,
         request: Value,
         headers: &[(&str, &str)],
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Result<Value, Refusal>, NoReply> {
         let (http_method, template) = method.rest();
         let mut fields = request.as_object().expect("an object").clone();
         let mut path = template.to_owned();
@@ -217,17 +249,17 @@ impl Caller {
             let name: HeaderName = name.parse().expect("a header name");
             request = request.header(name, *value);
         }
-        let reply = request.send().await.expect("a reply");
+        let reply = request.send().await?;
         let status = reply.status().as_u16();
         let id = reply.headers()["x-request-id"]
             .to_str()
             .expect("ASCII")
             .to_owned();
         assert_eq!(reply.headers()["content-type"], "application/json");
-        let body = reply.bytes().await.expect("a body");
+        let body = reply.bytes().await?;
         let body: Value = serde_json::from_slice(&body).expect("JSON");
         if status == 200 {
-            return Ok(body);
+            return Ok(Ok(body));
         }
         let refusal = Refusal::from_json(&body);
         assert_eq!(status, http_code(refusal.code), "{body}");
@@ -240,7 +272,7 @@ impl Caller {
                     && detail["requestId"] == id.as_str()
             });
         assert!(has_id, "no RequestInfo: {body}");
-        Err(refusal)
+        Ok(Err(refusal))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Knows how to start a whole server, to ask it things, and to make disk images for it. Never
 //! mentions what a test expects of it.
 
-mod call;
+pub mod call;
 mod contract;
 mod disks;
 mod process;
