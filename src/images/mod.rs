@@ -1,6 +1,7 @@
 //! Knows the use cases of compute and desktop images, and the rules they keep. Never mentions
 //! HTTP, gRPC or SQL.
 
+mod audit;
 mod compute_images;
 mod contents;
 mod desktop_images;
@@ -9,6 +10,7 @@ mod faults;
 mod import;
 mod listing;
 mod model;
+mod quotas;
 mod upload;
 mod watch;
 mod worker;
