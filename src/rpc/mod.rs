@@ -8,6 +8,7 @@ mod desktop_images;
 mod field_mask;
 mod operation_watch;
 mod operations;
+mod progress;
 mod quotas;
 mod request;
 mod status;
