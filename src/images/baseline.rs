@@ -32,6 +32,7 @@ pub fn made_up(accept: Accept, new: NewDesktopImage) -> Operation {
         created_at: image.created_at,
         created_by: accept.subject,
         modified_at: image.created_at,
+        transfer: None,
         attempt: 0,
         progress: Progress::default(),
         outcome: Some(Outcome::Succeeded(serde_json::to_string(&image).ok())),

@@ -1,6 +1,7 @@
 //! Knows the use cases of compute and desktop images, and the rules they keep. Never mentions
 //! HTTP, gRPC or SQL.
 
+mod audit;
 #[cfg(feature = "bench-baselines")]
 mod baseline;
 mod compute_images;
@@ -11,6 +12,7 @@ mod faults;
 mod import;
 mod listing;
 mod model;
+mod quotas;
 #[cfg(test)]
 mod tests;
 mod upload;

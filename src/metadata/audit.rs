@@ -8,7 +8,7 @@ use crate::operations::Kind;
 /// That a mutation began, or how it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditEvent {
-    /// Grows from event to event; the two of a mutation that was done at once share one.
+    /// Grows from event to event, from 1.
     pub sequence: i64,
     pub time: Timestamp,
     pub status: AuditStatus,
@@ -36,6 +36,7 @@ pub struct AuditQuery {
     /// Those after this sequence number; 0 for all.
     pub after: i64,
     pub folder_id: Option<String>,
-    /// About how many at the most: the two events of one sequence number are never parted.
+    /// About how many at the most: the two events of a mutation that was done at once are never
+    /// parted.
     pub limit: NonZeroUsize,
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::images::{HardwareGeneration, Labels, Os};
-use crate::operations::{Failure, Kind, Operation, Phase};
+use crate::operations::{Failure, Kind, Operation, Phase, Transfer};
 
 /// A change of images. What has been accepted and not ended keeps it in its row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,13 +46,19 @@ impl Change {
 
     /// Whether bytes have to be brought in before the rows can change.
     pub fn brings_content(&self) -> bool {
-        matches!(
-            self,
-            Self::CreateComputeImage {
-                origin: Origin::Uri(_) | Origin::Upload,
-                ..
-            }
-        )
+        self.transfer().is_some()
+    }
+
+    /// How those bytes come in.
+    pub fn transfer(&self) -> Option<Transfer> {
+        match self {
+            Self::CreateComputeImage { origin, .. } => match origin {
+                Origin::Uri(_) => Some(Transfer::Import),
+                Origin::Upload => Some(Transfer::Upload),
+                Origin::ComputeImage(_) => None,
+            },
+            _ => None,
+        }
     }
 }
 

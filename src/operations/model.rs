@@ -16,6 +16,8 @@ pub struct Operation {
     pub attempt: i64,
     /// Of the present attempt.
     pub progress: Progress,
+    /// How its bytes come in; none where it brings none in, or has ended.
+    pub transfer: Option<Transfer>,
     pub outcome: Option<Outcome>,
 }
 
@@ -23,6 +25,15 @@ impl Operation {
     pub fn is_done(&self) -> bool {
         self.outcome.is_some()
     }
+}
+
+/// How the bytes of a new image come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transfer {
+    /// The server reads them from where they are.
+    Import,
+    /// The caller sends them.
+    Upload,
 }
 
 /// How many bytes an attempt has dealt with.

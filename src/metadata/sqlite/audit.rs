@@ -89,7 +89,8 @@ impl Store {
                  ORDER BY sequence LIMIT ?3",
             )?;
             let limit = i64::try_from(query.limit.get()).unwrap_or(i64::MAX);
-            let mut rows = statement.query(params![query.after, folder_key, limit])?;
+            // Each row has two numbers, one for each event that it may tell of.
+            let mut rows = statement.query(params![query.after / 2, folder_key, limit])?;
             let mut events = Vec::new();
             while let Some(row) = rows.next()? {
                 let event = from_row(row)?;
@@ -100,6 +101,7 @@ impl Store {
                             events.push(event.clone());
                         }
                         events.push(AuditEvent {
+                            sequence: event.sequence + 1,
                             status: match status {
                                 DONE | STARTED_AND_DONE => AuditStatus::Done,
                                 ERROR => AuditStatus::Error,
@@ -111,6 +113,7 @@ impl Store {
                     }
                 }
             }
+            events.retain(|event| event.sequence > query.after);
             Ok(events)
         })
         .await
@@ -145,7 +148,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<AuditEvent> {
         rest: row.get("image_id_rest")?,
     };
     Ok(AuditEvent {
-        sequence: row.get("sequence")?,
+        sequence: 2 * row.get::<_, i64>("sequence")? - 1,
         time: Timestamp(row.get("recorded_at")?),
         status: AuditStatus::Started,
         kind,

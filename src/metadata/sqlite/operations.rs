@@ -10,7 +10,7 @@ use crate::operations::{
 };
 
 const SELECT: &str = "SELECT operation.key, id_rest, kind, phase, folder.id AS folder_id,
-    image_key, image_id_rest, subject, modified_at, attempt, progress_done, progress_total,
+    image_key, image_id_rest, subject, modified_at, attempt, task, progress_done, progress_total,
     response, error_reason, error_message, error_subject
     FROM operations AS operation JOIN folders AS folder ON folder.key = folder_key";
 
@@ -127,6 +127,10 @@ pub(super) fn insert(
 ) -> Result<Operation> {
     let id = store.new_id();
     let now = store.now();
+    let transfer = match &new {
+        New::Queued { change, .. } => change.transfer(),
+        New::Done(_) => None,
+    };
     let (phase, task, claimable_at, response, step) = match new {
         New::Queued { change, at } => (
             Phase::Queued,
@@ -181,6 +185,7 @@ pub(super) fn insert(
         modified_at,
         attempt: 0,
         progress: Progress::default(),
+        transfer,
         outcome: phase.is_done().then_some(Outcome::Succeeded(response)),
     })
 }
@@ -317,6 +322,9 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Operation> {
         rest: row.get("image_id_rest")?,
     };
     let progress_total: Option<i64> = row.get("progress_total")?;
+    let task: Option<String> = row.get("task")?;
+    // One that only a later version understands is not for this one to describe.
+    let change: Option<Change> = task.and_then(|task| serde_json::from_str(&task).ok());
     Ok(Operation {
         id: id.text(OPERATION_PREFIX),
         kind,
@@ -330,6 +338,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Operation> {
             done: unsigned(row.get("progress_done")?),
             total: progress_total.map(unsigned),
         },
+        transfer: change.and_then(|change| change.transfer()),
         outcome,
     })
 }

@@ -155,32 +155,37 @@ impl Store {
         .await
     }
 
-    /// Sets a limit, also below what is used, or takes it away.
+    /// Sets a limit, also below what is used, or takes it away; what is used.
     pub async fn set_quota(
         &self,
         scope: QuotaScope,
         metric: Metric,
         limit: Option<i64>,
-    ) -> Result<()> {
+    ) -> Result<i64> {
         self.write(move |transaction, _| {
-            let folder_key = match &scope {
-                QuotaScope::Total => TOTAL,
-                QuotaScope::Folder(id) => folders::intern(transaction, id)?,
+            let folder_key = match (&scope, limit) {
+                (QuotaScope::Total, _) => Some(TOTAL),
+                (QuotaScope::Folder(id), Some(_)) => Some(folders::intern(transaction, id)?),
+                (QuotaScope::Folder(id), None) => folders::find(transaction, id)?,
             };
+            // Nothing was ever in it, and no limit stands.
+            let Some(folder_key) = folder_key else {
+                return Ok(0);
+            };
+            let used = used(transaction, folder_key, metric)?;
             let Some(limit) = limit else {
                 transaction
                     .prepare_cached("DELETE FROM quotas WHERE folder_key = ?1 AND metric = ?2")?
                     .execute([folder_key, metric as i64])?;
-                return Ok(());
+                return Ok(used);
             };
-            let used = used(transaction, folder_key, metric)?;
             transaction
                 .prepare_cached(
                     "INSERT OR REPLACE INTO quotas (folder_key, metric, \"limit\", used)
                      VALUES (?1, ?2, ?3, ?4)",
                 )?
                 .execute([folder_key, metric as i64, limit, used])?;
-            Ok(())
+            Ok(used)
         })
         .await
     }
