@@ -58,7 +58,7 @@ impl Filled {
     async fn with(folder: &Path, images: usize) -> Result<Self, Box<dyn Error>> {
         let server = Server::start(Variant::Durable, LOG, folder).await?;
         let mut copies = Copies::of(&server);
-        copies.into_folders(1);
+        copies.over_folders(1);
         let (mut asked, mut made, mut replies) = (0, 0, Vec::new());
         let next = || {
             asked += 1;
@@ -159,7 +159,7 @@ pub async fn few_and_many(folder: &Path, figures: &mut Figures) -> Result<(), Bo
             ..Filled::with(&folder.join(format!("few-{number}")), FEW).await?
         };
         for filled in &mut both {
-            let copies = filled.copies.into_folders(FOLDERS);
+            let copies = filled.copies.over_folders(FOLDERS);
             let round = round(&filled.server, copies, BUSY, COPY_ROUND).await?;
             filled.rates.push(round.seen.per_second());
         }

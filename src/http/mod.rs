@@ -87,9 +87,10 @@ impl Edge {
                 error(&refused, request_id)
             };
         }
+        // Boxed, lest every request is as large as these.
         if request.uri().path() == upload::PATH {
             return match *request.method() {
-                Method::POST => upload::answer(&self.images, request, request_id).await,
+                Method::POST => Box::pin(upload::answer(&self.images, request, request_id)).await,
                 _ => not_allowed(&request, "POST", request_id),
             };
         }
@@ -97,7 +98,7 @@ impl Edge {
             return match *request.method() {
                 Method::GET | Method::HEAD => {
                     let (head, _) = request.into_parts();
-                    download::answer(&self.images, &head, &image_id, request_id).await
+                    Box::pin(download::answer(&self.images, &head, &image_id, request_id)).await
                 }
                 _ => not_allowed(&request, "GET, HEAD", request_id),
             };
