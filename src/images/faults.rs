@@ -23,10 +23,14 @@ mod none {
     use super::{Failure, Step};
 
     /// No faults.
-    #[derive(Clone, Default)]
+    #[derive(Clone)]
     pub struct Faults;
 
     impl Faults {
+        pub fn none() -> Self {
+            Self
+        }
+
         pub async fn before(&self, _: Step) -> Result<(), Failure> {
             Ok(())
         }
@@ -73,6 +77,10 @@ mod injected {
     }
 
     impl Faults {
+        pub fn none() -> Self {
+            Self::default()
+        }
+
         pub fn plan(&self, place: Place, fault: Fault) {
             let mut planned = self.planned.lock().unwrap();
             planned.entry(place).or_default().push(fault);

@@ -67,7 +67,7 @@ impl Images {
             engine,
             import_folder: import_folder.map(Arc::new),
             uploads: Arc::new(Semaphore::new(UPLOADS)),
-            faults: Faults::default(),
+            faults: Faults::none(),
         }
     }
 

@@ -7,6 +7,7 @@ mod clients;
 mod compute_images;
 mod crashes;
 mod data_folder;
+mod database;
 mod desktop_images;
 mod downloads;
 mod durability;

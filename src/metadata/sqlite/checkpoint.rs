@@ -16,6 +16,10 @@ use super::super::Result;
 
 /// Pages in the log from which on a checkpoint is due: 32 MiB.
 const DUE: i32 = 8192;
+/// Pages that the writer moves itself at the most, or the thread goes over the log once more, up
+/// to so many times.
+const REST: i64 = 1000;
+const ROUNDS: usize = 4;
 /// How long the writer waits for readers to leave the log. They are many and short; where they do
 /// not leave in time, the next round tries again.
 const PATIENCE: Duration = Duration::from_millis(10);
@@ -80,16 +84,31 @@ fn watch(writer: &mut Connection, due: SyncSender<()>) -> Result<()> {
 
 fn run(connection: &Connection, orders: &Receiver<()>, rest_is_short: &AtomicBool) {
     while orders.recv().is_ok() {
-        match checkpoint(connection, "PASSIVE") {
+        // What is committed is safe in the log, whatever fails here.
+        match catch_up(connection) {
             Ok(()) => rest_is_short.store(true, Ordering::Release),
-            // What is committed is safe in the log.
             Err(error) => tracing::warn!(%error, "a checkpoint of the database failed"),
         }
     }
 }
 
-fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<()> {
+/// Moves what has been committed until little is added meanwhile.
+fn catch_up(connection: &Connection) -> rusqlite::Result<()> {
+    let mut moved = 0;
+    for _ in 0..ROUNDS {
+        let before = moved;
+        moved = checkpoint(connection, "PASSIVE")?;
+        // What came during the round before is about what has come during this one.
+        if before > 0 && moved - before < REST {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The pages of the log that are in the database file by now.
+fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<i64> {
     connection
         .prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?
-        .query_row([], |_| Ok(()))
+        .query_row([], |row| row.get(2))
 }

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Transaction};
 
 use super::{Clock, Error, Id, IdGenerator, Result, Timestamp};
@@ -54,6 +55,8 @@ impl Store {
     /// Opens the database at `path`, makes it where there is none, and brings its schema up to
     /// date. Blocks.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
+        // Before anything is written.
+        schema::check(&Connection::open(path)?, path)?;
         let mut connection = connect(path, WRITER_CACHE)?;
         if connection.is_readonly(rusqlite::MAIN_DB)? {
             return Err(Error::ReadOnly(format!("{} is read-only", path.display())));
@@ -144,6 +147,8 @@ fn connect(path: &Path, cache_kibibytes: i64) -> Result<Connection> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "cache_size", -cache_kibibytes)?;
+    // Plans do not depend on values, or statements would be prepared anew for each.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // Checkpoints have a thread of their own.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;

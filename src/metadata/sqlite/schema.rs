@@ -11,6 +11,18 @@ const MIGRATIONS: [&str; 1] = [include_str!("../../../migrations/0001_initial.sq
 /// Tells a database of this program from others: "dimg".
 const APPLICATION_ID: i64 = 0x6469_6d67;
 
+/// Refuses a database that is not this program's. A new one has nothing in it yet.
+pub fn check(connection: &Connection, path: &Path) -> Result<()> {
+    let application: i64 =
+        connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let objects: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if application != APPLICATION_ID && objects > 0 {
+        return Err(Error::Foreign(path.to_owned()));
+    }
+    Ok(())
+}
+
 /// Applies the migrations that the file lacks, each in a transaction of its own.
 pub fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
     let known = MIGRATIONS.len() as i64;
@@ -23,13 +35,6 @@ pub fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
                 found,
                 known,
             });
-        }
-        let application: i64 =
-            transaction.pragma_query_value(None, "application_id", |row| row.get(0))?;
-        let objects: i64 =
-            transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-        if application != APPLICATION_ID && objects > 0 {
-            return Err(Error::Foreign(path.to_owned()));
         }
         let Some(migration) = usize::try_from(found).ok().and_then(|n| MIGRATIONS.get(n)) else {
             return Ok(());

@@ -8,6 +8,7 @@ mod process;
 mod refusal;
 mod server;
 mod slow_upload;
+mod small_disk;
 mod tools;
 
 pub use call::{Caller, Method, Transport};
@@ -17,6 +18,7 @@ pub use process::ServerProcess;
 pub use refusal::Refusal;
 pub use server::{Clients, TestServer, contents};
 pub use slow_upload::SlowUpload;
+pub use small_disk::SmallDisk;
 pub use tools::{has_tool, left_out, run, say_left_out};
 
 use std::future::Future;
