@@ -2,25 +2,27 @@
 
 use std::collections::BTreeMap;
 
-use desktop_images::metadata::{COMPUTE_IMAGE_PREFIX, DESKTOP_IMAGE_PREFIX, Id, OPERATION_PREFIX};
-use rusqlite::{Connection, Row};
+use desktop_images::contract::desktopimages::v1::audit_event::Status;
+use desktop_images::contract::desktopimages::v1::{
+    AuditEvent, ReadAuditEventsRequest, audit_service_client::AuditServiceClient,
+};
 use tonic::Code;
 
 use crate::load::Shared;
 use crate::model::{Request, Standing};
-use crate::support::{image_id, text};
+use crate::support::{Clients, image_id, text};
 
 /// What the log says of one operation.
 #[derive(Debug, PartialEq, Eq)]
 struct Entry {
-    statuses: Vec<&'static str>,
+    statuses: Vec<Status>,
     image: String,
     folder: String,
 }
 
 /// Compares the log with what was acknowledged.
-pub fn agrees(database: &Connection, model: &Shared) {
-    let mut entries = entries(database);
+pub async fn agrees(clients: &Clients, model: &Shared) {
+    let mut entries = entries(clients).await;
     let model = model.lock();
     for request in &model.requests {
         let (operation, entry) = match &request.standing {
@@ -29,11 +31,11 @@ pub fn agrees(database: &Connection, model: &Shared) {
                 let entry = entries.remove(&id);
                 let entry = entry.unwrap_or_else(|| panic!("not in the audit log: {operation}"));
                 let ended = match operation["error"]["code"].as_i64() {
-                    None => "DONE",
-                    Some(code) if Code::from(code as i32) == Code::Cancelled => "CANCELLED",
-                    Some(_) => "ERROR",
+                    None => Status::Done,
+                    Some(code) if Code::from(code as i32) == Code::Cancelled => Status::Cancelled,
+                    Some(_) => Status::Error,
                 };
-                assert_eq!(entry.statuses, ["STARTED", ended], "{operation}");
+                assert_eq!(entry.statuses, [Status::Started, ended], "{operation}");
                 assert_eq!(entry.image, image_id(operation), "{operation}");
                 (id, entry)
             }
@@ -41,7 +43,7 @@ pub fn agrees(database: &Connection, model: &Shared) {
             Standing::Found(image) => {
                 let id = made_by(&entries, &model.requests, image);
                 let entry = entries.remove(&id).expect("it was found there");
-                assert_eq!(entry.statuses, ["STARTED", "DONE"], "{id}");
+                assert_eq!(entry.statuses, [Status::Started, Status::Done], "{id}");
                 (id, entry)
             }
             Standing::Unknown | Standing::Refused => continue,
@@ -71,58 +73,29 @@ fn made_by(entries: &BTreeMap<String, Entry>, requests: &[Request], image: &str)
 }
 
 /// The entries by operation.
-fn entries(database: &Connection) -> BTreeMap<String, Entry> {
+async fn entries(clients: &Clients) -> BTreeMap<String, Entry> {
+    let mut client = AuditServiceClient::new(clients.channel.clone());
+    let events = client.read(ReadAuditEventsRequest::default()).await;
+    let mut events = events.expect("the audit log").into_inner();
     let mut entries = BTreeMap::<String, Entry>::new();
-    let mut statement = database
-        .prepare_cached(
-            "SELECT event.*, folder.id AS folder FROM audit_events AS event
-             JOIN folders AS folder ON folder.key = folder_key ORDER BY sequence",
-        )
-        .expect("an audit log");
-    let mut rows = statement.query([]).expect("rows");
-    while let Some(row) = rows.next().expect("a row") {
-        let (operation, entry) = entry(row).expect("columns");
-        match entries.get_mut(&operation) {
-            None => {
-                entries.insert(operation, entry);
-            }
-            Some(earlier) => {
-                assert_eq!(
-                    (&earlier.image, &earlier.folder),
-                    (&entry.image, &entry.folder),
-                    "{operation}"
-                );
-                earlier.statuses.extend(entry.statuses);
-            }
-        }
+    let mut last = 0;
+    while let Some(event) = events.message().await.expect("an event") {
+        assert!(event.sequence >= last, "out of order: {event:?}");
+        last = event.sequence;
+        let status = event.status();
+        let AuditEvent {
+            operation_id,
+            image_id,
+            folder_id,
+            ..
+        } = event;
+        let entry = entries.entry(operation_id).or_insert_with(|| Entry {
+            statuses: Vec::new(),
+            image: image_id.clone(),
+            folder: folder_id.clone(),
+        });
+        assert_eq!((&entry.image, &entry.folder), (&image_id, &folder_id));
+        entry.statuses.push(status);
     }
     entries
-}
-
-fn entry(row: &Row<'_>) -> rusqlite::Result<(String, Entry)> {
-    let id = |key, rest| {
-        Ok::<_, rusqlite::Error>(Id {
-            key: row.get(key)?,
-            rest: row.get(rest)?,
-        })
-    };
-    let prefix = match row.get::<_, i64>("kind")? {
-        ..4 => DESKTOP_IMAGE_PREFIX,
-        _ => COMPUTE_IMAGE_PREFIX,
-    };
-    let operation = id("operation_key", "operation_id_rest")?;
-    let statuses = match row.get::<_, i64>("status")? {
-        0 => vec!["STARTED"],
-        1 => vec!["DONE"],
-        2 => vec!["ERROR"],
-        3 => vec!["CANCELLED"],
-        4 => vec!["STARTED", "DONE"],
-        other => panic!("audit status {other}"),
-    };
-    let entry = Entry {
-        statuses,
-        image: id("image_key", "image_id_rest")?.text(prefix),
-        folder: row.get("folder")?,
-    };
-    Ok((operation.text(OPERATION_PREFIX), entry))
 }

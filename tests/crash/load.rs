@@ -2,7 +2,7 @@
 
 use std::panic::resume_unwind;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -41,6 +41,12 @@ impl Shared {
         // Quietly: what matters is why the other one panicked.
         let poisoned = |_| resume_unwind(Box::new(AnotherPanicked));
         self.0.lock().unwrap_or_else(poisoned)
+    }
+
+    /// Tells the callers that the server is about to be gone.
+    pub fn kill(&self) {
+        // A caller that panicked is told of once all have ended.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).killed = true;
     }
 }
 

@@ -1,76 +1,65 @@
 //! Quotas: what is used of them is what the images take.
 
-use std::path::Path;
-use std::sync::Arc;
-
-use desktop_images::metadata::{Metric, QuotaScope, Store, SystemClock};
-use rusqlite::Connection;
+use desktop_images::contract::desktopimages::v1::{
+    ListQuotasRequest, SetQuotaRequest, quota_service_client::QuotaServiceClient,
+};
 
 use crate::load::Shared;
-use crate::support;
+use crate::support::{self, Clients};
 
 /// A folder in which requests are refused now and then.
 pub const LIMITED: &str = "gamma";
 
-/// Sets the limits of a new data folder, which no server may use meanwhile.
-pub async fn set(data: &Path) {
-    let path = data.join("metadata.sqlite");
-    let open = move || Store::open(&path, Arc::new(SystemClock)).expect("the database opens");
-    let opened = tokio::task::spawn_blocking(open);
-    let store = opened.await.expect("no panic");
-    let folder = || QuotaScope::Folder(LIMITED.to_owned());
-    let enough = i64::MAX / 2;
-    for (scope, metric, limit) in [
-        (folder(), Metric::DesktopImagesCount, 6),
-        (folder(), Metric::DesktopImagesSize, 12 << 20),
-        (folder(), Metric::ComputeImagesCount, 6),
-        (folder(), Metric::ComputeImagesSize, 8 << 20),
-        (QuotaScope::Total, Metric::DesktopImagesCount, enough),
-        (QuotaScope::Total, Metric::DesktopImagesSize, enough),
-        (QuotaScope::Total, Metric::ComputeImagesCount, enough),
-        (QuotaScope::Total, Metric::ComputeImagesSize, enough),
-    ] {
-        let set = store.set_quota(scope, metric, Some(limit)).await;
-        set.expect("a quota is set");
+/// The limits of that folder, and of all together, by name: these are never reached.
+const LIMITS: [(&str, i64); 4] = [
+    (DESKTOP_COUNT, 6),
+    (DESKTOP_SIZE, 12 << 20),
+    (COMPUTE_COUNT, 6),
+    (COMPUTE_SIZE, 8 << 20),
+];
+const ENOUGH: i64 = 1 << 50;
+
+const DESKTOP_COUNT: &str = "vdi.desktopImages.count";
+const DESKTOP_SIZE: &str = "vdi.desktopImages.size";
+const COMPUTE_COUNT: &str = "compute.images.count";
+const COMPUTE_SIZE: &str = "compute.images.size";
+
+/// Sets the limits of a new server.
+pub async fn set(clients: &Clients) {
+    let mut client = QuotaServiceClient::new(clients.channel.clone());
+    for (name, limit) in LIMITS {
+        for (folder_id, limit) in [(LIMITED, limit), ("", ENOUGH)] {
+            let request = SetQuotaRequest {
+                folder_id: folder_id.to_owned(),
+                name: name.to_owned(),
+                limit: Some(limit),
+            };
+            client.set(request).await.expect("a quota is set");
+        }
     }
-    store.close().await;
 }
 
 /// Compares what is used with the images of the model.
-pub fn agree(database: &Connection, model: &Shared) {
+pub async fn agree(clients: &Clients, model: &Shared) {
+    let mut client = QuotaServiceClient::new(clients.channel.clone());
+    let quotas = client.list(ListQuotasRequest::default()).await;
+    let quotas = quotas.expect("quotas").into_inner().quotas;
+    assert_eq!(quotas.len(), 2 * LIMITS.len(), "{quotas:?}");
     let model = model.lock();
-    let mut statement = database
-        .prepare_cached(
-            "SELECT folder.id, metric, \"limit\", used FROM quotas
-             LEFT JOIN folders AS folder ON folder.key = folder_key",
-        )
-        .expect("quotas");
-    let rows = statement
-        .query_map([], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-        })
-        .expect("rows");
-    let rows: Vec<(Option<String>, i64, i64, i64)> = rows.map(|row| row.expect("a row")).collect();
-    assert_eq!(rows.len(), 8, "limits of a folder and of all folders");
-    for (folder, metric, limit, used) in rows {
-        let desktop = metric <= Metric::DesktopImagesSize as i64;
-        let counted = [Metric::DesktopImagesCount, Metric::ComputeImagesCount]
-            .into_iter()
-            .any(|counted| counted as i64 == metric);
+    for quota in quotas {
+        let name = quota.name.as_str();
+        let desktop = [DESKTOP_COUNT, DESKTOP_SIZE].contains(&name);
         let images = model.living().filter(|(_, image)| {
-            image.desktop == desktop && folder.as_deref().is_none_or(|id| id == image.folder)
+            let counted = quota.folder_id.is_empty() || quota.folder_id == image.folder;
+            counted && image.desktop == desktop
         });
         let expected: i64 = images
-            .map(|(_, image)| match counted {
-                true => 1,
-                false => support::number(&image.resource, "storageSize"),
+            .map(|(_, image)| match name {
+                DESKTOP_COUNT | COMPUTE_COUNT => 1,
+                _ => support::number(&image.resource, "storageSize"),
             })
             .sum();
-        let what = format!(
-            "metric {metric} of {}",
-            folder.as_deref().unwrap_or("all folders")
-        );
-        assert_eq!(used, expected, "used of {what}");
-        assert!(used <= limit, "{used} of {limit}: {what}");
+        assert_eq!(quota.used, expected, "{quota:?}");
+        assert!(Some(quota.used) <= quota.limit, "{quota:?}");
     }
 }

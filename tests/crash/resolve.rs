@@ -54,11 +54,16 @@ async fn look_for(clients: &Clients, model: &Shared, number: Number) {
             request.action.is_desktop(),
         )
     };
-    let found: Vec<Value> = list(clients, place.folder, desktop)
-        .await
-        .into_iter()
-        .filter(|image| image["description"] == marker)
-        .collect();
+    let found = eventually("an image that was begun is whole", || async {
+        let found: Vec<Value> = list(clients, place.folder, desktop)
+            .await
+            .into_iter()
+            .filter(|image| image["description"] == marker)
+            .collect();
+        let whole = found.iter().all(|image| image["status"] != "CREATING");
+        whole.then_some(found)
+    })
+    .await;
     assert!(found.len() < 2, "done twice: {found:?}");
     let mut model = model.lock();
     match found.into_iter().next() {

@@ -19,7 +19,7 @@ use crate::kill::{Moment, Progress};
 use crate::load::{AnotherPanicked, CALLERS, Load, Shared};
 use crate::model::Model;
 use crate::support::{Clients, ServerProcess};
-use crate::{checks, data_folder, quotas, resolve};
+use crate::{audit, checks, data_folder, quotas, resolve};
 
 /// After so many rounds a new data folder is begun.
 const ROUNDS_OF_A_FOLDER: u64 = 50;
@@ -94,9 +94,8 @@ impl Life {
     async fn begin() -> Self {
         let folder = TempDir::with_prefix("crash-test-").expect("a temporary folder");
         let disks = Disks::make(&folder.path().join("imports"));
-        std::fs::create_dir(folder.path().join("data")).expect("a data folder");
-        quotas::set(&folder.path().join("data")).await;
         let server = start(folder.path(), false).await;
+        quotas::set(&server.clients).await;
         Self {
             folder,
             server: Some(server),
@@ -124,7 +123,7 @@ impl Life {
         tokio::task::spawn_blocking(move || moment.wait(&data, &waiting))
             .await
             .expect("a moment comes");
-        self.model.lock().killed = true;
+        self.model.kill();
         server.kill().await;
         let killed_after = started.elapsed();
         let panics = join_all(callers).await.into_iter().filter_map(Result::err);
@@ -135,6 +134,7 @@ impl Life {
         }
         let unknown = self.model.lock().unknown().len();
         let unfinished = self.model.lock().unfinished().len();
+        data_folder::files_have_rows(&self.data());
         let again = random.random_bool(0.25);
         if again {
             self.kill_while_starting(&mut random).await;
@@ -215,6 +215,8 @@ impl Life {
         resolve::unchanged(clients, model, numbers).await;
         checks::images(clients, model).await;
         checks::deleted_images(clients, model).await;
+        audit::agrees(clients, model).await;
+        quotas::agree(clients, model).await;
         data_folder::agrees(&self.data(), model).await;
         checks::bytes(clients, model).await;
     }
