@@ -127,9 +127,9 @@ async fn operations_run_for_that_long_and_then_end() {
     let change = |id: &str| json!({"imageId": id, "updateMask": "description", "description": "d"});
     let mut running = Vec::new();
     for (caller, method, request) in [
-        (&grpc, Method::Copy, new("1")),
-        (&rest, Method::Copy, new("2")),
-        (&rest, Method::Create, new("3")),
+        (&grpc, Method::Copy, new("one")),
+        (&rest, Method::Copy, new("two")),
+        (&rest, Method::Create, new("three")),
         (&grpc, Method::DesktopUpdate, change(&desktop)),
         (&rest, Method::ComputeUpdate, change(&compute)),
     ] {

@@ -117,7 +117,7 @@ async fn a_total_counts_all_folders_together() {
         let refusal = caller.call(Method::Copy, request).await.unwrap_err();
         assert_eq!(refusal.code, Code::ResourceExhausted);
         assert_eq!(refusal.quotas[0].0, "total");
-        let request = json!({"folderId": "d", "name": "1", "imageId": source});
+        let request = json!({"folderId": "d", "name": "one", "imageId": source});
         let refusal = caller.call(Method::Create, request).await.unwrap_err();
         assert_eq!(
             refusal.message,
@@ -160,7 +160,7 @@ async fn what_fails_or_is_cancelled_gives_back_what_it_took() {
 
     set(&server, "f", COMPUTE_COUNT, None).await;
     set(&server, "f", COMPUTE_SIZE, Some(size - 1)).await;
-    let operation = server.uploaded("f", "too large", &disk).await;
+    let operation = server.uploaded("f", "too-large", &disk).await;
     let message = format!("Quota limit {COMPUTE_SIZE} exceeded");
     assert_eq!(
         failure(&operation),
