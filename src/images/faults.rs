@@ -46,6 +46,9 @@ mod none {
 pub use none::Faults;
 
 #[cfg(test)]
+pub use injected::{Fault, Faults, Place};
+
+#[cfg(test)]
 mod injected {
     use std::collections::HashMap;
     use std::sync::{Arc, Mutex};
@@ -127,5 +130,3 @@ mod injected {
         }
     }
 }
-#[cfg(test)]
-pub use injected::{Fault, Faults, Place};

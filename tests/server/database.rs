@@ -18,8 +18,9 @@ async fn stopped(copies: usize) -> (TestServer, String) {
     let mut server = TestServer::start().await;
     let disk = Disk::mbr(1, Fill::Sparse(1));
     let source = server.compute_image("f", "source", &disk).await;
-    let copies = (0..copies).map(|n| server.copied("f", &format!("copy {n}"), &source));
-    join_all(copies).await;
+    for n in 0..copies {
+        server.copied("f", &format!("copy {n}"), &source).await;
+    }
     server.stop().await;
     (server, source)
 }

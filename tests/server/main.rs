@@ -3,7 +3,9 @@
 
 mod support;
 
+mod audit;
 mod clients;
+mod commands;
 mod compute_images;
 mod crashes;
 mod data_folder;
@@ -11,11 +13,16 @@ mod database;
 mod desktop_images;
 mod downloads;
 mod durability;
+mod fairness;
 mod hang_ups;
 mod http_requests;
 mod idempotency;
 mod imports;
+mod latency;
 mod lists;
 mod operations;
+mod quotas;
+mod retention;
 mod uploads;
 mod validation;
+mod watch;

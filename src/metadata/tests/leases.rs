@@ -30,7 +30,7 @@ async fn a_worker_that_was_silent_for_too_long_can_commit_nothing() {
     assert_ne!(taken_over.content_id, late.content_id);
     is_powerless(&fixture.store, &late).await;
     let deleted = fixture.store.contents_to_delete(String::new(), 9).await;
-    assert_eq!(deleted.unwrap(), [late.content_id.clone()]);
+    assert_eq!(deleted.unwrap(), [late.content_id.as_str()]);
     // Its bytes may come late, so they are looked for again and again for a while.
     let ids = vec![late.content_id.clone()];
     fixture.store.contents_deleted(ids.clone()).await.unwrap();

@@ -1,5 +1,6 @@
 //! One way to call every method over gRPC and over REST, with JSON in and out.
 
+use desktop_images::contract::desktopimages::v1 as own;
 use desktop_images::contract::yandex::cloud::{clouddesktop::v1::api, compute::v1, operation};
 use http::HeaderName;
 use serde_json::Value;
@@ -16,7 +17,7 @@ pub enum Transport {
     Rest,
 }
 
-/// The methods of the three services.
+/// The methods of the services that have HTTP rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     DesktopList,
@@ -36,10 +37,12 @@ pub enum Method {
     OperationCancel,
     /// The same over REST by the other binding of the contract.
     OperationCancelByPost,
+    QuotaList,
+    QuotaSet,
 }
 
 impl Method {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::DesktopList,
         Self::DesktopGet,
         Self::Copy,
@@ -56,6 +59,8 @@ impl Method {
         Self::OperationGet,
         Self::OperationCancel,
         Self::OperationCancelByPost,
+        Self::QuotaList,
+        Self::QuotaSet,
     ];
 
     /// HTTP method and path by the tables of the contract.
@@ -78,6 +83,8 @@ impl Method {
             Self::OperationGet => (Http::GET, "/operations/{operationId}"),
             Self::OperationCancel => (Http::GET, "/operations/{operationId}:cancel"),
             Self::OperationCancelByPost => (Http::POST, "/operations/{operationId}:cancel"),
+            Self::QuotaList => (Http::GET, "/desktop-images/v1/quotas"),
+            Self::QuotaSet => (Http::PUT, "/desktop-images/v1/quotas"),
         }
     }
 
@@ -101,6 +108,8 @@ impl Method {
             Self::OperationCancel | Self::OperationCancelByPost => {
                 "yandex.cloud.operation.CancelOperationRequest"
             }
+            Self::QuotaList => "desktopimages.v1.ListQuotasRequest",
+            Self::QuotaSet => "desktopimages.v1.SetQuotaRequest",
         }
     }
 }
@@ -140,6 +149,7 @@ impl Caller {
                 code: Code::Unavailable,
                 message: why,
                 fields: Vec::new(),
+                quotas: Vec::new(),
             })
         })
     }
@@ -205,6 +215,8 @@ impl Caller {
             Method::OperationCancel | Method::OperationCancelByPost => {
                 ask!(operation, cancel, operation::CancelOperationRequest)
             }
+            Method::QuotaList => ask!(quota, list, own::ListQuotasRequest),
+            Method::QuotaSet => ask!(quota, set, own::SetQuotaRequest),
         }
     }
 
