@@ -43,20 +43,22 @@ impl Worker for Images {
     /// At once, not only by the sweep: the failure may be that there is no room left, which the
     /// record of it needs too.
     async fn undo(&self, lease: &Lease) {
-        if lease.content_id.is_empty() {
-            return;
-        }
-        let contents = self.contents.clone();
-        let id = lease.content_id.clone();
-        let removed = tokio::task::spawn_blocking(move || contents.remove(&id)).await;
-        if !matches!(removed, Ok(Ok(()))) {
-            tracing::warn!(
-                content_id = lease.content_id,
-                "the bytes of a failed import were not removed; the sweep tries again"
-            );
+        if !lease.content_id.is_empty() {
+            let contents = self.contents.clone();
+            let id = lease.content_id.clone();
+            let removed = tokio::task::spawn_blocking(move || contents.remove(&id)).await;
+            if !matches!(removed, Ok(Ok(()))) {
+                tracing::warn!(
+                    content_id = lease.content_id,
+                    "the bytes of a failed import were not removed; the sweep tries again"
+                );
+            }
         }
         self.faults.undone().await;
-        self.sweep_soon();
+        // What earlier attempts wrote has been on the deletion list since the claim.
+        if let Err(error) = self.sweep().await {
+            tracing::warn!(%error, "contents were not removed; the next sweep tries again");
+        }
     }
 }
 
