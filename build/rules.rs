@@ -12,14 +12,14 @@ use prost_reflect::{
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-const OUR_PACKAGES: &str = "yandex.cloud.";
+const OUR_PACKAGES: [&str; 2] = ["desktopimages.", "yandex.cloud."];
 
 /// The text of `rules.rs`, included by `src/contract/rules.rs`.
 pub fn generate(pool: &DescriptorPool) -> Result<String> {
     let options = Options::new(pool)?;
     let mut requests: Vec<MessageDescriptor> = pool
         .services()
-        .filter(|service| service.full_name().starts_with(OUR_PACKAGES))
+        .filter(|service| is_ours(service.full_name()))
         .flat_map(|service| service.methods().map(|m| m.input()).collect::<Vec<_>>())
         .collect();
     add_nested(&mut requests);
@@ -31,6 +31,12 @@ pub fn generate(pool: &DescriptorPool) -> Result<String> {
         generate_message(&mut code, &options, request)?;
     }
     Ok(code)
+}
+
+fn is_ours(full_name: &str) -> bool {
+    OUR_PACKAGES
+        .iter()
+        .any(|package| full_name.starts_with(package))
 }
 
 /// Adds the messages of our packages that are fields of those, at any depth.
@@ -50,11 +56,7 @@ fn add_nested(messages: &mut Vec<MessageDescriptor>) {
 /// The type of a field that holds one message of our packages.
 fn nested_message(field: &FieldDescriptor) -> Option<MessageDescriptor> {
     match field.kind() {
-        Kind::Message(message)
-            if !field.is_map() && message.full_name().starts_with(OUR_PACKAGES) =>
-        {
-            Some(message)
-        }
+        Kind::Message(message) if !field.is_map() && is_ours(message.full_name()) => Some(message),
         _ => None,
     }
 }
@@ -68,6 +70,16 @@ fn generate_message(
     for field in message.fields() {
         let mut rules = options.rules(&field)?;
         let text = match field.containing_oneof() {
+            // An `optional` field.
+            Some(oneof) if oneof.is_synthetic() => {
+                let Some(check) = check_value(&rules, &field, "value")? else {
+                    continue;
+                };
+                format!(
+                    "if let Some(value) = &self.{} {{ {check} }}\n",
+                    field.name()
+                )
+            }
             Some(oneof) => {
                 // A source that is chosen but empty is no source.
                 rules.required |=
@@ -316,7 +328,7 @@ fn parse_range(text: &str) -> Result<(Option<i64>, Option<i64>)> {
     })
 }
 
-/// The path of a message's generated type, seen from where `yandex` is in scope.
+/// The path of a message's generated type, seen from where the outermost packages are in scope.
 fn rust_path(message: &MessageDescriptor) -> String {
     let package = message.package_name().replace('.', "::");
     format!("{package}::{}", message.name())

@@ -18,6 +18,7 @@ use crate::http::{Edge, Guard, serve};
 use crate::images::{self, Images};
 use crate::metadata::{self, Clock, Store, SystemClock};
 use crate::operations::Engine;
+pub use crate::operations::Settings as OperationSettings;
 use crate::sources::ImportFolder;
 use crate::{rpc, transcoding};
 
@@ -25,6 +26,10 @@ use crate::{rpc, transcoding};
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a page token lives on after its last item was deleted or renamed.
 const RETIRED_NAMES: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How many rows are forgotten at once, and the pause before the next ones.
+const BATCH: usize = 200;
+const BATCH_PAUSE: Duration = Duration::from_millis(20);
 
 /// What a server is started with.
 #[derive(Debug, Clone)]
@@ -37,6 +42,28 @@ pub struct Config {
     pub cors_allow_origins: Vec<AllowedOrigin>,
     /// How long requests may run on after the order to stop.
     pub drain_timeout: Duration,
+    /// How operations run.
+    pub operations: OperationSettings,
+    /// How long what has ended is remembered.
+    pub retention: Retention,
+}
+
+/// How long the server remembers what has ended.
+#[derive(Debug, Clone)]
+pub struct Retention {
+    /// Operations, and with them their idempotency keys.
+    pub operations: Duration,
+    pub audit_events: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        let day = Duration::from_secs(24 * 60 * 60);
+        Self {
+            operations: 30 * day,
+            audit_events: 365 * day,
+        }
+    }
 }
 
 /// Where the server keeps what it knows.
@@ -119,21 +146,27 @@ impl Server {
             );
         }
 
-        let engine = Engine::new(data.store.clone());
+        let engine = Engine::new(data.store.clone(), config.operations.clone());
         let images = Images::new(
             data.store.clone(),
             data.contents,
             engine.clone(),
             import_folder,
         );
-        images.recover().await?;
+        images.serve().await?;
         let routes = rpc::routes(&images).await?;
         let origins = config.cors_allow_origins.as_slice();
         let guard = Guard::without_tokens(address, origins);
         let edge = Edge::new(images.clone(), routes, guard, origins)?;
         let stop = CancellationToken::new();
         let serving = tokio::spawn(serve(listener, edge, stop.clone(), config.drain_timeout));
-        let maintenance = tokio::spawn(maintain(images, data.store.clone(), stop.clone()));
+        let maintenance = tokio::spawn(maintain(
+            images,
+            engine.clone(),
+            data.store.clone(),
+            config.retention.clone(),
+            stop.clone(),
+        ));
         tracing::info!(%address, "listening");
         Ok(Self {
             address,
@@ -155,6 +188,7 @@ impl Server {
     /// Takes nothing new, lets running requests end, and closes the data.
     pub async fn stop(self) -> Result<(), Error> {
         self.stop.cancel();
+        self.engine.drain();
         for task in [self.serving, self.maintenance] {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a task of the server ended in a panic");
@@ -214,18 +248,46 @@ fn listen_error(address: SocketAddr) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::Listen { address, source }
 }
 
-async fn maintain(images: Images, store: Store, stop: CancellationToken) {
+async fn maintain(
+    images: Images,
+    engine: Engine,
+    store: Store,
+    retention: Retention,
+    stop: CancellationToken,
+) {
     let mut interval = tokio::time::interval(SWEEP_INTERVAL);
     loop {
         tokio::select! {
             _ = interval.tick() => {}
             () = stop.cancelled() => return,
         }
+        engine.tidy();
         if let Err(error) = images.sweep().await {
             tracing::warn!(%error, "contents were not removed; the next sweep tries again");
         }
         if let Err(error) = store.forget_retired_names(RETIRED_NAMES).await {
             tracing::warn!(%error, "retired names were not forgotten");
         }
+        tokio::select! {
+            expired = expire(&store, &retention) => if let Err(error) = expired {
+                tracing::warn!(%error, "what has ended long ago was not forgotten");
+            },
+            () = stop.cancelled() => return,
+        }
     }
+}
+
+/// Forgets in small batches, between which others write.
+async fn expire(store: &Store, retention: &Retention) -> metadata::Result<()> {
+    while store.forget_operations(retention.operations, BATCH).await? > 0 {
+        tokio::time::sleep(BATCH_PAUSE).await;
+    }
+    while store
+        .forget_audit_events(retention.audit_events, BATCH)
+        .await?
+        > 0
+    {
+        tokio::time::sleep(BATCH_PAUSE).await;
+    }
+    Ok(())
 }

@@ -11,6 +11,11 @@ use tonic::Code;
 use tonic::transport::Channel;
 
 use super::errors::{Error, Result, chain, root};
+use crate::contract::desktopimages::v1::{
+    audit_service_client::AuditServiceClient,
+    operation_watch_service_client::OperationWatchServiceClient,
+    quota_service_client::QuotaServiceClient,
+};
 use crate::contract::yandex::cloud::{
     clouddesktop::v1::api::desktop_image_service_client::DesktopImageServiceClient,
     compute::v1::image_service_client::ImageServiceClient,
@@ -104,6 +109,18 @@ impl Client {
 
     pub fn operations(&self) -> OperationServiceClient<Channel> {
         OperationServiceClient::new(self.channel.clone())
+    }
+
+    pub fn operation_watch(&self) -> OperationWatchServiceClient<Channel> {
+        OperationWatchServiceClient::new(self.channel.clone())
+    }
+
+    pub fn quotas(&self) -> QuotaServiceClient<Channel> {
+        QuotaServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_REPLY)
+    }
+
+    pub fn audit(&self) -> AuditServiceClient<Channel> {
+        AuditServiceClient::new(self.channel.clone())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Knows the commands of the command line, as a client of the API like any other, and its words and exit codes.
 //! Never mentions how the server does what it is asked for: that is behind the contract, or behind `app`.
 
+mod audit;
 mod client;
 mod compute_images;
 mod demo;
@@ -10,6 +11,7 @@ mod listing;
 mod operations;
 mod output;
 mod progress;
+mod quotas;
 mod serve;
 mod transfer;
 mod values;
@@ -65,6 +67,11 @@ enum Command {
     /// Operations: what a server is doing, or has done
     #[command(subcommand)]
     Operation(operations::Command),
+    /// Quotas: limits of what folders may hold
+    #[command(subcommand)]
+    Quota(quotas::Command),
+    /// Prints audit events, one JSON object a line: who changed what, and how it ended
+    Audit(audit::Arguments),
 }
 
 /// What commands share: which server, and how to print.
@@ -128,6 +135,8 @@ async fn execute(arguments: Arguments) -> Result<()> {
         }
         Command::Image(command) => interruptible(images::run(&context, command)).await,
         Command::Operation(command) => interruptible(operations::run(&context, command)).await,
+        Command::Quota(command) => interruptible(quotas::run(&context, command)).await,
+        Command::Audit(arguments) => interruptible(audit::run(&context, arguments)).await,
     }
 }
 
@@ -177,6 +186,13 @@ mod tests {
             "operation get e3v",
             "operation cancel e3v",
             "operation wait e3v --timeout 10m",
+            "quota list",
+            "quota list --folder-id f",
+            "quota set --name vdi.desktopImages.count --limit 5 --folder-id f",
+            "quota set --name vdi.desktopImages.size --limit 10GiB",
+            "quota set --name compute.images.count --limit none",
+            "audit",
+            "audit --folder-id f --after 7 --follow",
             "serve --listen 0.0.0.0:80 --data-dir /srv --import-dir /images --log-format json",
             "serve --ephemeral",
             "demo --once",
@@ -200,6 +216,11 @@ mod tests {
             "image copy --compute-image-id fd8 --new-image-name n --folder-id f --label a",
             "compute-image import --folder-id f",
             "operation wait e3v --timeout soon",
+            "quota set --name vdi.desktopImages.count",
+            "quota set --limit 5",
+            "quota set --name vdi.desktopImages.count --limit few",
+            "quota set --name vdi.desktopImages.count --limit=-1",
+            "audit --after=-1",
             "serve --listen nowhere",
             "serve --ephemeral --data-dir /srv",
             "--endpoint https://h operation get e3v",

@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
+use indicatif::ProgressBar;
 use prost_reflect::ReflectMessage;
 use prost_types::Any;
-use tokio::time::Instant;
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Status};
 
 use super::Context;
 use super::client::Client;
 use super::errors::{Error, Result};
 use super::output::{self, Format};
 use super::{progress, values};
+use crate::contract::desktopimages::v1::WatchOperationRequest;
 use crate::contract::yandex::cloud::operation::{
     CancelOperationRequest, GetOperationRequest, Operation, operation,
 };
@@ -18,6 +21,10 @@ use crate::contract::yandex::cloud::operation::{
 /// The pauses between questions for an operation: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// A server that proposes more than this is not taken at its word.
+const LONGEST_PROPOSED_PAUSE: Duration = Duration::from_secs(60);
+/// Whole seconds after which to ask for a running operation again.
+const POLL_INTERVAL: &str = "x-operation-poll-interval";
 const EMPTY: &str = "google.protobuf.Empty";
 
 #[derive(Debug, clap::Subcommand)]
@@ -85,50 +92,104 @@ pub async fn conclude(
     print_result(context.format, &operation)
 }
 
-/// Asks for the operation, with growing pauses, until it is done.
+/// Follows the operation until it is done.
 pub async fn wait(
     client: &Client,
-    mut operation: Operation,
+    operation: Operation,
     timeout: Option<Duration>,
 ) -> Result<Operation> {
-    let start = Instant::now();
+    if operation.done {
+        return Ok(operation);
+    }
+    let id = operation.id.clone();
     let mut goes_on = GoesOn {
-        operation_id: (!operation.done).then(|| operation.id.clone()),
+        operation_id: Some(id.clone()),
     };
-    let spinner = match operation.done {
-        true => None,
-        false => Some(progress::spinner(&operation)),
+    let spinner = progress::spinner(&operation);
+    let following = follow(client, operation, &spinner);
+    let followed = match timeout {
+        None => following.await,
+        Some(timeout) => match tokio::time::timeout(timeout, following).await {
+            Ok(followed) => followed,
+            Err(_) => Err(Error::StillRunning {
+                id,
+                waited: format!("{timeout:?}"),
+            }),
+        },
     };
+    // Whatever came of it says how to go on.
+    goes_on.operation_id = None;
+    spinner.finish_and_clear();
+    followed
+}
+
+/// Watches the operation where the server can tell of it, else asks for it again and again.
+async fn follow(
+    client: &Client,
+    mut operation: Operation,
+    spinner: &ProgressBar,
+) -> Result<Operation> {
+    let id = operation.id.clone();
+    let followed = async {
+        let watched = watch(client, &mut operation, spinner).await;
+        match watched.map_err(Error::from) {
+            Err(Error::Refused {
+                code: Code::Unimplemented | Code::Unavailable,
+                ..
+            })
+            | Ok(()) => poll(client, operation, spinner).await,
+            Err(error) => Err(error),
+        }
+    };
+    followed.await.map_err(|error| Error::Following {
+        id,
+        source: Box::new(error),
+    })
+}
+
+/// Keeps the operation up to date by what the server tells, as long as it does.
+async fn watch(
+    client: &Client,
+    operation: &mut Operation,
+    spinner: &ProgressBar,
+) -> std::result::Result<(), Status> {
+    let request = WatchOperationRequest {
+        operation_id: operation.id.clone(),
+    };
+    let mut states = client.operation_watch().watch(request).await?.into_inner();
+    while let Some(state) = states.message().await? {
+        *operation = state;
+        progress::show(spinner, operation);
+    }
+    Ok(())
+}
+
+/// Asks for the operation until it is done, as often as the server proposes, or else with growing
+/// pauses.
+async fn poll(
+    client: &Client,
+    mut operation: Operation,
+    spinner: &ProgressBar,
+) -> Result<Operation> {
     let mut pause = FIRST_PAUSE;
     while !operation.done {
-        if let Some(timeout) = timeout {
-            let left = timeout.saturating_sub(start.elapsed());
-            if left.is_zero() {
-                // The error says how to go on.
-                goes_on.operation_id = None;
-                return Err(Error::StillRunning {
-                    id: operation.id,
-                    waited: format!("{timeout:?}"),
-                });
-            }
-            pause = pause.min(left);
-        }
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
-        let id = operation.id.clone();
-        operation = get(client, id.clone()).await.map_err(|error| {
-            goes_on.operation_id = None;
-            Error::Following {
-                id,
-                source: Box::new(error),
-            }
-        })?;
-    }
-    goes_on.operation_id = None;
-    if let Some(spinner) = spinner {
-        spinner.finish_and_clear();
+        let request = GetOperationRequest {
+            operation_id: operation.id.clone(),
+        };
+        let reply = client.operations().get(request).await?;
+        pause = proposed_pause(reply.metadata()).unwrap_or((pause * 2).min(LONGEST_PAUSE));
+        operation = reply.into_inner();
+        progress::show(spinner, &operation);
     }
     Ok(operation)
+}
+
+/// The pause that a server asks for between two questions.
+fn proposed_pause(metadata: &MetadataMap) -> Option<Duration> {
+    let seconds: u64 = metadata.get(POLL_INTERVAL)?.to_str().ok()?.parse().ok()?;
+    let seconds = Duration::from_secs(seconds);
+    Some(seconds.clamp(FIRST_PAUSE, LONGEST_PROPOSED_PAUSE))
 }
 
 /// Says how to go on with an operation when waiting for it is broken off.
@@ -193,6 +254,28 @@ pub fn print_operations(format: Format, operations: &[Operation]) -> Result<()> 
 mod tests {
     use super::*;
     use crate::contract::google::rpc;
+
+    #[test]
+    fn the_server_proposes_the_pause_between_questions() {
+        for (value, seconds) in [
+            (None, None),
+            (Some("1"), Some(1)),
+            (Some("5"), Some(5)),
+            (Some("100000"), Some(60)),
+            (Some("soon"), None),
+            (Some("-1"), None),
+        ] {
+            let mut metadata = MetadataMap::new();
+            if let Some(value) = value {
+                metadata.insert(POLL_INTERVAL, value.parse().unwrap());
+            }
+            let expected = seconds.map(Duration::from_secs);
+            assert_eq!(proposed_pause(&metadata), expected, "{value:?}");
+        }
+        let mut metadata = MetadataMap::new();
+        metadata.insert(POLL_INTERVAL, "0".parse().unwrap());
+        assert_eq!(proposed_pause(&metadata), Some(FIRST_PAUSE));
+    }
 
     #[test]
     fn the_result_of_an_operation_is_its_response_or_its_error() {

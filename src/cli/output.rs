@@ -36,6 +36,13 @@ pub fn print_message<M: Message + Name>(format: Format, message: &M) -> Result<(
     print(&render(format, &dynamic(message)?)?)
 }
 
+/// Prints one message as JSON in one line.
+pub fn print_line<M: Message + Name>(message: &M) -> Result<()> {
+    let text = serde_json::to_string(&Standard(&dynamic(message)?))
+        .map_err(|error| Error::failed("cannot print the result", &error))?;
+    print(&(text + "\n"))
+}
+
 /// Prints a list: rows of text under a heading, or an array of the messages.
 pub fn print_list<M: Message + Name, const COLUMNS: usize>(
     format: Format,

@@ -27,12 +27,16 @@ pub fn bytes(what: &str, total: Option<u64>) -> ProgressBar {
 
 /// A spinner for an operation that runs.
 pub fn spinner(operation: &Operation) -> ProgressBar {
-    let what = format!("{} ({})", operation.description, operation.id);
-    let spinner = ProgressBar::no_length()
-        .with_style(style("{spinner} {msg} {elapsed}"))
-        .with_message(without_controls(&what));
+    let spinner = ProgressBar::no_length().with_style(style("{spinner} {msg} {elapsed}"));
+    show(&spinner, operation);
     spinner.enable_steady_tick(TICK);
     spinner
+}
+
+/// Lets a spinner tell of its operation as it now stands.
+pub fn show(spinner: &ProgressBar, operation: &Operation) {
+    let what = format!("{} ({})", operation.description, operation.id);
+    spinner.set_message(without_controls(&what));
 }
 
 fn style(template: &str) -> ProgressStyle {

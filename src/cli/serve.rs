@@ -10,7 +10,7 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use super::errors::{Error, Result, chain};
 use super::{output, values};
-use crate::app::{AllowedOrigin, Config, Data, Server};
+use crate::app::{AllowedOrigin, Config, Data, OperationSettings, Retention, Server};
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -32,6 +32,22 @@ pub struct Arguments {
     /// How long requests may run on after the order to stop
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = values::duration)]
     drain_timeout: Duration,
+    /// How many operations run at the same time
+    #[arg(long, value_name = "COUNT", default_value_t = 4,
+          value_parser = clap::value_parser!(u16).range(1..))]
+    concurrency: u16,
+    /// How long a worker may be silent before another takes over its operation
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = values::lease)]
+    lease_duration: Duration,
+    /// Keep every operation running for this long, to test programs that wait for operations
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = values::duration)]
+    simulate_latency: Duration,
+    /// How long operations that have ended, and their idempotency keys, are kept
+    #[arg(long, value_name = "DURATION", default_value = "720h", value_parser = values::duration)]
+    operation_retention: Duration,
+    /// How long audit events are kept
+    #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = values::duration)]
+    audit_retention: Duration,
     /// How the log on the standard error is written
     #[arg(long, value_enum, default_value_t)]
     log_format: LogFormat,
@@ -61,6 +77,15 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         import_dir: arguments.import_dir,
         cors_allow_origins: arguments.cors_allow_origin,
         drain_timeout: arguments.drain_timeout,
+        operations: OperationSettings {
+            concurrency: usize::from(arguments.concurrency),
+            lease: arguments.lease_duration,
+            simulated_latency: arguments.simulate_latency,
+        },
+        retention: Retention {
+            operations: arguments.operation_retention,
+            audit_events: arguments.audit_retention,
+        },
     };
     let server = start(config).await?;
     // Scripts that asked for port 0 read it here; a server needs no reader.

@@ -43,6 +43,22 @@ pub fn size(text: &str) -> std::result::Result<i64, String> {
         .ok_or_else(|| "a size is a positive number of bytes below 8 EiB".to_owned())
 }
 
+/// A limit: a number or a size, zero too, or none.
+pub fn limit(text: &str) -> std::result::Result<Limit, String> {
+    match text {
+        "none" => Ok(Limit(None)),
+        "0" => Ok(Limit(Some(0))),
+        text => match size(text) {
+            Ok(limit) => Ok(Limit(Some(limit))),
+            Err(_) => Err("a limit is a number, a size like 10GiB, or none".to_owned()),
+        },
+    }
+}
+
+/// The most that may be used, if there is a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit(pub Option<i64>);
+
 /// Hours, minutes and seconds, in that order: `90s`, `10m`, `1h30m`.
 pub fn duration(text: &str) -> std::result::Result<Duration, String> {
     let mut rest = text;
@@ -63,6 +79,14 @@ pub fn duration(text: &str) -> std::result::Result<Duration, String> {
     match seconds {
         Some(seconds) if rest.is_empty() && !text.is_empty() => Ok(Duration::from_secs(seconds)),
         _ => Err("a duration is written like 90s, 10m or 1h30m".to_owned()),
+    }
+}
+
+/// How long a lease lasts.
+pub fn lease(text: &str) -> std::result::Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("a lease lasts at least 1s".to_owned()),
+        length => Ok(length),
     }
 }
 
@@ -132,6 +156,21 @@ mod tests {
             "1ф",
         ] {
             assert!(size(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_limit_is_a_size_or_none() {
+        for (text, wanted) in [
+            ("none", None),
+            ("0", Some(0)),
+            ("5", Some(5)),
+            ("10GiB", Some(10 << 30)),
+        ] {
+            assert_eq!(limit(text), Ok(Limit(wanted)), "{text}");
+        }
+        for text in ["", "None", "-1", "0G", "many"] {
+            assert!(limit(text).is_err(), "{text:?}");
         }
     }
 

@@ -11,13 +11,16 @@ use prost_reflect::{DescriptorPool, MessageDescriptor};
 mod packages {
     include!(concat!(env!("OUT_DIR"), "/packages.rs"));
 }
-pub use packages::{google, yandex};
+pub use packages::{desktopimages, google, yandex};
 
 /// The encoded `FileDescriptorSet` of all of `proto/`, with its imports, comments and options.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
-/// The services of the contract that this server serves, by full name.
-pub const SERVICES: [&str; 3] = [
+/// The services that this server serves, by full name.
+pub const SERVICES: [&str; 6] = [
+    "desktopimages.v1.AuditService",
+    "desktopimages.v1.OperationWatchService",
+    "desktopimages.v1.QuotaService",
     "yandex.cloud.clouddesktop.v1.api.DesktopImageService",
     "yandex.cloud.compute.v1.ImageService",
     "yandex.cloud.operation.OperationService",

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use regex::Regex;
 
-use super::yandex;
+use super::{desktopimages, yandex};
 
 /// One failing field: its path in the request, and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,6 +10,7 @@ mod encoding;
 mod guard;
 mod request_id;
 mod server;
+mod small_writes;
 mod upload;
 
 use std::convert::Infallible;
@@ -117,9 +118,10 @@ impl Edge {
     }
 
     async fn dispatch(&self, request: Request<Body>, request_id: &str) -> Response<Body> {
+        // Boxed, lest every request is as large as these.
         if request.uri().path() == upload::PATH {
             return match *request.method() {
-                Method::POST => upload::answer(&self.images, request, request_id).await,
+                Method::POST => Box::pin(upload::answer(&self.images, request, request_id)).await,
                 _ => not_allowed(&request, "POST", request_id),
             };
         }
@@ -127,7 +129,7 @@ impl Edge {
             return match *request.method() {
                 Method::GET | Method::HEAD => {
                     let (head, _) = request.into_parts();
-                    download::answer(&self.images, &head, &image_id, request_id).await
+                    Box::pin(download::answer(&self.images, &head, &image_id, request_id)).await
                 }
                 _ => not_allowed(&request, "GET, HEAD", request_id),
             };

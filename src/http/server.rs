@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 
 use super::Edge;
+use super::small_writes::Connection;
 
 /// A client that has not sent its headers by then is cut off.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
@@ -85,15 +86,17 @@ pub async fn serve(
         });
         let (builder, watcher, stop) = (builder.clone(), graceful.watcher(), stop.clone());
         connections.spawn(async move {
-            tokio::select! {
-                version = tokio::time::timeout(HEADERS_TIMEOUT, version_is_clear(&stream)) => {
-                    if !matches!(version, Ok(Ok(()))) {
-                        return;
+            let http2 = tokio::select! {
+                version = tokio::time::timeout(HEADERS_TIMEOUT, is_http2(&stream)) => {
+                    match version {
+                        Ok(Ok(http2)) => http2,
+                        _ => return,
                     }
                 }
                 () = stop.cancelled() => return,
-            }
-            let connection = builder.serve_connection(TokioIo::new(stream), service);
+            };
+            let stream = TokioIo::new(Connection::new(stream, !http2));
+            let connection = builder.serve_connection(stream, service);
             if let Err(error) = watcher.watch(connection.into_owned()).await {
                 tracing::debug!(%error, "a connection broke off");
             }
@@ -111,15 +114,18 @@ pub async fn serve(
 
 /// Waits until a connection has sent enough to tell HTTP/2 from HTTP/1. The server's own look at
 /// that has no time limit.
-async fn version_is_clear(stream: &TcpStream) -> io::Result<()> {
+async fn is_http2(stream: &TcpStream) -> io::Result<bool> {
     let mut start = [0; HTTP2_PREFACE.len()];
     loop {
         let length = stream.peek(&mut start).await?;
         if length == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if length == start.len() || !HTTP2_PREFACE.starts_with(&start[..length]) {
-            return Ok(());
+        if !HTTP2_PREFACE.starts_with(&start[..length]) {
+            return Ok(false);
+        }
+        if length == start.len() {
+            return Ok(true);
         }
         // What is there makes the next look return at once.
         tokio::time::sleep(PREFACE_PAUSE).await;

@@ -1,10 +1,9 @@
 //! What can be done with compute images.
 
-use super::import::Task;
 use super::listing::{self, ListRequest};
 use super::{ComputeImage, Error, Images, Result};
 use crate::blobs;
-use crate::metadata::{Accept, ComputeImageChanges, NewComputeImage, Origin};
+use crate::metadata::{Accept, Change, ComputeImageChanges, NewComputeImage, Origin};
 use crate::operations::Operation;
 use crate::sources::{FileUri, SourceError};
 
@@ -23,23 +22,8 @@ pub enum NewComputeImageSource {
 }
 
 impl Images {
-    /// Makes a compute image: at once from another one, or by a task from a file. What was
-    /// accepted is started also when the caller is gone.
+    /// Makes a compute image: from another one, or from a file.
     pub async fn create_compute_image(
-        &self,
-        accept: Accept,
-        new: NewComputeImage,
-        source: NewComputeImageSource,
-    ) -> Result<Operation> {
-        // A caller that hangs up drops this future, at any await; the spawned one goes on.
-        let images = self.clone();
-        self.engine
-            .spawn(async move { images.create_and_start(accept, new, source).await })
-            .await
-            .map_err(|stopped| blobs::Error::Io(stopped.into()))?
-    }
-
-    async fn create_and_start(
         &self,
         accept: Accept,
         new: NewComputeImage,
@@ -53,17 +37,13 @@ impl Images {
                     return Ok(first);
                 }
                 self.check_uri(&uri).await?;
-                Origin::Task(Task::Import { uri }.to_json())
+                Origin::Uri(uri)
             }
             NewComputeImageSource::Disk => return Err(Error::Unsupported("disk_id")),
             NewComputeImageSource::Snapshot => return Err(Error::Unsupported("snapshot_id")),
         };
-        let accepted = self.store.create_compute_image(accept, new, origin).await?;
-        let operation = accepted.operation;
-        if !accepted.repeated && !operation.is_done() {
-            self.start(&operation.id);
-        }
-        Ok(operation)
+        self.accept(accept, Change::CreateComputeImage { new, origin })
+            .await
     }
 
     /// Says early what would make the import fail.
@@ -116,12 +96,17 @@ impl Images {
         id: &str,
         changes: ComputeImageChanges,
     ) -> Result<Operation> {
-        Ok(self.store.update_compute_image(accept, id, changes).await?)
+        let id = id.to_owned();
+        self.accept(accept, Change::UpdateComputeImage { id, changes })
+            .await
     }
 
     /// Removes a compute image; desktop images copied from it stay.
     pub async fn delete_compute_image(&self, accept: Accept, id: &str) -> Result<Operation> {
-        let operation = self.store.delete_compute_image(accept, id).await?;
+        let id = id.to_owned();
+        let operation = self
+            .accept(accept, Change::DeleteComputeImage { id })
+            .await?;
         self.sweep_soon();
         Ok(operation)
     }

@@ -61,12 +61,15 @@ impl Images {
         });
     }
 
-    /// Removes the bytes of all contents on the deletion list.
+    /// Removes the bytes of all contents on the deletion list. What cannot be removed, or may
+    /// come back, is tried again at the next sweep.
     pub async fn sweep(&self) -> Result<()> {
+        let mut last = String::new();
         loop {
-            let ids = self.store.contents_to_delete(SWEEP).await?;
-            if ids.is_empty() {
-                return Ok(());
+            let ids = self.store.contents_to_delete(last, SWEEP).await?;
+            match ids.last() {
+                Some(id) => last = id.clone(),
+                None => return Ok(()),
             }
             let contents = self.contents.clone();
             let removed = tokio::task::spawn_blocking(move || {
@@ -77,11 +80,9 @@ impl Images {
             })
             .await
             .map_err(|stopped| blobs::Error::Io(stopped.into()))??;
-            if removed.is_empty() {
-                return Ok(());
+            if !removed.is_empty() {
+                self.store.contents_deleted(removed).await?;
             }
-            tracing::info!(count = removed.len(), "contents removed");
-            self.store.contents_deleted(removed).await?;
         }
     }
 }

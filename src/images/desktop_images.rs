@@ -2,17 +2,23 @@
 
 use super::listing::{self, ListRequest};
 use super::{DesktopImage, Images, Result};
-use crate::metadata::{Accept, DesktopImageChanges, NewDesktopImage};
+#[cfg(feature = "bench-baselines")]
+use crate::metadata::Baseline;
+use crate::metadata::{Accept, Change, DesktopImageChanges, NewDesktopImage};
 use crate::operations::Operation;
 
 impl Images {
-    /// Makes a desktop image of a READY compute image. No bytes move; the operation is done.
+    /// Makes a desktop image of a READY compute image. No bytes move.
     pub async fn copy_desktop_image(
         &self,
         accept: Accept,
         new: NewDesktopImage,
     ) -> Result<Operation> {
-        Ok(self.store.copy_desktop_image(accept, new).await?)
+        #[cfg(feature = "bench-baselines")]
+        if Baseline::chosen() == Some(Baseline::StoresNothing) {
+            return Ok(super::baseline::made_up(accept, new));
+        }
+        self.accept(accept, Change::CopyDesktopImage(new)).await
     }
 
     pub async fn desktop_image(&self, id: &str) -> Result<DesktopImage> {
@@ -35,11 +41,16 @@ impl Images {
         id: &str,
         changes: DesktopImageChanges,
     ) -> Result<Operation> {
-        Ok(self.store.update_desktop_image(accept, id, changes).await?)
+        let id = id.to_owned();
+        self.accept(accept, Change::UpdateDesktopImage { id, changes })
+            .await
     }
 
     pub async fn delete_desktop_image(&self, accept: Accept, id: &str) -> Result<Operation> {
-        let operation = self.store.delete_desktop_image(accept, id).await?;
+        let id = id.to_owned();
+        let operation = self
+            .accept(accept, Change::DeleteDesktopImage { id })
+            .await?;
         self.sweep_soon();
         Ok(operation)
     }

@@ -1,126 +1,58 @@
-//! Bringing bytes in: what a worker does for a new compute image.
+//! Bringing bytes in: from a file, and from wherever they come to their end as a content.
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
-use std::sync::Arc;
 
-use async_trait::async_trait;
 use bytes::BytesMut;
-use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use super::Images;
 use super::compute_images::{LARGEST_CONTENT, LARGEST_DISK};
-use super::{Images, Result};
+use super::faults::Step;
+use super::worker::store_failure;
 use crate::blobs::{self, Chunk, ContentWriter, Written};
 use crate::formats::{self, FileReader, FormatError, Inspection};
-use crate::metadata::{self, ContentFacts, Lease};
-use crate::operations::{Ended, Failure, Operation, Reason, Worker, cancelled};
+use crate::metadata::{ContentFacts, Lease};
+use crate::operations::{Ended, Failure, ProgressCounter, Reason, Run};
 use crate::sources::{FileUri, SourceError};
 
 const READ_SIZE: usize = 1 << 20;
 /// Holes are passed on in parts, between which a copy can be stopped.
 const HOLE_PART: u64 = 64 << 20;
 
-/// What has to be done for an accepted operation, as it is kept in its row.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Task {
-    /// Read a file below the import folder.
-    Import { uri: String },
-    /// Take the body of the request that made the operation.
-    Upload,
-}
-
-impl Task {
-    pub fn to_json(&self) -> String {
-        // Strings and unit variants always serialize.
-        serde_json::to_string(self).expect("a task is plain data")
-    }
-}
-
-#[async_trait]
-impl Worker for Images {
-    async fn run(&self, lease: &Lease, cancelled: CancellationToken) -> Ended {
-        // The claim put what an earlier attempt wrote on the deletion list.
-        self.sweep_soon();
-        match serde_json::from_str(&lease.task) {
-            Ok(Task::Import { uri }) => self.import(lease, &uri, cancelled).await,
-            // Its body went with the process that read it.
-            Ok(Task::Upload) => Err(Failure::new(
-                Reason::Aborted,
-                "The server stopped before the upload was complete; upload again",
-            )),
-            Err(error) => Err(Failure::new(
-                Reason::Internal,
-                format!("The task is not known to this version of the server: {error}"),
-            )),
-        }
-    }
-}
-
 impl Images {
-    /// Runs an accepted operation in the background.
-    pub(super) fn start(&self, operation_id: &str) {
-        self.engine.start(operation_id, Arc::new(self.clone()));
-    }
-
-    /// Takes up what an earlier process left undone.
-    pub async fn recover(&self) -> Result<()> {
-        // Before anything runs that makes contents of its own.
-        let known = self.store.known_contents().await?;
-        let contents = self.contents.clone();
-        let files = tokio::task::spawn_blocking(move || contents.list())
-            .await
-            .map_err(|stopped| blobs::Error::Io(stopped.into()))?
-            .map_err(blobs::Error::from)?;
-        for file in files.iter().filter(|file| !known.contains(*file)) {
-            tracing::warn!(
-                file,
-                "a file in the content folder is not known; it is left alone"
-            );
-        }
-        if let Err(error) = self.sweep().await {
-            tracing::warn!(%error, "contents were not removed; the next sweep tries again");
-        }
-        for id in self.store.unfinished_operations().await? {
-            tracing::info!(operation_id = id, "taking up an unfinished operation");
-            self.start(&id);
-        }
-        Ok(())
-    }
-
-    async fn import(&self, lease: &Lease, uri: &str, cancelled: CancellationToken) -> Ended {
-        let writer = self.create_content(lease).await?;
+    /// Brings in the bytes of a file.
+    pub(super) async fn import(&self, run: &Run, uri: &str) -> Ended {
+        let writer = self.create_content(&run.lease).await?;
+        self.faults.before(Step::Write).await?;
         // Dropping this future ends the copy too.
-        let stop = cancelled.child_token();
+        let stop = run.stop().child_token();
         let _stop_when_dropped = stop.clone().drop_guard();
-        let folder = self.import_folder.clone();
-        let uri = FileUri::parse(uri);
+        let (folder, uri, progress) = (
+            self.import_folder.clone(),
+            FileUri::parse(uri),
+            run.progress(),
+        );
         let copied = tokio::task::spawn_blocking(move || {
             let mut file = folder.ok_or(SourceError::NoFolder)?.file(&uri?)?;
-            let ended = copy(&mut file, &writer, &stop).map_err(SourceError::Io);
+            let ended = copy(&mut file, &writer, &stop, &progress).map_err(SourceError::Io);
             ended.map(|ended| (ended, writer))
         });
-        let (copied, writer) = match copied.await {
-            Ok(Ok(copied)) => copied,
-            Ok(Err(error)) => {
-                let failure = Failure::new(Reason::Invalid, format!("uri: {error}"));
-                return Err(self.undo(lease, failure).await);
-            }
-            Err(stopped) => return Err(self.undo(lease, internal(&stopped)).await),
-        };
+        let (copied, writer) = copied
+            .await
+            .map_err(|stopped| internal(&stopped).transient())?
+            .map_err(source_failure)?;
+        self.faults.after(Step::Write).await?;
         match copied {
-            Copied::TooLarge => Err(self.undo(lease, too_large()).await),
-            Copied::All | Copied::Refused => self.finish(lease, writer, None).await,
-            Copied::Changed => {
-                let message = "uri: the file changed while it was read; import it again";
-                Err(self
-                    .undo(lease, Failure::new(Reason::Aborted, message))
-                    .await)
-            }
-            Copied::Cancelled => Err(self.undo(lease, self::cancelled()).await),
+            Copied::TooLarge => Err(too_large()),
+            Copied::All | Copied::Refused => self.finish(&run.lease, writer, None).await,
+            Copied::Changed => Err(Failure::new(
+                Reason::Aborted,
+                "uri: the file changed while it was read; import it again",
+            )),
+            Copied::Stopped => Err(Failure::cancelled()),
         }
     }
 
@@ -129,15 +61,15 @@ impl Images {
         &self,
         lease: &Lease,
     ) -> std::result::Result<ContentWriter, Failure> {
+        self.faults.before(Step::Create).await?;
         let contents = self.contents.clone();
         let id = lease.content_id.clone();
-        let created = tokio::task::spawn_blocking(move || contents.create(&id)).await;
-        let failure = match created {
-            Ok(Ok(writer)) => return Ok(writer),
-            Ok(Err(error)) => blob_failure(&error),
-            Err(stopped) => internal(&stopped),
-        };
-        Err(self.undo(lease, failure).await)
+        let writer = tokio::task::spawn_blocking(move || contents.create(&id))
+            .await
+            .map_err(|stopped| internal(&stopped))?
+            .map_err(|error| blob_failure(&error))?;
+        self.faults.after(Step::Create).await?;
+        Ok(writer)
     }
 
     /// Brings written bytes to their end: checked, also against the digest that they should
@@ -148,53 +80,37 @@ impl Images {
         writer: ContentWriter,
         sha256: Option<[u8; 32]>,
     ) -> Ended {
-        match self.finish_or_fail(lease, writer, sha256).await {
-            Ok(operation) => {
-                // An equal content may have been there.
-                self.sweep_soon();
-                Ok(operation)
-            }
-            Err(Unfinished::Failed(failure)) => Err(self.undo(lease, failure).await),
-            Err(Unfinished::Unknown(error)) => Err(internal(&error)),
-        }
-    }
-
-    async fn finish_or_fail(
-        &self,
-        lease: &Lease,
-        writer: ContentWriter,
-        sha256: Option<[u8; 32]>,
-    ) -> std::result::Result<Operation, Unfinished> {
+        self.faults.before(Step::Seal).await?;
         let written = writer
             .finish()
             .await
             .map_err(|error| blob_failure(&error))?;
+        self.faults.after(Step::Seal).await?;
         if sha256.is_some_and(|expected| expected != written.sha256) {
-            return Err(Unfinished::Failed(Failure::new(
+            return Err(Failure::new(
                 Reason::Invalid,
                 "Content-Digest: the SHA-256 of the body is another one",
-            )));
+            ));
         }
         let inspection = self.inspect(lease).await?;
+        self.faults.after(Step::Inspect).await?;
         if inspection.virtual_size > LARGEST_DISK {
-            return Err(Unfinished::Failed(Failure::new(
+            return Err(Failure::new(
                 Reason::Invalid,
                 format!(
                     "The disk inside has {} bytes; at most {LARGEST_DISK} (4 TiB) are supported",
                     inspection.virtual_size
                 ),
-            )));
+            ));
         }
         let facts = facts(&written, &inspection);
-        match self.store.finish_import(lease, facts).await {
-            Ok(operation) => Ok(operation),
-            Err(error @ metadata::Error::MinDiskSizeTooSmall { .. }) => {
-                Err(Failure::new(Reason::Invalid, error.to_string()).into())
-            }
-            Err(metadata::Error::Full) => Err(Failure::new(Reason::Exhausted, DISK_FULL).into()),
-            Err(error @ metadata::Error::Closed) => Err(Unfinished::Unknown(error)),
-            Err(error) => Err(internal(&error).into()),
-        }
+        self.faults.before(Step::Complete).await?;
+        let ended = self.store.complete_import(lease, facts).await;
+        self.faults.after(Step::Complete).await?;
+        let operation = ended.map_err(|error| store_failure(&error))?;
+        // An equal content may have been there.
+        self.sweep_soon();
+        Ok(operation)
     }
 
     async fn inspect(&self, lease: &Lease) -> std::result::Result<Inspection, Failure> {
@@ -207,37 +123,30 @@ impl Images {
         .await
         .map_err(|stopped| internal(&stopped))?;
         inspected.map_err(|error| match error {
-            FormatError::Io(error) => internal(&error),
+            FormatError::Io(error) => internal(&error).transient(),
             bad => Failure::new(Reason::Invalid, bad.to_string()),
         })
     }
+}
 
-    /// Removes the bytes of a failed attempt at once: the failure may be that there is no room
-    /// left, which the record of it needs too.
-    pub(super) async fn undo(&self, lease: &Lease, failure: Failure) -> Failure {
-        let contents = self.contents.clone();
-        let id = lease.content_id.clone();
-        let removed = tokio::task::spawn_blocking(move || contents.remove(&id)).await;
-        if !matches!(removed, Ok(Ok(()))) {
-            tracing::warn!(
-                content_id = lease.content_id,
-                "the bytes of a failed import were not removed; the sweep tries again"
-            );
+/// A file that is not as it must be will not be so a second later; a disk that does not answer may.
+fn source_failure(error: SourceError) -> Failure {
+    use io::ErrorKind as Kind;
+    let failure = Failure::new(Reason::Invalid, format!("uri: {error}"));
+    match &error {
+        SourceError::Io(cause)
+            if !matches!(
+                cause.kind(),
+                Kind::NotFound
+                    | Kind::PermissionDenied
+                    | Kind::InvalidInput
+                    | Kind::IsADirectory
+                    | Kind::NotADirectory
+            ) =>
+        {
+            failure.transient()
         }
-        failure
-    }
-}
-
-/// Why written bytes did not become an image.
-enum Unfinished {
-    Failed(Failure),
-    /// The store did not say: the bytes stay, and the next start finds out.
-    Unknown(metadata::Error),
-}
-
-impl From<Failure> for Unfinished {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
+        _ => failure,
     }
 }
 
@@ -249,12 +158,12 @@ pub(super) fn too_large() -> Failure {
     )
 }
 
-const DISK_FULL: &str = "The server's disk is full";
+pub(super) const DISK_FULL: &str = "The server's disk is full";
 
 fn blob_failure(error: &blobs::Error) -> Failure {
     match error {
         blobs::Error::Full => Failure::new(Reason::Exhausted, DISK_FULL),
-        blobs::Error::Io(error) => internal(error),
+        blobs::Error::Io(error) => internal(error).transient(),
     }
 }
 
@@ -286,13 +195,20 @@ enum Copied {
     Refused,
     Changed,
     TooLarge,
-    Cancelled,
+    /// As it was told to.
+    Stopped,
 }
 
 /// Copies a file, passing over its holes without reading them.
-fn copy(file: &mut File, writer: &ContentWriter, stop: &CancellationToken) -> io::Result<Copied> {
+fn copy(
+    file: &mut File,
+    writer: &ContentWriter,
+    stop: &CancellationToken,
+    progress: &ProgressCounter,
+) -> io::Result<Copied> {
     let before = file.metadata()?;
     let length = before.len();
+    progress.set_total(length);
     if length > LARGEST_CONTENT {
         return Ok(Copied::TooLarge);
     }
@@ -302,10 +218,11 @@ fn copy(file: &mut File, writer: &ContentWriter, stop: &CancellationToken) -> io
         let data = next_data(file, position)?.unwrap_or(length).min(length);
         while position < data {
             if stop.is_cancelled() {
-                return Ok(Copied::Cancelled);
+                return Ok(Copied::Stopped);
             }
             let part = HOLE_PART.min(data - position);
             position += part;
+            progress.set_done(position);
             if !writer.write_blocking(Chunk::Zeros(part)) {
                 return Ok(Copied::Refused);
             }
@@ -316,7 +233,7 @@ fn copy(file: &mut File, writer: &ContentWriter, stop: &CancellationToken) -> io
         file.seek(SeekFrom::Start(position))?;
         while position < hole {
             if stop.is_cancelled() {
-                return Ok(Copied::Cancelled);
+                return Ok(Copied::Stopped);
             }
             let mut buffer = buffers.next();
             buffer.resize(READ_SIZE.min((hole - position) as usize), 0);
@@ -326,6 +243,7 @@ fn copy(file: &mut File, writer: &ContentWriter, stop: &CancellationToken) -> io
             }
             buffer.truncate(count);
             position += count as u64;
+            progress.set_done(position);
             let data = buffer.split().freeze();
             buffers.give_back(buffer);
             if !writer.write_blocking(Chunk::Data(data)) {

@@ -1,14 +1,23 @@
 //! Knows the use cases of compute and desktop images, and the rules they keep. Never mentions
 //! HTTP, gRPC or SQL.
 
+mod audit;
+#[cfg(feature = "bench-baselines")]
+mod baseline;
 mod compute_images;
 mod contents;
 mod desktop_images;
 mod errors;
+mod faults;
 mod import;
 mod listing;
 mod model;
+mod quotas;
+#[cfg(test)]
+mod tests;
 mod upload;
+mod watch;
+mod worker;
 
 use std::sync::Arc;
 
@@ -24,8 +33,10 @@ pub use model::{
 };
 pub use upload::{Piece, Upload, UploadError};
 
+use faults::Faults;
+
 use crate::blobs::LocalContents;
-use crate::metadata::Store;
+use crate::metadata::{Accept, Change, Store};
 use crate::operations::{Engine, Operation};
 use crate::sources::ImportFolder;
 
@@ -40,6 +51,7 @@ pub struct Images {
     engine: Engine,
     import_folder: Option<Arc<ImportFolder>>,
     uploads: Arc<Semaphore>,
+    faults: Faults,
 }
 
 impl Images {
@@ -55,7 +67,18 @@ impl Images {
             engine,
             import_folder: import_folder.map(Arc::new),
             uploads: Arc::new(Semaphore::new(UPLOADS)),
+            faults: Faults::none(),
         }
+    }
+
+    /// Accepts a change. What was accepted is done also when the caller is gone.
+    async fn accept(&self, accept: Accept, change: Change) -> Result<Operation> {
+        let start = self.engine.start();
+        let operation = self.store.accept(accept, change, start).await?.operation;
+        if !operation.is_done() {
+            self.engine.wake();
+        }
+        Ok(operation)
     }
 
     /// The operation with this id.
@@ -65,10 +88,6 @@ impl Images {
 
     /// Asks an operation to stop, and returns it as it now stands.
     pub async fn cancel_operation(&self, id: &str) -> Result<Operation> {
-        let operation = self.store.request_cancel(id).await?;
-        if !operation.is_done() {
-            self.engine.cancel(id);
-        }
-        Ok(operation)
+        Ok(self.engine.cancel(id, Arc::new(self.clone())).await?)
     }
 }

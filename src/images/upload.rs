@@ -1,18 +1,17 @@
 //! Compute images whose bytes come with the request.
 
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use tokio_util::sync::CancellationToken;
 
 use super::compute_images::LARGEST_CONTENT;
-use super::import::{Task, too_large};
+use super::import::too_large;
 use super::{Error, Images, Result};
 use crate::blobs::{self, Chunk, ContentWriter};
-use crate::metadata::{Accept, Lease, NewComputeImage, Origin};
-use crate::operations::{Ended, Failure, Operation, Reason, cancelled};
+use crate::metadata::{self, Accept, Change, NewComputeImage, Origin, Start};
+use crate::operations::{Ended, Failure, Operation, Reason, Run};
 
 /// A body of which nothing comes for this long has ended: its sender is gone.
 const LONGEST_SILENCE: Duration = Duration::from_secs(5 * 60);
@@ -68,76 +67,64 @@ impl Images {
         // Each upload keeps two threads. Waiting would keep a share of its connection too, from
         // which those that run must read.
         let _permit = self.uploads.try_acquire().map_err(|_| Error::Busy)?;
-        let new = upload.new.clone();
-        let origin = Origin::Task(Task::Upload.to_json());
-        let accepted = self.store.create_compute_image(accept, new, origin).await?;
-        if accepted.repeated {
-            return Ok(accepted.operation);
-        }
-        let tracked = self.engine.track(&accepted.operation.id);
-        let lease = match self.claim(&accepted.operation.id).await {
-            Ok(lease) => lease,
-            Err(error) => {
-                // Ends it as what it now is: an upload without a body.
-                self.start(&accepted.operation.id);
-                return Err(error);
-            }
+        let change = Change::CreateComputeImage {
+            new: upload.new.clone(),
+            origin: Origin::Upload,
         };
-        if lease.cancel_requested {
-            tracked.cancelled.cancel();
-        }
-        match self.take(&lease, &tracked.cancelled, upload).await {
-            Ok(operation) => Ok(operation),
-            Err(failure) => {
-                let operation = self.record(lease, failure).await?;
-                self.sweep_soon();
-                Ok(operation)
-            }
-        }
+        let accepted_at = Instant::now();
+        let start = Start::Here(self.engine.settings().lease);
+        let accepted = self.store.accept(accept, change, start).await?;
+        let Some(lease) = accepted.lease else {
+            return Ok(accepted.operation);
+        };
+        let run = self.engine.attend(lease, accepted_at);
+        let latency = self.engine.settings().simulated_latency;
+        let ended = self.take(&run, upload, accepted_at + latency).await;
+        self.record(run, ended).await
     }
 
-    async fn claim(&self, operation_id: &str) -> Result<Lease> {
-        tokio::time::timeout(LONGEST_RECORDING, self.engine.claim(operation_id))
-            .await
-            .map_err(|_| blobs::Error::Full)?
-            .map_err(Error::from)
-    }
-
-    /// Records a failure. Where the store has no room even for that, it goes on trying, but the
-    /// caller is told what is wrong.
-    async fn record(&self, lease: Lease, failure: Failure) -> Result<Operation> {
-        let engine = self.engine.clone();
+    /// Records how an upload ended. Where the store has no room even for that, it goes on trying,
+    /// but the caller is told what is wrong.
+    async fn record(&self, run: Run, ended: Ended) -> Result<Operation> {
+        let images = self.clone();
+        let id = run.lease.operation_id.clone();
         let recording = self
             .engine
-            .spawn(async move { engine.fail(&lease, failure).await });
+            .spawn(async move { images.engine.conclude(run, &images, ended).await });
         match tokio::time::timeout(LONGEST_RECORDING, recording).await {
-            Ok(Ok(recorded)) => Ok(recorded?),
+            Ok(Ok(Ok(Some(operation)))) => Ok(operation),
+            // Another worker may have ended it.
+            Ok(Ok(Ok(None) | Err(metadata::Error::LeaseLost { .. }))) => self.operation(&id).await,
+            Ok(Ok(Err(error))) => Err(error.into()),
             Ok(Err(stopped)) => Err(blobs::Error::Io(stopped.into()).into()),
             Err(_) => Err(blobs::Error::Full.into()),
         }
     }
 
-    async fn take<S>(
-        &self,
-        lease: &Lease,
-        cancelled: &CancellationToken,
-        upload: Upload<S>,
-    ) -> Ended
+    async fn take<S>(&self, run: &Run, upload: Upload<S>, not_before: Instant) -> Ended
     where
         S: Stream<Item = std::result::Result<Piece, UploadError>> + Send,
     {
-        let writer = self.create_content(lease).await?;
-        match self.read_body(&writer, cancelled, upload).await {
-            Ok(sha256) => self.finish(lease, writer, sha256).await,
-            Err(failure) => Err(self.undo(lease, failure).await),
+        // Its body cannot be had again.
+        let last = |failure: Failure| Failure {
+            transient: false,
+            ..failure
+        };
+        let writer = self.create_content(&run.lease).await.map_err(last)?;
+        let sha256 = self.read_body(&writer, run, upload).await?;
+        let stop = run.stop();
+        tokio::select! {
+            () = tokio::time::sleep_until(not_before.into()) => {}
+            () = stop.cancelled() => return Err(Failure::cancelled()),
         }
+        self.finish(&run.lease, writer, sha256).await.map_err(last)
     }
 
     /// Writes the body, and returns the SHA-256 that it must have, if the caller named one.
     async fn read_body<S>(
         &self,
         writer: &ContentWriter,
-        cancelled: &CancellationToken,
+        run: &Run,
         upload: Upload<S>,
     ) -> std::result::Result<Option<[u8; 32]>, Failure>
     where
@@ -146,7 +133,10 @@ impl Images {
         if upload.length.is_some_and(|length| length > LARGEST_CONTENT) {
             return Err(too_large());
         }
-        let stopping = self.engine.stopping();
+        let (stop, stopping, progress) = (run.stop(), self.engine.stopping(), run.progress());
+        if let Some(length) = upload.length {
+            progress.set_total(length);
+        }
         let mut body = pin!(upload.body);
         let mut sha256 = upload.sha256;
         let mut received = 0;
@@ -157,12 +147,13 @@ impl Images {
         loop {
             let next = tokio::select! {
                 next = tokio::time::timeout(LONGEST_SILENCE, body.next()) => next,
-                () = cancelled.cancelled() => return Err(self::cancelled()),
+                () = stop.cancelled() => return Err(Failure::cancelled()),
                 () = stopping.cancelled() => return Err(early(received)),
             };
             match next {
                 Ok(Some(Ok(Piece::Data(data)))) => {
                     received += data.len() as u64;
+                    progress.set_done(received);
                     if received > LARGEST_CONTENT {
                         return Err(too_large());
                     }

@@ -1,23 +1,41 @@
 //! Knows the store of record: images, contents and operations as rows, and each change as one
 //! named transaction. Never mentions HTTP, protobuf, or where the bytes of a content lie.
 
+mod audit;
+#[cfg(feature = "bench-baselines")]
+mod baseline;
+mod changes;
 mod ids;
 mod listing;
+mod quotas;
 mod sqlite;
+#[cfg(test)]
+mod tests;
 mod time;
 
-pub use ids::IdGenerator;
+pub use audit::{AuditEvent, AuditQuery, AuditStatus};
+#[cfg(feature = "bench-baselines")]
+pub use baseline::Baseline;
+pub use changes::{
+    Accept, Accepted, Change, ComputeImageChanges, DesktopImageChanges, Idempotency, Lease,
+    NewComputeImage, NewDesktopImage, Origin, Start,
+};
+pub use ids::{Id, IdGenerator};
 pub use listing::{Column, Condition, Direction, ListQuery, Page, Position, name_hash};
+pub use quotas::{Metric, Quota, QuotaScope};
 pub use sqlite::Store;
-pub use sqlite::compute_images::{ComputeImageChanges, NewComputeImage, Origin};
+pub use sqlite::claims::{CancelRequested, Candidate, NextClaim, Renewed};
 pub use sqlite::contents::{ContentFacts, LiveContent};
-pub use sqlite::desktop_images::{DesktopImageChanges, NewDesktopImage};
-pub use sqlite::operations::{Accept, Idempotency, Lease, Settled};
 #[cfg(test)]
-use time::ManualClock;
+pub use time::ManualClock;
 pub use time::{Clock, SystemClock, Timestamp};
 
 use std::path::PathBuf;
+
+/// Prefixes of the ids that this server makes (contract).
+pub const DESKTOP_IMAGE_PREFIX: &str = "e3v";
+pub const COMPUTE_IMAGE_PREFIX: &str = "fd8";
+pub const OPERATION_PREFIX: &str = "e3v";
 
 /// Why the store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -31,26 +49,41 @@ pub enum Error {
     /// The image is still being created.
     #[error("image {id:?} is not ready")]
     ImageNotReady { id: String },
+    #[error("image {id:?} is being deleted")]
+    ImageBeingDeleted { id: String },
     /// The disk asked for is smaller than the disk inside the image.
     #[error("min_disk_size {requested} is less than the {virtual_size} bytes of the disk inside")]
     MinDiskSizeTooSmall { requested: i64, virtual_size: i64 },
     /// The key came with another request before.
     #[error("the idempotency key was used with another request")]
     IdempotencyKeyReused,
+    #[error("the quota limit {} of {scope} is exceeded", metric.name())]
+    QuotaExceeded { metric: Metric, scope: QuotaScope },
     /// The last item of the page is gone, and so is what was known of it.
     #[error("the page token has expired")]
     PageTokenExpired,
     /// Another worker has taken over, or the operation has ended.
     #[error("the lease of operation {id} is lost")]
     LeaseLost { id: String },
+    /// It was asked to be cancelled, so it must not succeed.
+    #[error("operation {id} is to be cancelled")]
+    CancelRequested { id: String },
     #[error("the disk that holds the database is full")]
     Full,
+    #[error("the database cannot be written to: {0}")]
+    ReadOnly(String),
+    #[error("the database is damaged; restore it from a backup: {0}")]
+    Damaged(rusqlite::Error),
     #[error("{path} has schema version {found}; this program knows versions up to {known}")]
     NewerSchema {
         path: PathBuf,
         found: i64,
         known: i64,
     },
+    #[error(
+        "{0} is not a database of this program, or one from before its first release: move it away"
+    )]
+    Foreign(PathBuf),
     #[error("the store is shutting down")]
     Closed,
     #[error("a row holds JSON that does not parse: {0}")]
@@ -61,18 +94,24 @@ pub enum Error {
 
 impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
-        if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) {
-            Self::Full
-        } else {
-            Self::Sqlite(error)
+        use rusqlite::ErrorCode as Code;
+        match error.sqlite_error_code() {
+            Some(Code::DiskFull) => Self::Full,
+            Some(Code::ReadOnly) => Self::ReadOnly(error.to_string()),
+            Some(Code::DatabaseCorrupt | Code::NotADatabase) => Self::Damaged(error),
+            _ => Self::Sqlite(error),
         }
     }
 }
 
 impl Error {
-    /// Whether the transaction must be undone: the database failed, rather than said no.
-    fn is_failure(&self) -> bool {
-        matches!(self, Self::Sqlite(_) | Self::Full | Self::Json(_))
+    /// Whether the database failed, rather than said no: the transaction must be undone, and
+    /// the same may succeed later.
+    pub fn is_failure(&self) -> bool {
+        matches!(
+            self,
+            Self::Sqlite(_) | Self::Full | Self::Json(_) | Self::ReadOnly(_) | Self::Damaged(_)
+        )
     }
 }
 

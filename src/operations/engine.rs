@@ -1,32 +1,59 @@
-//! Runs operations in this process: each in a task of its own, some at a time.
+//! Brings operations to their end: looks for those whose turn has come, has them done, and sees to
+//! what follows. What an earlier process left undone is found in the same way.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Failure, Operation, Reason};
-use crate::metadata::{Error, Lease, Result, Store};
+use super::retry::{self, MOST_ATTEMPTS};
+use super::run::Signals;
+use super::watchers::Watchers;
+use super::{Failure, Operation, Phase, Reason, Run};
+use crate::metadata::{Candidate, Error, Lease, NextClaim, Result, Start, Store};
 
-/// How many operations run at the same time.
-const CONCURRENCY: usize = 4;
-/// How often an operation is taken up before it counts as one that ends the process.
-const MOST_ATTEMPTS: i64 = 10;
+/// How long the engine sleeps at the most when nothing wakes it.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// Between two tries of a step that the store refuses.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// How operations run.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How many run at the same time, at least one. One folder never has all places.
+    pub concurrency: usize,
+    /// How long a worker may be silent before another takes over.
+    pub lease: Duration,
+    /// How long every operation takes at least, for those who test programs that wait.
+    pub simulated_latency: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            concurrency: 4,
+            lease: Duration::from_secs(10),
+            simulated_latency: Duration::ZERO,
+        }
+    }
+}
 
 /// What an operation does once it is claimed.
 #[async_trait]
 pub trait Worker: Send + Sync + 'static {
-    /// Does the task of the lease, and ends the operation in the store where it succeeds. A
-    /// failure leaves nothing behind but what the store knows of. Stops early, with any failure,
-    /// when `cancelled`. Dropping the future must stop the work too.
-    async fn run(&self, lease: &Lease, cancelled: CancellationToken) -> Ended;
+    /// Does the change of the lease, and ends the operation in the store where it succeeds. Stops
+    /// early, with any failure, when the run is to stop. May be called again for the same
+    /// operation, with another lease. Dropping the future must stop the work too.
+    async fn run(&self, run: &Run) -> Ended;
+
+    /// Removes what a run made outside of the store, as far as it can. May be called again.
+    async fn undo(&self, lease: &Lease);
 }
 
 /// How a run ended.
@@ -40,48 +67,65 @@ pub struct Engine {
 
 struct Inner {
     store: Store,
-    permits: Semaphore,
-    running: Mutex<HashMap<String, CancellationToken>>,
+    settings: Settings,
+    places: Arc<Semaphore>,
+    running: Mutex<HashMap<String, (Candidate, Arc<Signals>)>>,
+    watchers: Watchers,
+    work: Notify,
     tasks: TaskTracker,
+    draining: CancellationToken,
     stopping: CancellationToken,
 }
 
-/// An operation that can be cancelled as long as this lives.
-pub struct Tracked {
-    engine: Engine,
-    operation_id: String,
-    pub cancelled: CancellationToken,
-}
-
-impl Drop for Tracked {
-    fn drop(&mut self) {
-        self.engine.running().remove(&self.operation_id);
-    }
-}
-
 impl Engine {
-    pub fn new(store: Store) -> Self {
+    pub fn new(store: Store, settings: Settings) -> Self {
         Self {
             inner: Arc::new(Inner {
                 store,
-                permits: Semaphore::new(CONCURRENCY),
+                places: Arc::new(Semaphore::new(settings.concurrency.max(1))),
+                settings,
                 running: Mutex::default(),
+                watchers: Watchers::default(),
+                work: Notify::new(),
                 tasks: TaskTracker::new(),
+                draining: CancellationToken::new(),
                 stopping: CancellationToken::new(),
             }),
         }
     }
 
-    /// Makes an operation known as running here, so that `cancel` reaches it.
-    pub fn track(&self, operation_id: &str) -> Tracked {
-        let cancelled = CancellationToken::new();
-        self.running()
-            .insert(operation_id.to_owned(), cancelled.clone());
-        Tracked {
-            engine: self.clone(),
-            operation_id: operation_id.to_owned(),
-            cancelled,
+    /// Begins to look for operations to run.
+    pub fn serve(&self, worker: Arc<dyn Worker>) {
+        let engine = self.clone();
+        self.inner.tasks.spawn(async move {
+            let stopping = engine.inner.stopping.clone();
+            stopping
+                .run_until_cancelled(engine.look_for_work(worker))
+                .await;
+        });
+    }
+
+    /// When a change that is accepted now is to be done.
+    pub fn start(&self) -> Start {
+        match self.inner.settings.simulated_latency {
+            Duration::ZERO => Start::Now,
+            latency => Start::After(latency),
         }
+    }
+
+    /// Tells that there may be something to run.
+    pub fn wake(&self) {
+        self.inner.work.notify_one();
+    }
+
+    /// Takes care of an operation that its accepter works on, got not before `claimed`.
+    pub fn attend(&self, lease: Lease, claimed: Instant) -> Run {
+        Run::start(self, lease, claimed)
+    }
+
+    /// Sees every change of an operation in this process from now on.
+    pub fn watch(&self, operation_id: &str) -> watch::Receiver<()> {
+        self.inner.watchers.subscribe(operation_id)
     }
 
     /// Runs something that `stop` waits for, whether or not its caller does.
@@ -92,78 +136,217 @@ impl Engine {
         self.inner.tasks.spawn(future)
     }
 
+    /// Cancelled when nothing new is begun: those who wait for others should leave.
+    pub fn draining(&self) -> CancellationToken {
+        self.inner.draining.clone()
+    }
+
     /// Cancelled when all work is to stop.
     pub fn stopping(&self) -> CancellationToken {
         self.inner.stopping.clone()
     }
 
-    /// Runs an accepted operation in the background, when its turn comes.
-    pub fn start(&self, operation_id: &str, worker: Arc<dyn Worker>) {
-        let tracked = self.track(operation_id);
-        let engine = self.clone();
-        self.inner.tasks.spawn(async move {
-            let stopping = engine.inner.stopping.clone();
-            tokio::select! {
-                () = engine.run(tracked, worker) => {}
-                // What is left undone is taken up again at the next start.
-                () = stopping.cancelled() => {}
-            }
-        });
+    pub fn drain(&self) {
+        self.inner.draining.cancel();
     }
 
-    async fn run(&self, tracked: Tracked, worker: Arc<dyn Worker>) {
-        let id = tracked.operation_id.clone();
-        let _permit = tokio::select! {
-            permit = self.inner.permits.acquire() => permit.ok(),
-            // Ending it takes no turn.
-            () = tracked.cancelled.cancelled() => None,
-        };
-        let lease = match self.claim(&id).await {
-            Ok(lease) => lease,
-            Err(error) => {
-                tracing::error!(operation_id = id, %error, "the operation was not claimed");
+    /// Stops all work that was started, to be taken up again at the next start.
+    pub async fn stop(&self) {
+        self.inner.draining.cancel();
+        self.inner.stopping.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+
+    /// Forgets what nobody waits for any more.
+    pub fn tidy(&self) {
+        self.inner.watchers.tidy();
+    }
+
+    async fn look_for_work(self, worker: Arc<dyn Worker>) {
+        loop {
+            // Semaphores are closed by nobody.
+            let Ok(place) = self.inner.places.clone().acquire_owned().await else {
                 return;
-            }
-        };
-        let ended = if lease.attempt > MOST_ATTEMPTS {
-            Err(Failure::new(
-                Reason::Aborted,
-                format!("Given up after {MOST_ATTEMPTS} attempts, each ended by the server's end"),
-            ))
-        } else if lease.cancel_requested || tracked.cancelled.is_cancelled() {
-            Err(cancelled())
-        } else {
-            worker.run(&lease, tracked.cancelled.clone()).await
-        };
-        match ended {
-            Ok(_) => tracing::info!(operation_id = id, "the operation succeeded"),
-            Err(failure) => {
-                let failure = match tracked.cancelled.is_cancelled() {
-                    true => cancelled(),
-                    false => failure,
-                };
-                if let Err(error) = self.fail(&lease, failure).await {
-                    tracing::error!(operation_id = id, %error, "the failure was not recorded");
+            };
+            match self.claim_next().await {
+                Ok(Ok((lease, claimed))) => self.drive(lease, claimed, worker.clone(), Some(place)),
+                Ok(Err(sleep)) => {
+                    drop(place);
+                    let _ = tokio::time::timeout(sleep, self.inner.work.notified()).await;
+                }
+                Err(error) => {
+                    drop(place);
+                    tracing::warn!(%error, "the store was not asked for work; trying again");
+                    tokio::time::sleep(LONGEST_SLEEP).await;
                 }
             }
         }
     }
 
-    /// Claims an accepted operation.
-    pub async fn claim(&self, operation_id: &str) -> Result<Lease> {
-        self.insist(|| self.inner.store.claim(operation_id)).await
+    /// The next operation, or how long to wait for one.
+    async fn claim_next(&self) -> Result<std::result::Result<(Lease, Instant), Duration>> {
+        let settings = &self.inner.settings;
+        let held = self.running().values().map(|(held, _)| *held).collect();
+        // A place is always left for another folder.
+        let folder_limit = settings.concurrency.saturating_sub(1).max(1);
+        let NextClaim { candidate, next_at } = self
+            .inner
+            .store
+            .next_claim(held, folder_limit, self.horizon())
+            .await?;
+        let Some(candidate) = candidate else {
+            let until = next_at.map_or(i64::MAX, |at| at.0 - self.inner.store.now().0);
+            let until = Duration::from_micros(u64::try_from(until).unwrap_or(0));
+            // Never at once: what is due may not be claimable yet.
+            let sleep = until.clamp(Duration::from_millis(1), LONGEST_SLEEP);
+            return Ok(Err(sleep));
+        };
+        let claimed = Instant::now();
+        let lease = self.claim(candidate).await?;
+        Ok(lease
+            .map(|lease| (lease, claimed))
+            .ok_or(Duration::from_millis(1)))
     }
 
-    /// Ends a claimed operation in failure.
-    pub async fn fail(&self, lease: &Lease, failure: Failure) -> Result<Operation> {
+    async fn claim(&self, candidate: Candidate) -> Result<Option<Lease>> {
+        let length = self.inner.settings.lease;
+        self.inner
+            .store
+            .claim(candidate, length, self.horizon())
+            .await
+    }
+
+    /// The furthest that a time in the queue can lie ahead.
+    fn horizon(&self) -> Duration {
+        let settings = &self.inner.settings;
+        settings
+            .lease
+            .max(settings.simulated_latency)
+            .max(retry::LONGEST_PAUSE)
+            + LONGEST_SLEEP
+    }
+
+    /// Works on a claimed operation in the background.
+    fn drive(
+        &self,
+        lease: Lease,
+        claimed: Instant,
+        worker: Arc<dyn Worker>,
+        place: Option<OwnedSemaphorePermit>,
+    ) {
+        let run = Run::start(self, lease, claimed);
+        self.announce(&run.lease.operation_id);
+        let engine = self.clone();
+        self.inner.tasks.spawn(async move {
+            let _place = place;
+            let stopping = engine.inner.stopping.clone();
+            let ended = tokio::select! {
+                ended = attempt(&run, &*worker) => ended,
+                () = stopping.cancelled() => return engine.release(run).await,
+            };
+            let id = run.lease.operation_id.clone();
+            if let Err(error) = engine.conclude(run, &*worker, ended).await {
+                tracing::error!(operation_id = id, %error, "how the operation ended was not recorded");
+            }
+            engine.wake();
+        });
+    }
+
+    /// Brings a run to its end: recorded already where it succeeded, else put off where another
+    /// attempt may succeed, else undone and recorded. None when it was put off.
+    pub async fn conclude(
+        &self,
+        run: Run,
+        worker: &dyn Worker,
+        ended: Ended,
+    ) -> Result<Option<Operation>> {
+        let id = run.lease.operation_id.clone();
+        let concluded = self.settle(&run, worker, ended).await;
+        drop(run);
+        self.announce(&id);
+        concluded
+    }
+
+    async fn settle(
+        &self,
+        run: &Run,
+        worker: &dyn Worker,
+        ended: Ended,
+    ) -> Result<Option<Operation>> {
+        let lease = &run.lease;
+        let failure = match ended {
+            Ok(operation) => {
+                tracing::info!(operation_id = lease.operation_id, "the operation succeeded");
+                return Ok(Some(operation));
+            }
+            Err(_) if run.is_lost() => {
+                return Err(Error::LeaseLost {
+                    id: lease.operation_id.clone(),
+                });
+            }
+            Err(failure) => failure,
+        };
+        if lease.phase == Phase::Running && failure.transient && lease.attempt < MOST_ATTEMPTS {
+            let pause = retry::pause(lease.attempt, rand::random());
+            let store = &self.inner.store;
+            let again = self
+                .insist(|| store.retry(lease, failure.clone(), pause, retry::PATIENCE))
+                .await?;
+            if again {
+                tracing::warn!(
+                    operation_id = lease.operation_id,
+                    attempt = lease.attempt,
+                    ?pause,
+                    message = failure.message,
+                    "an attempt failed; there will be another"
+                );
+                worker.undo(lease).await;
+                return Ok(None);
+            }
+        }
+        self.undo(lease, worker, failure).await.map(Some)
+    }
+
+    async fn undo(
+        &self,
+        lease: &Lease,
+        worker: &dyn Worker,
+        failure: Failure,
+    ) -> Result<Operation> {
+        let store = &self.inner.store;
+        let lease = match lease.phase {
+            Phase::Undoing => lease.clone(),
+            _ => match store.abandon(lease, failure.clone()).await {
+                Ok(lease) => lease,
+                // There may be room for the record once the bytes are gone.
+                Err(error) if error.is_failure() => {
+                    tracing::warn!(%error, "a failure was not noted before it was undone");
+                    lease.clone()
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        worker.undo(&lease).await;
+        let failure = lease.failure.clone().unwrap_or(failure);
+        let operation = self
+            .insist(|| store.undone(&lease, failure.clone()))
+            .await?;
         tracing::warn!(
             operation_id = lease.operation_id,
             reason = failure.reason.as_str(),
             message = failure.message,
             "the operation failed"
         );
-        self.insist(|| self.inner.store.fail(lease, failure.clone()))
-            .await
+        Ok(operation)
+    }
+
+    /// Gives an operation back because the process ends.
+    async fn release(&self, run: Run) {
+        if let Err(error) = self.inner.store.release(&run.lease).await {
+            let operation_id = &run.lease.operation_id;
+            tracing::warn!(operation_id, %error, "an operation was not given back");
+        }
     }
 
     /// Does a step again, with pauses, as long as the store cannot: what was accepted must end.
@@ -175,7 +358,7 @@ impl Engine {
         let mut pause = FIRST_PAUSE;
         loop {
             let error = match step().await {
-                Err(error @ (Error::Full | Error::Sqlite(_))) => error,
+                Err(error) if error.is_failure() => error,
                 ended => return ended,
             };
             tracing::warn!(%error, "the store failed; trying again");
@@ -186,21 +369,48 @@ impl Engine {
         }
     }
 
-    /// Asks the operation to stop, if it runs; it goes on until it notices.
-    pub fn cancel(&self, operation_id: &str) {
-        if let Some(token) = self.running().get(operation_id) {
-            token.cancel();
+    /// Asks an operation to stop, and returns it as it now stands. One that runs here notices at
+    /// once, one that runs elsewhere at its next heartbeat; one that nobody runs is ended here.
+    pub async fn cancel(&self, operation_id: &str, worker: Arc<dyn Worker>) -> Result<Operation> {
+        let requested = self.inner.store.request_cancel(operation_id).await?;
+        if let Some((_, signals)) = self.running().get(operation_id) {
+            signals.cancel();
         }
+        if let Some(candidate) = requested.waiting {
+            // Ending it takes no place. If this does not get it, the search for work does.
+            let claimed = Instant::now();
+            match self.claim(candidate).await {
+                Ok(Some(lease)) => self.drive(lease, claimed, worker, None),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "a cancelled operation was not claimed"),
+            }
+            self.wake();
+        }
+        Ok(requested.operation)
     }
 
-    /// Stops all work that was started, to be taken up again at the next start.
-    pub async fn stop(&self) {
-        self.inner.stopping.cancel();
-        self.inner.tasks.close();
-        self.inner.tasks.wait().await;
+    pub(super) fn announce(&self, operation_id: &str) {
+        self.inner.watchers.announce(operation_id);
     }
 
-    fn running(&self) -> MutexGuard<'_, HashMap<String, CancellationToken>> {
+    pub(super) fn enter(&self, lease: &Lease, signals: Arc<Signals>) {
+        self.running()
+            .insert(lease.operation_id.clone(), (lease.candidate(), signals));
+    }
+
+    pub(super) fn leave(&self, lease: &Lease) {
+        self.running().remove(&lease.operation_id);
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<String, (Candidate, Arc<Signals>)>> {
         self.inner
             .running
             .lock()
@@ -208,7 +418,23 @@ impl Engine {
     }
 }
 
-/// The failure of an operation that its caller cancelled.
-pub fn cancelled() -> Failure {
-    Failure::new(Reason::Cancelled, "The operation was cancelled")
+/// One attempt at what the phase of the operation asks for.
+async fn attempt(run: &Run, worker: &dyn Worker) -> Ended {
+    let lease = &run.lease;
+    let last_failure = || lease.failure.clone();
+    if lease.phase == Phase::Undoing {
+        return Err(last_failure().unwrap_or_else(Failure::cancelled));
+    }
+    if lease.cancel_requested {
+        return Err(Failure::cancelled());
+    }
+    if lease.attempt > MOST_ATTEMPTS {
+        return Err(last_failure().unwrap_or_else(|| {
+            Failure::new(
+                Reason::Aborted,
+                format!("Given up after {MOST_ATTEMPTS} attempts that were cut short"),
+            )
+        }));
+    }
+    worker.run(run).await
 }

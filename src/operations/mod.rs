@@ -1,8 +1,14 @@
-//! Knows how accepted operations are brought to their end: run, cancelled, taken up again.
+//! Knows how accepted operations are brought to their end: claimed, run, put off, cancelled, undone.
 //! Never mentions what an operation does, nor how it is asked for.
 
 mod engine;
 mod model;
+mod retry;
+mod run;
+mod state;
+mod watchers;
 
-pub use engine::{Ended, Engine, Tracked, Worker, cancelled};
-pub use model::{Failure, Kind, Operation, Outcome, Reason};
+pub use engine::{Ended, Engine, Settings, Worker};
+pub use model::{Failure, Kind, Operation, Outcome, Progress, Reason, Transfer};
+pub use run::{ProgressCounter, Run};
+pub use state::{Event, Phase, Refused, State};

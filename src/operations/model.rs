@@ -12,6 +12,12 @@ pub struct Operation {
     pub created_at: Timestamp,
     pub created_by: String,
     pub modified_at: Timestamp,
+    /// Counts the attempts, from 1 once the first has begun.
+    pub attempt: i64,
+    /// Of the present attempt.
+    pub progress: Progress,
+    /// How its bytes come in; none where it brings none in, or has ended.
+    pub transfer: Option<Transfer>,
     pub outcome: Option<Outcome>,
 }
 
@@ -19,6 +25,22 @@ impl Operation {
     pub fn is_done(&self) -> bool {
         self.outcome.is_some()
     }
+}
+
+/// How the bytes of a new image come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transfer {
+    /// The server reads them from where they are.
+    Import,
+    /// The caller sends them.
+    Upload,
+}
+
+/// How many bytes an attempt has dealt with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    pub done: u64,
+    pub total: Option<u64>,
 }
 
 /// How an operation ended.
@@ -35,61 +57,113 @@ pub enum Outcome {
 pub struct Failure {
     pub reason: Reason,
     pub message: String,
+    /// Whose limit stood in the way, where one did.
+    pub subject: Option<String>,
+    /// Whether another attempt may succeed.
+    pub transient: bool,
 }
 
 impl Failure {
+    /// A failure that no other attempt would mend.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self {
             reason,
             message: message.into(),
+            subject: None,
+            transient: false,
         }
+    }
+
+    /// The same failure, as one that may pass.
+    pub fn transient(self) -> Self {
+        Self {
+            transient: true,
+            ..self
+        }
+    }
+
+    /// The failure of an operation that its caller cancelled.
+    pub fn cancelled() -> Self {
+        Self::new(Reason::Cancelled, "The operation was cancelled")
     }
 }
 
-macro_rules! named {
-    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
-        $(#[$meta])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum $name { $($(#[$doc])* $variant),+ }
-
-        impl $name {
-            /// The name under which it is stored.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text),+ }
-            }
-
-            /// The one stored under this name, if there is one.
-            pub fn from_name(name: &str) -> Option<Self> {
-                match name { $($text => Some(Self::$variant),)+ _ => None }
-            }
-        }
-    };
+/// What an operation does. The numbers are those it is stored under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    CopyDesktopImage = 1,
+    UpdateDesktopImage = 2,
+    DeleteDesktopImage = 3,
+    CreateComputeImage = 4,
+    UpdateComputeImage = 5,
+    DeleteComputeImage = 6,
 }
 
-named! {
-    /// What an operation does.
-    Kind {
-        CopyDesktopImage = "copy_desktop_image",
-        UpdateDesktopImage = "update_desktop_image",
-        DeleteDesktopImage = "delete_desktop_image",
-        CreateComputeImage = "create_compute_image",
-        UpdateComputeImage = "update_compute_image",
-        DeleteComputeImage = "delete_compute_image",
+impl Kind {
+    pub const ALL: [Self; 6] = [
+        Self::CopyDesktopImage,
+        Self::UpdateDesktopImage,
+        Self::DeleteDesktopImage,
+        Self::CreateComputeImage,
+        Self::UpdateComputeImage,
+        Self::DeleteComputeImage,
+    ];
+
+    /// The kind stored under this number.
+    pub fn from_number(number: i64) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as i64 == number)
     }
 }
 
-named! {
-    /// The kinds of failure that callers tell apart.
-    Reason {
-        /// What was asked for cannot be: the image or a parameter is at fault.
-        Invalid = "invalid",
-        /// The caller cancelled it.
-        Cancelled = "cancelled",
-        /// It was cut short, and may be tried again as a new request.
-        Aborted = "aborted",
-        /// Room has run out.
-        Exhausted = "exhausted",
-        /// The server is at fault.
-        Internal = "internal",
+/// The kinds of failure that callers tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// What was asked for cannot be: the image or a parameter is at fault.
+    Invalid,
+    /// What the change is about is gone.
+    NotFound,
+    /// The name is taken.
+    AlreadyExists,
+    /// What the change is about is not in a state for it.
+    FailedPrecondition,
+    /// The caller cancelled it.
+    Cancelled,
+    /// It was cut short, and may be tried again as a new request.
+    Aborted,
+    /// Room has run out.
+    Exhausted,
+    /// A limit that the administrator set stands in the way.
+    QuotaExceeded,
+    /// The server is at fault.
+    Internal,
+}
+
+impl Reason {
+    const NAMES: [(Self, &str); 9] = [
+        (Self::Invalid, "invalid"),
+        (Self::NotFound, "not_found"),
+        (Self::AlreadyExists, "already_exists"),
+        (Self::FailedPrecondition, "failed_precondition"),
+        (Self::Cancelled, "cancelled"),
+        (Self::Aborted, "aborted"),
+        (Self::Exhausted, "exhausted"),
+        (Self::QuotaExceeded, "quota_exceeded"),
+        (Self::Internal, "internal"),
+    ];
+
+    /// The name under which it is stored.
+    pub fn as_str(self) -> &'static str {
+        Self::NAMES
+            .into_iter()
+            .find(|(reason, _)| *reason == self)
+            .map_or("internal", |(_, name)| name)
+    }
+
+    /// The one stored under this name; a name of a later version counts as internal.
+    pub fn from_name(name: &str) -> Self {
+        Self::NAMES
+            .into_iter()
+            .find(|(_, known)| *known == name)
+            .map_or(Self::Internal, |(reason, _)| reason)
     }
 }

@@ -1,17 +1,21 @@
 //! Knows the gRPC services: unpack a request, check it, call the use case, convert the answer.
 //! Never mentions SQL, files, URLs or JSON.
 
+mod audit;
 mod compute_images;
 mod convert;
 mod desktop_images;
 mod field_mask;
+mod operation_watch;
 mod operations;
+mod progress;
+mod quotas;
 mod request;
 mod status;
 
 use tonic::service::Routes;
 
-use crate::contract::{self, yandex::cloud};
+use crate::contract::{self, desktopimages, yandex::cloud};
 use crate::images::Images;
 
 pub use compute_images::new_compute_image;
@@ -21,7 +25,7 @@ pub use status::{from_error, invalid};
 /// Turns an operation of the domain into the contract's message.
 pub use operations::message as operation_message;
 
-/// What implements every service of the contract, one file for each.
+/// What implements every service, one file for each.
 #[derive(Clone)]
 struct Service {
     images: Images,
@@ -68,7 +72,18 @@ pub async fn routes(images: &Images) -> Result<Routes, tonic_reflection::server:
             cloud::operation::operation_service_server::OperationServiceServer::new(
                 service.clone(),
             ),
+        )
+        .add_service(
+            desktopimages::v1::operation_watch_service_server::OperationWatchServiceServer::new(
+                service.clone(),
+            ),
+        )
+        .add_service(desktopimages::v1::quota_service_server::QuotaServiceServer::new(
+            service.clone(),
         ))
+        .add_service(desktopimages::v1::audit_service_server::AuditServiceServer::new(
+            service,
+        )))
 }
 
 /// Reflection tells of what is served, not of all that is described.

@@ -6,7 +6,7 @@ use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Response, Status};
 
 use super::convert::timestamp;
-use super::{Service, compute_images, desktop_images, request, status};
+use super::{Service, compute_images, desktop_images, progress, request, status};
 use crate::contract::google::rpc;
 use crate::contract::yandex::cloud::clouddesktop::v1::api::{
     CopyDesktopImageMetadata, DeleteDesktopImageMetadata, UpdateDesktopImageMetadata,
@@ -60,6 +60,7 @@ pub fn reply(result: images::Result<operations::Operation>) -> Result<Response<O
 
 /// An operation as the contract's message.
 pub fn message(operation: operations::Operation) -> Result<Operation, Status> {
+    let progress = progress::words(&operation);
     let image_id = operation.image_id;
     let (description, metadata) = match operation.kind {
         Kind::CopyDesktopImage => (
@@ -89,7 +90,7 @@ pub fn message(operation: operations::Operation) -> Result<Operation, Status> {
     };
     Ok(Operation {
         id: operation.id,
-        description: description.to_owned(),
+        description: progress.unwrap_or_else(|| description.to_owned()),
         created_at: Some(timestamp(operation.created_at)),
         created_by: operation.created_by,
         modified_at: Some(timestamp(operation.modified_at)),
@@ -123,16 +124,33 @@ fn response(kind: Kind, resource: Option<String>) -> Result<Any, Status> {
 fn error(failure: Failure) -> rpc::Status {
     let code = match failure.reason {
         Reason::Invalid => Code::InvalidArgument,
+        Reason::NotFound => Code::NotFound,
+        Reason::AlreadyExists => Code::AlreadyExists,
+        Reason::FailedPrecondition => Code::FailedPrecondition,
         Reason::Cancelled => Code::Cancelled,
         Reason::Aborted => Code::Aborted,
-        Reason::Exhausted => Code::ResourceExhausted,
+        Reason::Exhausted | Reason::QuotaExceeded => Code::ResourceExhausted,
         Reason::Internal => Code::Internal,
     };
     rpc::Status {
         code: code.into(),
+        details: failure
+            .subject
+            .map(|subject| quota_failure(subject, failure.message.clone()))
+            .into_iter()
+            .collect(),
         message: failure.message,
-        details: Vec::new(),
     }
+}
+
+fn quota_failure(subject: String, description: String) -> Any {
+    any(&rpc::QuotaFailure {
+        violations: vec![rpc::quota_failure::Violation {
+            subject,
+            description,
+            ..Default::default()
+        }],
+    })
 }
 
 fn any<M: Message + Name>(message: &M) -> Any {

@@ -10,6 +10,8 @@ use crate::auth;
 use crate::contract::rules::{Check, Violation, violations};
 use crate::metadata::{Accept, Idempotency};
 
+/// Every request has one by the time it comes here.
+const REQUEST_ID: &str = "x-request-id";
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// Refuses a request that violates the contract, naming all fields that do.
@@ -51,8 +53,10 @@ pub fn accept(
             })
         })
         .transpose()?;
+    let request_id = metadata.get(REQUEST_ID).and_then(|id| id.to_str().ok());
     Ok(Accept {
         subject: auth::ANONYMOUS.to_owned(),
+        request_id: request_id.unwrap_or_default().to_owned(),
         idempotency,
     })
 }

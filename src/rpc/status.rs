@@ -5,7 +5,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::contract::rules::Violation;
 use crate::images::Error;
-use crate::metadata;
+use crate::metadata::{self, QuotaScope};
 
 /// The words for a failure whose cause is for the log only.
 const INTERNAL: &str = "Internal error; the server's log says more";
@@ -107,6 +107,18 @@ fn from_metadata(error: metadata::Error) -> Status {
             "Image \"{}\" is not ready: wait for the operation that creates it, or cancel that",
             shown(&id)
         )),
+        E::ImageBeingDeleted { id } => {
+            Status::failed_precondition(format!("Image \"{}\" is being deleted", shown(&id)))
+        }
+        E::QuotaExceeded { metric, scope } => {
+            let subject = match scope {
+                QuotaScope::Folder(id) => format!("folder:{}", shown(&id)),
+                QuotaScope::Total => "total".to_owned(),
+            };
+            let message = format!("Quota limit {} exceeded", metric.name());
+            let details = ErrorDetails::with_quota_failure_violation(subject, message.clone());
+            Status::with_error_details(Code::ResourceExhausted, message, details)
+        }
         error @ E::MinDiskSizeTooSmall { .. } => invalid_field("min_disk_size", error.to_string()),
         E::IdempotencyKeyReused => Status::invalid_argument(
             "The idempotency key was used with another request; use a new key for a new request",
@@ -114,9 +126,20 @@ fn from_metadata(error: metadata::Error) -> Status {
         E::PageTokenExpired => invalid_field("page_token", "has expired; start again without one"),
         E::Full => disk_full(),
         E::Closed => Status::unavailable("The server is shutting down"),
-        error @ (E::LeaseLost { .. } | E::NewerSchema { .. } | E::Json(_) | E::Sqlite(_)) => {
-            internal(&error)
+        error @ E::ReadOnly(_) => {
+            tracing::error!(%error, "a request failed");
+            Status::unavailable("The server's database cannot be written to")
         }
+        error @ E::Damaged(_) => {
+            tracing::error!(%error, "a request failed");
+            Status::data_loss("The server's database is damaged")
+        }
+        error @ (E::LeaseLost { .. }
+        | E::CancelRequested { .. }
+        | E::NewerSchema { .. }
+        | E::Foreign(_)
+        | E::Json(_)
+        | E::Sqlite(_)) => internal(&error),
     }
 }
 

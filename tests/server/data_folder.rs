@@ -6,7 +6,9 @@ use desktop_images::metadata;
 use serde_json::json;
 use tonic::Code;
 
-use crate::support::{Disk, Fill, Method, TestServer, contents, failure, left_out, response, text};
+use crate::support::{
+    Disk, Fill, Method, SmallDisk, TestServer, contents, failure, left_out, response, text,
+};
 
 #[tokio::test]
 async fn a_data_folder_belongs_to_one_server_at_a_time() {
@@ -118,34 +120,6 @@ async fn all_is_there_after_a_restart() {
         );
     }
     assert!(server.downloaded(&copy).await == disk);
-}
-
-/// A small file system of its own, unmounted at the end.
-struct SmallDisk(std::path::PathBuf);
-
-impl SmallDisk {
-    fn mount(path: std::path::PathBuf, mebibytes: u32) -> Option<Self> {
-        std::fs::create_dir_all(&path).unwrap();
-        let mounted = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "tmpfs"])
-            .arg(&path)
-            .output();
-        mounted
-            .is_ok_and(|output| output.status.success())
-            .then_some(Self(path))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let unmounted = std::process::Command::new("umount")
-            .arg("-l")
-            .arg(&self.0)
-            .status();
-        if !unmounted.is_ok_and(|status| status.success()) {
-            eprintln!("{} stays mounted", self.0.display());
-        }
-    }
 }
 
 #[tokio::test]

@@ -3,18 +3,27 @@
 
 mod support;
 
+mod audit;
 mod clients;
+mod commands;
 mod compute_images;
 mod crashes;
 mod data_folder;
+mod database;
 mod desktop_images;
 mod downloads;
+mod durability;
 mod edge;
+mod fairness;
 mod hang_ups;
 mod http_requests;
 mod idempotency;
 mod imports;
+mod latency;
 mod lists;
 mod operations;
+mod quotas;
+mod retention;
 mod uploads;
 mod validation;
+mod watch;

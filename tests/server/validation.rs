@@ -45,7 +45,7 @@ fn valid(message: &MessageDescriptor) -> Value {
     if message.get_field_by_name("update_mask").is_some() {
         request.insert("name".to_owned(), json!("x"));
     }
-    for oneof in message.oneofs() {
+    for oneof in message.oneofs().filter(|oneof| !oneof.is_synthetic()) {
         let first = oneof.fields().next().expect("a member");
         request.insert(first.json_name().to_owned(), json!("x"));
     }
@@ -79,7 +79,11 @@ fn violating(field: &FieldDescriptor) -> Vec<(Value, String)> {
         return values;
     }
     if let Some(range) = option(field, "value") {
-        for number in [most(&range) + 1, i64::MAX, -1, i64::MIN] {
+        let mut numbers = vec![-1, i64::MIN];
+        if range != ">=0" {
+            numbers.extend([most(&range) + 1, i64::MAX]);
+        }
+        for number in numbers {
             values.push((json!(number.to_string()), name.to_owned()));
         }
     }

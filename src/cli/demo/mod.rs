@@ -18,7 +18,7 @@ use super::output::{self, Format};
 use super::serve::{self, Stop};
 use super::transfer::{self, Sink, Upload};
 use super::{operations, values};
-use crate::app::{self, Config, Data, Server};
+use crate::app::{self, Config, Data, OperationSettings, Retention, Server};
 use crate::contract::yandex::cloud::clouddesktop::v1::api::{
     CopyDesktopImageRequest, DesktopImage, GetDesktopImageRequest,
 };
@@ -71,6 +71,8 @@ async fn start() -> Result<Server> {
         data: Data::Ephemeral,
         import_dir: None,
         drain_timeout: DRAIN_TIMEOUT,
+        operations: OperationSettings::default(),
+        retention: Retention::default(),
     };
     match Server::start(config(PREFERRED_PORT)).await {
         Ok(server) => Ok(server),

@@ -2,138 +2,71 @@
 
 use rusqlite::{OptionalExtension, Row, Transaction, named_params, params};
 
-use super::super::{Accept, ContentFacts, Error, Lease, ListQuery, Page, Result, Timestamp};
-use super::operations::{self, Settled, Start};
-use super::{Store, contents, from_json, listing, unreadable};
-use crate::images::{ComputeImage, ComputeImageStatus, HardwareGeneration, Labels, Os};
-use crate::operations::{Kind, Operation};
+use super::super::{
+    COMPUTE_IMAGE_PREFIX, ComputeImageChanges, ContentFacts, Error, Id, Lease, ListQuery,
+    NewComputeImage, Origin, Page, Position, Result, name_hash,
+};
+use super::accept::{self, Applied};
+use super::quotas::{self, Usage};
+use super::{Store, contents, folders, from_json, listing, unreadable};
+use crate::images::{ComputeImage, ComputeImageStatus as Status};
 
-/// A compute image to be made.
-#[derive(Debug, Clone)]
-pub struct NewComputeImage {
-    pub folder_id: String,
-    /// Empty, or unique in the folder.
-    pub name: String,
-    pub description: String,
-    pub labels: Labels,
-    pub family: String,
-    /// Bytes; zero takes the size of the disk inside.
-    pub min_disk_size: i64,
-    pub product_ids: Vec<String>,
-    pub os: Option<Os>,
-    pub pooled: bool,
-    pub hardware_generation: Option<HardwareGeneration>,
-}
-
-/// Where the content of a new compute image comes from.
-#[derive(Debug, Clone)]
-pub enum Origin {
-    /// Another compute image; done at once.
-    ComputeImage(String),
-    /// A worker that does this task.
-    Task(String),
-}
-
-/// The fields of a compute image to be changed; none stay as they are.
-#[derive(Debug, Clone, Default)]
-pub struct ComputeImageChanges {
-    pub name: Option<String>,
-    pub description: Option<String>,
-    /// Bytes; zero takes the size of the disk inside.
-    pub min_disk_size: Option<i64>,
-    pub labels: Option<Labels>,
-}
-
-pub(super) const TABLE: listing::Table<ComputeImage> = listing::Table {
+const TABLE: listing::Table<ComputeImage> = listing::Table {
     name: "compute_images",
+    prefix: COMPUTE_IMAGE_PREFIX,
+    statuses: &[
+        Status::Creating as i64,
+        Status::Ready as i64,
+        Status::Error as i64,
+        Status::Deleting as i64,
+    ],
+    common_status: Status::Ready as i64,
     select: SELECT,
-    from_row,
-    position: |image| super::super::Position {
+    from_row: image,
+    position: |image| Position {
         id: image.id.clone(),
         created_at: image.created_at,
         status: image.status as u8,
-        name_hash: super::super::name_hash(&image.name),
+        name_hash: name_hash(&image.name),
     },
 };
 
-const SELECT: &str = "SELECT image.id, folder_id, image.created_at, status, name, description,
-    labels, family, min_disk_size, product_ids, os, pooled, hardware_generation, content_key,
-    coalesce(content.size, 0) AS size, coalesce(content.stored_size, 0) AS stored_size,
+const SELECT: &str = "SELECT image.key, id_rest, folder.id AS folder_id, folder_key, status, name,
+    description, labels, family, min_disk_size, product_ids, os, pooled, hardware_generation,
+    content_key, coalesce(content.size, 0) AS size,
+    coalesce(content.stored_size, 0) AS stored_size,
     coalesce(content.virtual_size, 0) AS virtual_size
-    FROM compute_images AS image LEFT JOIN contents AS content ON content.key = image.content_key";
+    FROM compute_images AS image LEFT JOIN contents AS content ON content.key = image.content_key
+    JOIN folders AS folder ON folder.key = folder_key";
 
-impl Store {
-    /// Adds a compute image and its operation.
-    pub async fn create_compute_image(
-        &self,
-        accept: Accept,
-        new: NewComputeImage,
-        origin: Origin,
-    ) -> Result<Settled> {
-        self.write(move |transaction, store| {
-            if let Some(first) = operations::repeated(transaction, &accept)? {
-                return Ok(first);
-            }
-            let (mut new, mut content_key, mut status) =
-                (new.clone(), None, ComputeImageStatus::Creating);
-            if let Origin::ComputeImage(source_id) = &origin {
-                let source = find_ready(transaction, source_id)?;
-                new.min_disk_size = match new.min_disk_size {
-                    0 => source.image.min_disk_size,
-                    size => min_disk_size(size, source.virtual_size)?,
-                };
-                new.os = new.os.or(source.image.os);
-                new.hardware_generation =
-                    new.hardware_generation.or(source.image.hardware_generation);
-                content_key = Some(source.content_key);
-                status = ComputeImageStatus::Ready;
-            }
-            check_name_is_free(transaction, &new.folder_id, &new.name, "")?;
+/// A compute image with what only the store needs of it.
+pub(super) struct Found {
+    pub id: Id,
+    image: ComputeImage,
+    folder_key: i64,
+    /// Bytes of the disk inside; zero while the image is being created.
+    virtual_size: i64,
+    content_key: Option<i64>,
+}
 
-            let id = store.ids().generate("fd8");
-            transaction
-                .prepare_cached(
-                    "INSERT INTO compute_images (id, folder_id, created_at, status, name,
-                         description, labels, family, min_disk_size, product_ids, os, pooled,
-                         hardware_generation, content_key)
-                     VALUES (:id, :folder_id, :created_at, :status, :name, :description, :labels,
-                         :family, :min_disk_size, :product_ids, :os, :pooled,
-                         :hardware_generation, :content_key)",
-                )?
-                .execute(named_params! {
-                    ":id": id,
-                    ":folder_id": new.folder_id,
-                    ":created_at": store.now().0,
-                    ":status": status as i64,
-                    ":name": new.name,
-                    ":description": new.description,
-                    ":labels": serde_json::to_string(&new.labels)?,
-                    ":family": new.family,
-                    ":min_disk_size": new.min_disk_size,
-                    ":product_ids": serde_json::to_string(&new.product_ids)?,
-                    ":os": new.os.as_ref().map(serde_json::to_string).transpose()?,
-                    ":pooled": new.pooled,
-                    ":hardware_generation":
-                        new.hardware_generation.as_ref().map(serde_json::to_string).transpose()?,
-                    ":content_key": content_key,
-                })?;
-            let start = match &origin {
-                Origin::Task(task) => Start::Task(task.clone()),
-                Origin::ComputeImage(_) => Start::Done(Some(response(transaction, &id)?)),
-            };
-            operations::insert(
-                transaction,
-                store,
-                &accept,
-                Kind::CreateComputeImage,
-                &new.folder_id,
-                &id,
-                start,
-            )
-        })
-        .await
+impl Found {
+    fn usage(&self) -> Usage {
+        Usage::compute_images(1, self.image.storage_size)
     }
 
+    fn applied(self, response: bool) -> Result<Applied> {
+        Ok(Applied {
+            folder_key: self.folder_key,
+            image: self.id,
+            response: response
+                .then(|| serde_json::to_string(&self.image))
+                .transpose()?,
+            folder_id: self.image.folder_id,
+        })
+    }
+}
+
+impl Store {
     /// The compute image with this id.
     pub async fn compute_image(&self, id: &str) -> Result<ComputeImage> {
         let id = id.to_owned();
@@ -151,13 +84,11 @@ impl Store {
         self.read(move |transaction| {
             Ok(transaction
                 .prepare_cached(&format!(
-                    "{SELECT} WHERE folder_id = ?1 AND family = ?2 AND family <> '' AND status = ?3
-                     ORDER BY image.created_at DESC, image.id DESC LIMIT 1"
+                    "{SELECT} WHERE folder_key = (SELECT key FROM folders WHERE id = ?1)
+                     AND family = ?2 AND family <> '' AND status = ?3
+                     ORDER BY image.key DESC LIMIT 1"
                 ))?
-                .query_row(
-                    params![folder_id, family, ComputeImageStatus::Ready as i64],
-                    from_row,
-                )
+                .query_row(params![folder_id, family, Status::Ready as i64], image)
                 .optional()?)
         })
         .await
@@ -168,150 +99,274 @@ impl Store {
         self.read(move |transaction| listing::page(transaction, &TABLE, &query))
             .await
     }
-
-    /// Changes a READY compute image.
-    pub async fn update_compute_image(
-        &self,
-        accept: Accept,
-        id: &str,
-        changes: ComputeImageChanges,
-    ) -> Result<Operation> {
-        let id = id.to_owned();
-        self.write(move |transaction, store| {
-            if let Some(first) = operations::repeated(transaction, &accept)? {
-                return Ok(first.operation);
-            }
-            let found = find_ready(transaction, &id)?;
-            let image = found.image;
-            let name = changes.name.as_ref().unwrap_or(&image.name);
-            check_name_is_free(transaction, &image.folder_id, name, &id)?;
-            let smallest = match changes.min_disk_size {
-                Some(size) => min_disk_size(size, found.virtual_size)?,
-                None => image.min_disk_size,
-            };
-            if *name != image.name {
-                listing::retire_name(transaction, &id, &image.name, store.now())?;
-            }
-            transaction
-                .prepare_cached(
-                    "UPDATE compute_images
-                     SET name = ?2, description = ?3, min_disk_size = ?4, labels = ?5
-                     WHERE id = ?1",
-                )?
-                .execute(params![
-                    id,
-                    name,
-                    changes.description.as_ref().unwrap_or(&image.description),
-                    smallest,
-                    serde_json::to_string(changes.labels.as_ref().unwrap_or(&image.labels))?
-                ])?;
-            let done = Start::Done(Some(response(transaction, &id)?));
-            let kind = Kind::UpdateComputeImage;
-            let folder_id = &image.folder_id;
-            operations::insert(transaction, store, &accept, kind, folder_id, &id, done)
-                .map(|settled| settled.operation)
-        })
-        .await
-    }
-
-    /// Removes a compute image; desktop images copied from it keep the content.
-    pub async fn delete_compute_image(&self, accept: Accept, id: &str) -> Result<Operation> {
-        let id = id.to_owned();
-        self.write(move |transaction, store| {
-            if let Some(first) = operations::repeated(transaction, &accept)? {
-                return Ok(first.operation);
-            }
-            let found = find_ready(transaction, &id)?;
-            delete_row(transaction, store, &found.image)?;
-            contents::discard_unreferenced(transaction, store, found.content_key)?;
-            let kind = Kind::DeleteComputeImage;
-            let folder_id = &found.image.folder_id;
-            let done = Start::Done(None);
-            operations::insert(transaction, store, &accept, kind, folder_id, &id, done)
-                .map(|settled| settled.operation)
-        })
-        .await
-    }
-
-    /// Ends an import in success: the content is live, the image READY and the operation done in
-    /// one transaction, which checks the lease.
-    pub async fn finish_import(&self, lease: &Lease, facts: ContentFacts) -> Result<Operation> {
-        let lease = lease.clone();
-        self.write(move |transaction, store| {
-            operations::check_lease(transaction, &lease)?;
-            let found = find(transaction, &lease.image_id)?;
-            let smallest = min_disk_size(found.image.min_disk_size, facts.virtual_size)?;
-            let operation_id = &lease.operation_id;
-            let content_key =
-                contents::publish(transaction, store, operation_id, &lease.content_id, &facts)?;
-            transaction
-                .prepare_cached(
-                    "UPDATE compute_images SET status = ?2, content_key = ?3, min_disk_size = ?4
-                     WHERE id = ?1",
-                )?
-                .execute(params![
-                    lease.image_id,
-                    ComputeImageStatus::Ready as i64,
-                    content_key,
-                    smallest
-                ])?;
-            let response = response(transaction, &lease.image_id)?;
-            operations::succeed(transaction, store, &lease, &response)
-        })
-        .await
-    }
 }
 
-/// A compute image with what only the store needs of it.
-pub(super) struct Found {
-    pub image: ComputeImage,
-    /// Bytes of the disk inside; zero while the image is being created.
-    pub virtual_size: i64,
-    content_key: Option<i64>,
+/// Adds an image: of another one's content, or of none yet.
+pub(super) fn insert(
+    transaction: &Transaction<'_>,
+    store: &Store,
+    new: &NewComputeImage,
+    origin: &Origin,
+    ready: bool,
+) -> Result<Applied> {
+    let source = accept::source(origin)
+        .map(|id| find_ready(transaction, id))
+        .transpose()?;
+    let stored_size = source.as_ref().map_or(0, |(it, _)| it.image.storage_size);
+    let smallest = match (&source, new.min_disk_size) {
+        (None, size) => size,
+        (Some((source, _)), 0) => source.image.min_disk_size,
+        (Some((source, _)), size) => min_disk_size(size, source.virtual_size)?,
+    };
+    let folder_key = folders::find(transaction, &new.folder_id)?;
+    // A folder that nobody has used has no names and no limits of its own.
+    let known = folder_key.unwrap_or(folders::TOTAL);
+    check_name_is_free(transaction, &new.folder_id, known, &new.name, None)?;
+    let usage = Usage::compute_images(1, stored_size);
+    let reservation = quotas::check(transaction, &new.folder_id, known, usage)?;
+
+    let folder_key = match folder_key {
+        Some(key) => key,
+        None => folders::intern(transaction, &new.folder_id)?,
+    };
+    reservation.take(transaction)?;
+    let inherited = source.as_ref().map(|(source, _)| &source.image);
+    let os = new.os.as_ref().or(inherited.and_then(|it| it.os.as_ref()));
+    let hardware_generation = new
+        .hardware_generation
+        .as_ref()
+        .or(inherited.and_then(|it| it.hardware_generation.as_ref()));
+    let id = store.new_id();
+    let status = if ready {
+        Status::Ready
+    } else {
+        Status::Creating
+    };
+    transaction
+        .prepare_cached(
+            "INSERT INTO compute_images (key, id_rest, folder_key, status, name, description,
+                 labels, family, min_disk_size, product_ids, os, pooled, hardware_generation,
+                 content_key)
+             VALUES (:key, :id_rest, :folder_key, :status, :name, :description, :labels, :family,
+                 :min_disk_size, :product_ids, :os, :pooled, :hardware_generation, :content_key)",
+        )?
+        .execute(named_params! {
+            ":key": id.key,
+            ":id_rest": id.rest,
+            ":folder_key": folder_key,
+            ":status": status as i64,
+            ":name": new.name,
+            ":description": new.description,
+            ":labels": serde_json::to_string(&new.labels)?,
+            ":family": new.family,
+            ":min_disk_size": smallest,
+            ":product_ids": serde_json::to_string(&new.product_ids)?,
+            ":os": os.map(serde_json::to_string).transpose()?,
+            ":pooled": new.pooled,
+            ":hardware_generation":
+                hardware_generation.map(serde_json::to_string).transpose()?,
+            ":content_key": source.as_ref().map(|(_, content_key)| content_key),
+        })?;
+    get(transaction, id)?.applied(ready)
 }
 
-/// A compute image that has content.
-pub(super) struct Ready {
-    pub image: ComputeImage,
-    pub virtual_size: i64,
+/// Ends the creation of an image that has its content.
+pub(super) fn activate(transaction: &Transaction<'_>, id: &str) -> Result<Applied> {
+    let mut found = find(transaction, id)?;
+    set_status(transaction, &mut found, Status::Ready)?;
+    found.applied(true)
+}
+
+/// Ends the creation of an image whose content has been written.
+pub(super) fn publish(
+    transaction: &Transaction<'_>,
+    store: &Store,
+    lease: &Lease,
+    facts: &ContentFacts,
+) -> Result<Applied> {
+    let found = find(transaction, &lease.image_id)?;
+    let smallest = min_disk_size(found.image.min_disk_size, facts.virtual_size)?;
+    // The image itself is counted since it was accepted.
+    let usage = Usage::compute_images(0, facts.stored_size);
+    let folder_id = &found.image.folder_id;
+    let reservation = quotas::check(transaction, folder_id, found.folder_key, usage)?;
+    let pending = contents::find_pending(
+        transaction,
+        &lease.operation_id,
+        lease.key,
+        &lease.content_id,
+        facts,
+    )?;
+
+    reservation.take(transaction)?;
+    let content_key = contents::publish(transaction, store, pending, facts)?;
+    transaction
+        .prepare_cached(
+            "UPDATE compute_images SET status = ?2, content_key = ?3, min_disk_size = ?4
+             WHERE key = ?1",
+        )?
+        .execute([found.id.key, Status::Ready as i64, content_key, smallest])?;
+    get(transaction, found.id)?.applied(true)
+}
+
+/// Refuses what `update` would refuse.
+pub(super) fn check_update(
+    transaction: &Transaction<'_>,
+    id: &str,
+    changes: &ComputeImageChanges,
+) -> Result<Applied> {
+    let (found, _) = find_ready(transaction, id)?;
+    if let Some(name) = &changes.name {
+        let folder_id = &found.image.folder_id;
+        check_name_is_free(
+            transaction,
+            folder_id,
+            found.folder_key,
+            name,
+            Some(found.id),
+        )?;
+    }
+    if let Some(size) = changes.min_disk_size {
+        min_disk_size(size, found.virtual_size)?;
+    }
+    found.applied(false)
+}
+
+/// Changes a READY image.
+pub(super) fn update(
+    transaction: &Transaction<'_>,
+    store: &Store,
+    id: &str,
+    changes: &ComputeImageChanges,
+) -> Result<Applied> {
+    check_update(transaction, id, changes)?;
+    let (found, _) = find_ready(transaction, id)?;
+    let image = found.image;
+    let name = changes.name.as_ref().unwrap_or(&image.name);
+    let smallest = match changes.min_disk_size {
+        Some(size) => min_disk_size(size, found.virtual_size)?,
+        None => image.min_disk_size,
+    };
+    if *name != image.name {
+        listing::retire_name(transaction, id, &image.name, store.now())?;
+    }
+    transaction
+        .prepare_cached(
+            "UPDATE compute_images
+             SET name = ?2, description = ?3, min_disk_size = ?4, labels = ?5 WHERE key = ?1",
+        )?
+        .execute(params![
+            found.id.key,
+            name,
+            changes.description.as_ref().unwrap_or(&image.description),
+            smallest,
+            serde_json::to_string(changes.labels.as_ref().unwrap_or(&image.labels))?
+        ])?;
+    get(transaction, found.id)?.applied(true)
+}
+
+/// Refuses to delete an image that is being made or deleted.
+pub(super) fn check_deletable(transaction: &Transaction<'_>, id: &str) -> Result<()> {
+    find_ready(transaction, id).map(|_| ())
+}
+
+pub(super) fn mark_deleting(transaction: &Transaction<'_>, id: &str) -> Result<Applied> {
+    let (mut found, _) = find_ready(transaction, id)?;
+    set_status(transaction, &mut found, Status::Deleting)?;
+    found.applied(false)
+}
+
+pub(super) fn unmark_deleting(transaction: &Transaction<'_>, id: &str) -> Result<()> {
+    let mut found = find(transaction, id)?;
+    set_status(transaction, &mut found, Status::Ready)
+}
+
+/// Removes an image; desktop images copied from it keep the content.
+pub(super) fn delete(transaction: &Transaction<'_>, store: &Store, id: &str) -> Result<Applied> {
+    let found = find(transaction, id)?;
+    listing::retire_name(transaction, id, &found.image.name, store.now())?;
+    transaction
+        .prepare_cached("DELETE FROM compute_images WHERE key = ?1")?
+        .execute([found.id.key])?;
+    quotas::release(transaction, found.folder_key, found.usage())?;
+    if let Some(content_key) = found.content_key {
+        contents::discard_unreferenced(transaction, store, content_key)?;
+    }
+    found.applied(false)
+}
+
+/// What a copy takes from a compute image.
+pub(super) struct Source {
     pub content_key: i64,
+    pub stored_size: i64,
+    pub min_disk_size: i64,
+}
+
+/// A READY image, as far as a copy needs it.
+pub(super) fn source(transaction: &Transaction<'_>, id: &str) -> Result<Source> {
+    let found = parse(id)?;
+    let ready = transaction
+        .prepare_cached(
+            "SELECT content_key, stored_size, min_disk_size FROM compute_images AS image
+             JOIN contents AS content ON content.key = image.content_key
+             WHERE image.key = ?1 AND id_rest = ?2 AND status = ?3",
+        )?
+        .query_row([found.key, found.rest, Status::Ready as i64], |row| {
+            Ok(Source {
+                content_key: row.get(0)?,
+                stored_size: row.get(1)?,
+                min_disk_size: row.get(2)?,
+            })
+        })
+        .optional()?;
+    match ready {
+        Some(source) => Ok(source),
+        // Says why.
+        None => find_ready(transaction, id).and(Err(Error::ImageNotFound { id: id.to_owned() })),
+    }
 }
 
 pub(super) fn find(transaction: &Transaction<'_>, id: &str) -> Result<Found> {
+    get(transaction, parse(id)?)
+}
+
+fn parse(id: &str) -> Result<Id> {
+    Id::parse(COMPUTE_IMAGE_PREFIX, id).ok_or_else(|| Error::ImageNotFound { id: id.to_owned() })
+}
+
+fn get(transaction: &Transaction<'_>, id: Id) -> Result<Found> {
     transaction
-        .prepare_cached(&format!("{SELECT} WHERE image.id = ?1"))?
-        .query_row([id], |row| {
+        .prepare_cached(&format!("{SELECT} WHERE image.key = ?1 AND id_rest = ?2"))?
+        .query_row([id.key, id.rest], |row| {
             Ok(Found {
-                image: from_row(row)?,
+                id,
+                image: image(row)?,
+                folder_key: row.get("folder_key")?,
                 virtual_size: row.get("virtual_size")?,
                 content_key: row.get("content_key")?,
             })
         })
         .optional()?
-        .ok_or_else(|| Error::ImageNotFound { id: id.to_owned() })
+        .ok_or_else(|| Error::ImageNotFound {
+            id: id.text(COMPUTE_IMAGE_PREFIX),
+        })
 }
 
-pub(super) fn find_ready(transaction: &Transaction<'_>, id: &str) -> Result<Ready> {
+/// A READY image and the key of its content.
+fn find_ready(transaction: &Transaction<'_>, id: &str) -> Result<(Found, i64)> {
     let found = find(transaction, id)?;
-    match found.content_key {
-        Some(content_key) if found.image.status == ComputeImageStatus::Ready => Ok(Ready {
-            image: found.image,
-            virtual_size: found.virtual_size,
-            content_key,
-        }),
+    match (found.image.status, found.content_key) {
+        (Status::Ready, Some(content_key)) => Ok((found, content_key)),
+        (Status::Deleting, _) => Err(Error::ImageBeingDeleted { id: id.to_owned() }),
         _ => Err(Error::ImageNotReady { id: id.to_owned() }),
     }
 }
 
-pub(super) fn delete_row(
-    transaction: &Transaction<'_>,
-    store: &Store,
-    image: &ComputeImage,
-) -> Result<()> {
-    listing::retire_name(transaction, &image.id, &image.name, store.now())?;
+fn set_status(transaction: &Transaction<'_>, found: &mut Found, status: Status) -> Result<()> {
     transaction
-        .prepare_cached("DELETE FROM compute_images WHERE id = ?1")?
-        .execute([&image.id])?;
+        .prepare_cached("UPDATE compute_images SET status = ?2 WHERE key = ?1")?
+        .execute([found.id.key, status as i64])?;
+    found.image.status = status;
     Ok(())
 }
 
@@ -327,31 +382,43 @@ fn min_disk_size(requested: i64, virtual_size: i64) -> Result<i64> {
     }
 }
 
+/// Names are unique in a folder; any number of images have none.
 fn check_name_is_free(
     transaction: &Transaction<'_>,
     folder_id: &str,
+    folder_key: i64,
     name: &str,
-    except_id: &str,
+    except: Option<Id>,
 ) -> Result<()> {
     if name.is_empty() {
         return Ok(());
     }
-    listing::check_name_is_free(transaction, "compute_images", folder_id, name, except_id)
+    let holder: Option<i64> = transaction
+        .prepare_cached("SELECT key FROM compute_images WHERE folder_key = ?1 AND name = ?2")?
+        .query_row(params![folder_key, name], |row| row.get(0))
+        .optional()?;
+    match holder {
+        Some(key) if except.is_none_or(|id| id.key != key) => Err(Error::NameTaken {
+            folder_id: folder_id.to_owned(),
+            name: name.to_owned(),
+        }),
+        _ => Ok(()),
+    }
 }
 
-fn response(transaction: &Transaction<'_>, id: &str) -> Result<String> {
-    Ok(serde_json::to_string(&find(transaction, id)?.image)?)
-}
-
-fn from_row(row: &Row<'_>) -> rusqlite::Result<ComputeImage> {
+fn image(row: &Row<'_>) -> rusqlite::Result<ComputeImage> {
     let status: i64 = row.get("status")?;
     let os: Option<String> = row.get("os")?;
     let hardware: Option<String> = row.get("hardware_generation")?;
+    let id = Id {
+        key: row.get("key")?,
+        rest: row.get("id_rest")?,
+    };
     Ok(ComputeImage {
-        id: row.get("id")?,
+        id: id.text(COMPUTE_IMAGE_PREFIX),
         folder_id: row.get("folder_id")?,
-        created_at: Timestamp(row.get("created_at")?),
-        status: ComputeImageStatus::from_number(status)
+        created_at: id.created_at(),
+        status: Status::from_number(status)
             .ok_or_else(|| unreadable(format!("status {status}")))?,
         name: row.get("name")?,
         description: row.get("description")?,

@@ -1,9 +1,16 @@
 //! Contents: immutable bytes that images refer to.
 
+use std::time::Duration;
+
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::super::{Error, Result};
 use super::Store;
+
+/// How long the deletion list remembers what a worker was writing: one that lost its lease without
+/// knowing has stopped by then.
+const LATE_WRITES: Duration = Duration::from_secs(10 * 60);
+const CONTENT_PREFIX: &str = "cnt";
 
 /// What is known of bytes once they are written and checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,28 +34,29 @@ pub struct LiveContent {
 }
 
 impl Store {
-    /// Contents whose bytes are to be removed, at most `limit` of them, in no order: some that
-    /// cannot be removed must not stand before the others for ever.
-    pub async fn contents_to_delete(&self, limit: usize) -> Result<Vec<String>> {
+    /// Contents whose bytes are to be removed: at most `limit` of them, by id, after that one.
+    pub async fn contents_to_delete(&self, after: String, limit: usize) -> Result<Vec<String>> {
         self.read(move |transaction| {
             let mut statement = transaction.prepare_cached(
-                "SELECT content_id FROM content_deletions ORDER BY random() LIMIT ?1",
+                "SELECT content_id FROM content_deletions WHERE content_id > ?1
+                 ORDER BY content_id LIMIT ?2",
             )?;
             let ids = statement
-                .query_map([limit as i64], |row| row.get(0))?
+                .query_map(params![after, limit as i64], |row| row.get(0))?
                 .collect::<rusqlite::Result<_>>()?;
             Ok(ids)
         })
         .await
     }
 
-    /// Forgets contents whose bytes are gone.
+    /// Forgets contents whose bytes are gone, but for those that may come back.
     pub async fn contents_deleted(&self, ids: Vec<String>) -> Result<()> {
-        self.write(move |transaction, _| {
-            let mut statement = transaction
-                .prepare_cached("DELETE FROM content_deletions WHERE content_id = ?1")?;
+        self.write(move |transaction, store| {
+            let mut statement = transaction.prepare_cached(
+                "DELETE FROM content_deletions WHERE content_id = ?1 AND forget_after <= ?2",
+            )?;
             for id in &ids {
-                statement.execute([id])?;
+                statement.execute(params![id, store.now().0])?;
             }
             Ok(())
         })
@@ -74,15 +82,46 @@ impl Store {
 pub(super) fn insert_pending(
     transaction: &Transaction<'_>,
     store: &Store,
-    operation_id: &str,
+    operation_key: i64,
 ) -> Result<String> {
-    let id = store.ids().generate("cnt");
+    let new = store.new_id();
+    let id = new.text(CONTENT_PREFIX);
     transaction
         .prepare_cached(
-            "INSERT INTO contents (id, state, created_at, operation_id) VALUES (?1, 0, ?2, ?3)",
+            "INSERT INTO contents (key, id, state, operation_key) VALUES (?1, ?2, 0, ?3)",
         )?
-        .execute(params![id, store.now().0, operation_id])?;
+        .execute(params![new.key, id, operation_key])?;
     Ok(id)
+}
+
+/// A content that an operation has written, and the equal live one, if there is one.
+pub(super) struct Pending {
+    key: i64,
+    equal: Option<i64>,
+}
+
+/// Looks for what an operation has written. Writes nothing yet.
+pub(super) fn find_pending(
+    transaction: &Transaction<'_>,
+    operation_id: &str,
+    operation_key: i64,
+    content_id: &str,
+    facts: &ContentFacts,
+) -> Result<Pending> {
+    let pending: Option<i64> = transaction
+        .prepare_cached(
+            "SELECT key FROM contents WHERE id = ?1 AND state = 0 AND operation_key = ?2",
+        )?
+        .query_row(params![content_id, operation_key], |row| row.get(0))
+        .optional()?;
+    let key = pending.ok_or_else(|| Error::LeaseLost {
+        id: operation_id.to_owned(),
+    })?;
+    let equal = transaction
+        .prepare_cached("SELECT key FROM contents WHERE state = 1 AND sha256 = ?1")?
+        .query_row([facts.sha256], |row| row.get(0))
+        .optional()?;
+    Ok(Pending { key, equal })
 }
 
 /// Makes a pending content live, or drops it for an equal one that is there. Returns the key of
@@ -90,92 +129,76 @@ pub(super) fn insert_pending(
 pub(super) fn publish(
     transaction: &Transaction<'_>,
     store: &Store,
-    operation_id: &str,
-    content_id: &str,
+    pending: Pending,
     facts: &ContentFacts,
 ) -> Result<i64> {
-    let pending: Option<i64> = transaction
-        .prepare_cached(
-            "SELECT key FROM contents WHERE id = ?1 AND state = 0 AND operation_id = ?2",
-        )?
-        .query_row([content_id, operation_id], |row| row.get(0))
-        .optional()?;
-    let Some(pending) = pending else {
-        return Err(Error::LeaseLost {
-            id: operation_id.to_owned(),
-        });
-    };
-    let equal: Option<i64> = transaction
-        .prepare_cached("SELECT key FROM contents WHERE state = 1 AND sha256 = ?1")?
-        .query_row([facts.sha256], |row| row.get(0))
-        .optional()?;
-    if let Some(equal) = equal {
-        discard(transaction, store, pending)?;
+    if let Some(equal) = pending.equal {
+        discard(transaction, store, pending.key, Duration::ZERO)?;
         return Ok(equal);
     }
     transaction
         .prepare_cached(
-            "UPDATE contents SET state = 1, operation_id = NULL, format = ?2, size = ?3,
+            "UPDATE contents SET state = 1, operation_key = NULL, format = ?2, size = ?3,
                     stored_size = ?4, virtual_size = ?5, sha256 = ?6
              WHERE key = ?1",
         )?
         .execute(params![
-            pending,
+            pending.key,
             facts.format,
             facts.size,
             facts.stored_size,
             facts.virtual_size,
             facts.sha256
         ])?;
-    Ok(pending)
+    Ok(pending.key)
 }
 
 /// Puts all that an operation was writing on the deletion list.
 pub(super) fn discard_pending(
     transaction: &Transaction<'_>,
     store: &Store,
-    operation_id: &str,
+    operation_key: i64,
 ) -> Result<()> {
     let keys: Vec<i64> = transaction
-        .prepare_cached("SELECT key FROM contents WHERE state = 0 AND operation_id = ?1")?
-        .query_map([operation_id], |row| row.get(0))?
+        .prepare_cached("SELECT key FROM contents WHERE state = 0 AND operation_key = ?1")?
+        .query_map([operation_key], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
     for key in keys {
-        discard(transaction, store, key)?;
+        discard(transaction, store, key, LATE_WRITES)?;
     }
     Ok(())
 }
 
-/// Puts a content on the deletion list if no image refers to it.
+/// Puts a content on the deletion list if no image refers to it: the foreign keys tell.
 pub(super) fn discard_unreferenced(
     transaction: &Transaction<'_>,
     store: &Store,
     key: i64,
 ) -> Result<()> {
-    let referenced: bool = transaction
-        .prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM compute_images WHERE content_key = ?1)
-                 OR EXISTS (SELECT 1 FROM desktop_images WHERE content_key = ?1)",
-        )?
-        .query_row([key], |row| row.get(0))?;
-    if !referenced {
-        discard(transaction, store, key)?;
+    match discard(transaction, store, key, Duration::ZERO) {
+        Err(Error::Sqlite(error)) if is_foreign_key(&error) => Ok(()),
+        ended => ended,
     }
-    Ok(())
+}
+
+fn is_foreign_key(error: &rusqlite::Error) -> bool {
+    error.sqlite_extended_error_code() == Some(rusqlite::ffi::SQLITE_CONSTRAINT_FOREIGNKEY)
 }
 
 /// The row goes and the id is put on the deletion list. The foreign keys refuse it for a content
-/// that an image refers to.
-fn discard(transaction: &Transaction<'_>, store: &Store, key: i64) -> Result<()> {
+/// that an image refers to; a refused statement leaves nothing behind.
+fn discard(
+    transaction: &Transaction<'_>,
+    store: &Store,
+    key: i64,
+    remembered: Duration,
+) -> Result<()> {
+    let id: String = transaction
+        .prepare_cached("DELETE FROM contents WHERE key = ?1 RETURNING id")?
+        .query_row([key], |row| row.get(0))?;
     transaction
-        .prepare_cached(
-            "INSERT INTO content_deletions (content_id, requested_at)
-             SELECT id, ?2 FROM contents WHERE key = ?1",
-        )?
-        .execute([key, store.now().0])?;
-    transaction
-        .prepare_cached("DELETE FROM contents WHERE key = ?1")?
-        .execute([key])?;
+        .prepare_cached("INSERT INTO content_deletions (content_id, forget_after) VALUES (?1, ?2)")?
+        .execute(params![id, store.now().after(remembered).0])?;
     Ok(())
 }
 

@@ -1,44 +1,32 @@
-//! Desktop images, and what changes them. All changes are done in the accepting transaction.
+//! Desktop images, and what changes them.
 
-use rusqlite::{OptionalExtension, Row, Transaction, named_params, params};
+use rusqlite::{OptionalExtension, Row, Transaction, params};
 
 use super::super::{
-    Accept, Error, ListQuery, LiveContent, Page, Position, Result, Timestamp, name_hash,
+    DESKTOP_IMAGE_PREFIX, DesktopImageChanges, Error, Id, ListQuery, LiveContent, NewDesktopImage,
+    Page, Position, Result, name_hash,
 };
-use super::operations::{self, Start};
-use super::{Store, compute_images, contents, from_json, listing, unreadable};
-use crate::images::{DesktopImage, DesktopImageStatus, Labels};
-use crate::operations::{Kind, Operation};
+use super::accept::Applied;
+use super::quotas::{self, Usage};
+use super::{Store, compute_images, contents, folders, from_json, listing, unreadable};
+use crate::images::{DesktopImage, DesktopImageStatus as Status};
 
-const TABLE_NAME: &str = "desktop_images";
-
-/// A desktop image to be copied from a compute image.
-#[derive(Debug, Clone)]
-pub struct NewDesktopImage {
-    pub folder_id: String,
-    /// Unique in the folder.
-    pub name: String,
-    pub description: String,
-    pub labels: Labels,
-    pub compute_image_id: String,
-}
-
-/// The fields of a desktop image to be changed; none stay as they are.
-#[derive(Debug, Clone, Default)]
-pub struct DesktopImageChanges {
-    pub name: Option<String>,
-    pub description: Option<String>,
-    pub labels: Option<Labels>,
-}
-
-const SELECT: &str = "SELECT image.id, folder_id, image.created_at, status, name, description,
-    labels, min_disk_size, content_key, content.stored_size
-    FROM desktop_images AS image JOIN contents AS content ON content.key = image.content_key";
+const SELECT: &str = "SELECT image.key, id_rest, folder.id AS folder_id, folder_key, status, name,
+    description, labels, min_disk_size, content_key, content.stored_size
+    FROM desktop_images AS image JOIN contents AS content ON content.key = image.content_key
+    JOIN folders AS folder ON folder.key = folder_key";
 
 const TABLE: listing::Table<DesktopImage> = listing::Table {
-    name: TABLE_NAME,
+    name: "desktop_images",
+    prefix: DESKTOP_IMAGE_PREFIX,
+    statuses: &[
+        Status::Creating as i64,
+        Status::Active as i64,
+        Status::Deleting as i64,
+    ],
+    common_status: Status::Active as i64,
     select: SELECT,
-    from_row,
+    from_row: image,
     position: |image| Position {
         id: image.id.clone(),
         created_at: image.created_at,
@@ -47,79 +35,49 @@ const TABLE: listing::Table<DesktopImage> = listing::Table {
     },
 };
 
-impl Store {
-    /// Copies a READY compute image: the new image refers to the same content, so that nothing
-    /// is left to do.
-    pub async fn copy_desktop_image(
-        &self,
-        accept: Accept,
-        new: NewDesktopImage,
-    ) -> Result<Operation> {
-        self.write(move |transaction, store| {
-            if let Some(first) = operations::repeated(transaction, &accept)? {
-                return Ok(first.operation);
-            }
-            let source = compute_images::find_ready(transaction, &new.compute_image_id)?;
-            listing::check_name_is_free(transaction, TABLE_NAME, &new.folder_id, &new.name, "")?;
-            let image = DesktopImage {
-                id: store.ids().generate("e3v"),
-                folder_id: new.folder_id.clone(),
-                created_at: store.now(),
-                status: DesktopImageStatus::Active,
-                name: new.name.clone(),
-                description: new.description.clone(),
-                labels: new.labels.clone(),
-                storage_size: source.image.storage_size,
-                min_disk_size: source.image.min_disk_size,
-            };
-            transaction
-                .prepare_cached(
-                    "INSERT INTO desktop_images (id, folder_id, created_at, status, name,
-                         description, labels, min_disk_size, content_key)
-                     VALUES (:id, :folder_id, :created_at, :status, :name, :description, :labels,
-                         :min_disk_size, :content_key)",
-                )?
-                .execute(named_params! {
-                    ":id": image.id,
-                    ":folder_id": image.folder_id,
-                    ":created_at": image.created_at.0,
-                    ":status": image.status as i64,
-                    ":name": image.name,
-                    ":description": image.description,
-                    ":labels": serde_json::to_string(&image.labels)?,
-                    ":min_disk_size": image.min_disk_size,
-                    ":content_key": source.content_key,
-                })?;
-            let kind = Kind::CopyDesktopImage;
-            let done = Start::Done(Some(serde_json::to_string(&image)?));
-            let folder_id = &image.folder_id;
-            operations::insert(
-                transaction,
-                store,
-                &accept,
-                kind,
-                folder_id,
-                &image.id,
-                done,
-            )
-            .map(|settled| settled.operation)
-        })
-        .await
+struct Found {
+    id: Id,
+    image: DesktopImage,
+    folder_key: i64,
+    content_key: i64,
+}
+
+impl Found {
+    fn usage(&self) -> Usage {
+        Usage::desktop_images(1, self.image.storage_size)
     }
 
+    fn applied(self, response: bool) -> Result<Applied> {
+        Ok(Applied {
+            folder_key: self.folder_key,
+            image: self.id,
+            response: response
+                .then(|| serde_json::to_string(&self.image))
+                .transpose()?,
+            folder_id: self.image.folder_id,
+        })
+    }
+}
+
+impl Store {
     /// The desktop image with this id.
     pub async fn desktop_image(&self, id: &str) -> Result<DesktopImage> {
         let id = id.to_owned();
-        self.read(move |transaction| Ok(find(transaction, &id)?.0))
+        self.read(move |transaction| Ok(find(transaction, &id)?.image))
             .await
     }
 
-    /// The desktop image with this id, and the content that it refers to.
+    /// The desktop image with this id, and the content that it refers to. One that is being
+    /// created cannot be read yet.
     pub async fn desktop_image_content(&self, id: &str) -> Result<(DesktopImage, LiveContent)> {
         let id = id.to_owned();
         self.read(move |transaction| {
-            let (image, content_key) = find(transaction, &id)?;
-            Ok((image, contents::live(transaction, content_key)?))
+            let found = find(transaction, &id)?;
+            if found.image.status == Status::Creating {
+                return Err(Error::ImageNotReady { id });
+            }
+            let content = contents::live(transaction, found.content_key)?;
+            Ok((found.image, content))
         })
         .await
     }
@@ -129,90 +87,223 @@ impl Store {
         self.read(move |transaction| listing::page(transaction, &TABLE, &query))
             .await
     }
-
-    /// Changes a desktop image.
-    pub async fn update_desktop_image(
-        &self,
-        accept: Accept,
-        id: &str,
-        changes: DesktopImageChanges,
-    ) -> Result<Operation> {
-        let id = id.to_owned();
-        self.write(move |transaction, store| {
-            if let Some(first) = operations::repeated(transaction, &accept)? {
-                return Ok(first.operation);
-            }
-            let (mut image, _) = find(transaction, &id)?;
-            if let Some(name) = changes.name.as_ref().filter(|name| **name != image.name) {
-                let folder_id = &image.folder_id;
-                listing::check_name_is_free(transaction, TABLE_NAME, folder_id, name, &id)?;
-                listing::retire_name(transaction, &id, &image.name, store.now())?;
-                image.name.clone_from(name);
-            }
-            if let Some(description) = &changes.description {
-                image.description.clone_from(description);
-            }
-            if let Some(labels) = &changes.labels {
-                image.labels.clone_from(labels);
-            }
-            transaction
-                .prepare_cached(
-                    "UPDATE desktop_images SET name = ?2, description = ?3, labels = ?4
-                     WHERE id = ?1",
-                )?
-                .execute(params![
-                    id,
-                    image.name,
-                    image.description,
-                    serde_json::to_string(&image.labels)?
-                ])?;
-            let done = Start::Done(Some(serde_json::to_string(&image)?));
-            let kind = Kind::UpdateDesktopImage;
-            let folder_id = &image.folder_id;
-            operations::insert(transaction, store, &accept, kind, folder_id, &id, done)
-                .map(|settled| settled.operation)
-        })
-        .await
-    }
-
-    /// Removes a desktop image, and its content where nothing else refers to it.
-    pub async fn delete_desktop_image(&self, accept: Accept, id: &str) -> Result<Operation> {
-        let id = id.to_owned();
-        self.write(move |transaction, store| {
-            if let Some(first) = operations::repeated(transaction, &accept)? {
-                return Ok(first.operation);
-            }
-            let (image, content_key) = find(transaction, &id)?;
-            listing::retire_name(transaction, &id, &image.name, store.now())?;
-            transaction
-                .prepare_cached("DELETE FROM desktop_images WHERE id = ?1")?
-                .execute([&id])?;
-            contents::discard_unreferenced(transaction, store, content_key)?;
-            let kind = Kind::DeleteDesktopImage;
-            let folder_id = &image.folder_id;
-            let done = Start::Done(None);
-            operations::insert(transaction, store, &accept, kind, folder_id, &id, done)
-                .map(|settled| settled.operation)
-        })
-        .await
-    }
 }
 
-fn find(transaction: &Transaction<'_>, id: &str) -> Result<(DesktopImage, i64)> {
+/// Copies a READY compute image: the new image refers to the same content, so that no bytes move.
+pub(super) fn insert(
+    transaction: &Transaction<'_>,
+    store: &Store,
+    new: &NewDesktopImage,
+    active: bool,
+) -> Result<Applied> {
+    let source = compute_images::source(transaction, &new.compute_image_id)?;
+    let folder_key = folders::find(transaction, &new.folder_id)?;
+    let usage = Usage::desktop_images(1, source.stored_size);
+    // A folder that nobody has used has no names and no limits of its own.
+    let known = folder_key.unwrap_or(folders::TOTAL);
+    check_name_is_free(transaction, &new.folder_id, known, &new.name, None)?;
+    let reservation = quotas::check(transaction, &new.folder_id, known, usage)?;
+
+    let folder_key = match folder_key {
+        Some(key) => key,
+        None => folders::intern(transaction, &new.folder_id)?,
+    };
+    reservation.take(transaction)?;
+    let id = store.new_id();
+    let image = DesktopImage {
+        id: id.text(DESKTOP_IMAGE_PREFIX),
+        folder_id: new.folder_id.clone(),
+        created_at: id.created_at(),
+        status: if active {
+            Status::Active
+        } else {
+            Status::Creating
+        },
+        name: new.name.clone(),
+        description: new.description.clone(),
+        labels: new.labels.clone(),
+        storage_size: source.stored_size,
+        min_disk_size: source.min_disk_size,
+    };
     transaction
-        .prepare_cached(&format!("{SELECT} WHERE image.id = ?1"))?
-        .query_row([id], |row| Ok((from_row(row)?, row.get("content_key")?)))
-        .optional()?
-        .ok_or_else(|| Error::ImageNotFound { id: id.to_owned() })
+        .prepare_cached(
+            "INSERT INTO desktop_images (key, id_rest, folder_key, status, name, description,
+                 labels, min_disk_size, content_key)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        )?
+        .execute(params![
+            id.key,
+            id.rest,
+            folder_key,
+            image.status as i64,
+            image.name,
+            image.description,
+            serde_json::to_string(&image.labels)?,
+            image.min_disk_size,
+            source.content_key,
+        ])?;
+    Found {
+        id,
+        image,
+        folder_key,
+        content_key: source.content_key,
+    }
+    .applied(active)
 }
 
-fn from_row(row: &Row<'_>) -> rusqlite::Result<DesktopImage> {
+/// Ends the creation of an image.
+pub(super) fn activate(transaction: &Transaction<'_>, id: &str) -> Result<Applied> {
+    let mut found = find(transaction, id)?;
+    set_status(transaction, &mut found, Status::Active)?;
+    found.applied(true)
+}
+
+/// Refuses what `update` would refuse.
+pub(super) fn check_update(
+    transaction: &Transaction<'_>,
+    id: &str,
+    changes: &DesktopImageChanges,
+) -> Result<Applied> {
+    let found = find_active(transaction, id)?;
+    if let Some(name) = &changes.name {
+        let folder_id = &found.image.folder_id;
+        check_name_is_free(
+            transaction,
+            folder_id,
+            found.folder_key,
+            name,
+            Some(found.id),
+        )?;
+    }
+    found.applied(false)
+}
+
+/// Changes an image.
+pub(super) fn update(
+    transaction: &Transaction<'_>,
+    store: &Store,
+    id: &str,
+    changes: &DesktopImageChanges,
+) -> Result<Applied> {
+    check_update(transaction, id, changes)?;
+    let mut found = find_active(transaction, id)?;
+    let image = &mut found.image;
+    if let Some(name) = changes.name.as_ref().filter(|name| **name != image.name) {
+        listing::retire_name(transaction, id, &image.name, store.now())?;
+        image.name.clone_from(name);
+    }
+    if let Some(description) = &changes.description {
+        image.description.clone_from(description);
+    }
+    if let Some(labels) = &changes.labels {
+        image.labels.clone_from(labels);
+    }
+    transaction
+        .prepare_cached(
+            "UPDATE desktop_images SET name = ?2, description = ?3, labels = ?4 WHERE key = ?1",
+        )?
+        .execute(params![
+            found.id.key,
+            image.name,
+            image.description,
+            serde_json::to_string(&image.labels)?
+        ])?;
+    found.applied(true)
+}
+
+/// Refuses to delete an image that is being made or deleted.
+pub(super) fn check_deletable(transaction: &Transaction<'_>, id: &str) -> Result<()> {
+    find_active(transaction, id).map(|_| ())
+}
+
+pub(super) fn mark_deleting(transaction: &Transaction<'_>, id: &str) -> Result<Applied> {
+    let mut found = find_active(transaction, id)?;
+    set_status(transaction, &mut found, Status::Deleting)?;
+    found.applied(false)
+}
+
+pub(super) fn unmark_deleting(transaction: &Transaction<'_>, id: &str) -> Result<()> {
+    let mut found = find(transaction, id)?;
+    set_status(transaction, &mut found, Status::Active)
+}
+
+/// Removes an image, and its content where nothing else refers to it.
+pub(super) fn delete(transaction: &Transaction<'_>, store: &Store, id: &str) -> Result<Applied> {
+    let found = find(transaction, id)?;
+    listing::retire_name(transaction, id, &found.image.name, store.now())?;
+    transaction
+        .prepare_cached("DELETE FROM desktop_images WHERE key = ?1")?
+        .execute([found.id.key])?;
+    quotas::release(transaction, found.folder_key, found.usage())?;
+    contents::discard_unreferenced(transaction, store, found.content_key)?;
+    found.applied(false)
+}
+
+fn set_status(transaction: &Transaction<'_>, found: &mut Found, status: Status) -> Result<()> {
+    transaction
+        .prepare_cached("UPDATE desktop_images SET status = ?2 WHERE key = ?1")?
+        .execute([found.id.key, status as i64])?;
+    found.image.status = status;
+    Ok(())
+}
+
+fn check_name_is_free(
+    transaction: &Transaction<'_>,
+    folder_id: &str,
+    folder_key: i64,
+    name: &str,
+    except: Option<Id>,
+) -> Result<()> {
+    let holder: Option<i64> = transaction
+        .prepare_cached("SELECT key FROM desktop_images WHERE folder_key = ?1 AND name = ?2")?
+        .query_row(params![folder_key, name], |row| row.get(0))
+        .optional()?;
+    match holder {
+        Some(key) if except.is_none_or(|id| id.key != key) => Err(Error::NameTaken {
+            folder_id: folder_id.to_owned(),
+            name: name.to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn find_active(transaction: &Transaction<'_>, id: &str) -> Result<Found> {
+    let found = find(transaction, id)?;
+    match found.image.status {
+        Status::Active => Ok(found),
+        Status::Creating => Err(Error::ImageNotReady { id: id.to_owned() }),
+        Status::Deleting => Err(Error::ImageBeingDeleted { id: id.to_owned() }),
+    }
+}
+
+fn find(transaction: &Transaction<'_>, id: &str) -> Result<Found> {
+    let not_found = || Error::ImageNotFound { id: id.to_owned() };
+    let parsed = Id::parse(DESKTOP_IMAGE_PREFIX, id).ok_or_else(not_found)?;
+    transaction
+        .prepare_cached(&format!("{SELECT} WHERE image.key = ?1 AND id_rest = ?2"))?
+        .query_row([parsed.key, parsed.rest], |row| {
+            Ok(Found {
+                id: parsed,
+                image: image(row)?,
+                folder_key: row.get("folder_key")?,
+                content_key: row.get("content_key")?,
+            })
+        })
+        .optional()?
+        .ok_or_else(not_found)
+}
+
+fn image(row: &Row<'_>) -> rusqlite::Result<DesktopImage> {
     let status: i64 = row.get("status")?;
+    let id = Id {
+        key: row.get("key")?,
+        rest: row.get("id_rest")?,
+    };
     Ok(DesktopImage {
-        id: row.get("id")?,
+        id: id.text(DESKTOP_IMAGE_PREFIX),
         folder_id: row.get("folder_id")?,
-        created_at: Timestamp(row.get("created_at")?),
-        status: DesktopImageStatus::from_number(status)
+        created_at: id.created_at(),
+        status: Status::from_number(status)
             .ok_or_else(|| unreadable(format!("status {status}")))?,
         name: row.get("name")?,
         description: row.get("description")?,

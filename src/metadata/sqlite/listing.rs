@@ -6,12 +6,19 @@ use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Row, Transaction, params, params_from_iter};
 
 use super::super::{
-    Column, Direction, Error, ListQuery, Page, Position, Result, Timestamp, name_hash,
+    Column, Direction, Error, Id, ListQuery, Page, Position, Result, Timestamp, name_hash,
 };
+use super::folders;
 
 /// What differs between the kinds of images.
 pub(super) struct Table<T> {
     pub name: &'static str,
+    /// Of the ids.
+    pub prefix: &'static str,
+    /// In ascending order.
+    pub statuses: &'static [i64],
+    /// The status of all but a few, which the index by status leaves out.
+    pub common_status: i64,
     /// Selects from the table under the alias `image`.
     pub select: &'static str,
     pub from_row: fn(&Row<'_>) -> rusqlite::Result<T>,
@@ -24,32 +31,24 @@ pub(super) fn page<T>(
     table: &Table<T>,
     query: &ListQuery,
 ) -> Result<Page<T>> {
-    let mut values = vec![Value::from(query.folder_id.clone())];
-    let mut sql = format!("{} WHERE folder_id = ?", table.select);
-    for condition in &query.conditions {
-        let marks = vec!["?"; condition.values.len()].join(", ");
-        let not = if condition.negated { "NOT " } else { "" };
-        sql.push_str(&format!(" AND name {not}IN ({marks})"));
-        values.extend(condition.values.iter().cloned().map(Value::from));
-    }
+    let Some(folder_key) = folders::find(transaction, &query.folder_id)? else {
+        return Ok(Page {
+            items: Vec::new(),
+            next: None,
+        });
+    };
     let order = total_order(&query.order);
-    if let Some(position) = &query.after {
-        let after = values_at(transaction, table.name, position, &order)?;
-        sql.push_str(" AND ");
-        push_after(&mut sql, &mut values, &order, &after);
-    }
-    let terms: Vec<String> = order
-        .iter()
-        .map(|(column, direction)| format!("{} {}", sql_name(*column), keyword(*direction)))
-        .collect();
-    sql.push_str(&format!(" ORDER BY {} LIMIT ?", terms.join(", ")));
     // One more than asked for tells whether another page follows.
-    values.push(Value::from(query.page_size as i64 + 1));
-
-    let mut items = transaction
-        .prepare_cached(&sql)?
-        .query_map(params_from_iter(values), table.from_row)?
-        .collect::<rusqlite::Result<Vec<T>>>()?;
+    let wanted = query.page_size + 1;
+    let mut items = Vec::new();
+    for segment in segments(table, &order, query.after.as_ref()) {
+        let missing = wanted - items.len();
+        if missing == 0 {
+            break;
+        }
+        let found = select(transaction, table, folder_key, query, &segment, missing)?;
+        items.extend(found);
+    }
     let mut next = None;
     if items.len() > query.page_size {
         items.truncate(query.page_size);
@@ -58,8 +57,88 @@ pub(super) fn page<T>(
     Ok(Page { items, next })
 }
 
+/// Items that follow each other in one index.
+struct Segment<'q> {
+    status: Option<i64>,
+    order: &'q [(Column, Direction)],
+    after: Option<&'q Position>,
+}
+
+/// A list that is ordered by status first is one list for each status, one after the other.
+fn segments<'q, T>(
+    table: &Table<T>,
+    order: &'q [(Column, Direction)],
+    after: Option<&'q Position>,
+) -> Vec<Segment<'q>> {
+    let Some(((Column::Status, direction), rest)) = order.split_first() else {
+        return vec![Segment {
+            status: None,
+            order,
+            after,
+        }];
+    };
+    let mut statuses = table.statuses.to_vec();
+    if *direction == Direction::Descending {
+        statuses.reverse();
+    }
+    let reached = after.map(|position| i64::from(position.status));
+    let begin = reached.and_then(|reached| statuses.iter().position(|status| *status == reached));
+    statuses
+        .into_iter()
+        .skip(begin.unwrap_or(0))
+        .map(|status| Segment {
+            status: Some(status),
+            order: rest,
+            after: after.filter(|_| Some(status) == reached),
+        })
+        .collect()
+}
+
+fn select<T>(
+    transaction: &Transaction<'_>,
+    table: &Table<T>,
+    folder_key: i64,
+    query: &ListQuery,
+    segment: &Segment<'_>,
+    limit: usize,
+) -> Result<Vec<T>> {
+    let mut values = vec![Value::from(folder_key)];
+    let mut sql = format!("{} WHERE folder_key = ?", table.select);
+    if let Some(status) = segment.status {
+        sql.push_str(&format!(" AND status = {status}"));
+        if status != table.common_status {
+            // In the words of the index, which is not used without.
+            sql.push_str(&format!(" AND status <> {}", table.common_status));
+        }
+    }
+    for condition in &query.conditions {
+        let marks = vec!["?"; condition.values.len()].join(", ");
+        let not = if condition.negated { "NOT " } else { "" };
+        sql.push_str(&format!(" AND name {not}IN ({marks})"));
+        values.extend(condition.values.iter().cloned().map(Value::from));
+    }
+    if let Some(position) = segment.after {
+        let after = values_at(transaction, table, position, segment.order)?;
+        sql.push_str(" AND ");
+        push_after(&mut sql, &mut values, segment.order, &after);
+    }
+    let terms: Vec<String> = segment
+        .order
+        .iter()
+        .map(|(column, direction)| format!("{} {}", sql_name(*column), keyword(*direction)))
+        .collect();
+    sql.push_str(&format!(" ORDER BY {} LIMIT ?", terms.join(", ")));
+    values.push(Value::from(limit as i64));
+    let items = transaction
+        .prepare_cached(&sql)?
+        .query_map(params_from_iter(values), table.from_row)?
+        .collect::<rusqlite::Result<Vec<T>>>()?;
+    Ok(items)
+}
+
 /// The order asked for, without repeated columns, made total by the id. The id goes the way of
-/// the last column, so that one index serves both.
+/// the last column, so that one index serves both; it holds the time of creation, so that the two
+/// at the end are one.
 fn total_order(order: &[(Column, Direction)]) -> Vec<(Column, Direction)> {
     let mut total: Vec<(Column, Direction)> = Vec::new();
     let id_direction = order.last().map_or(Direction::Ascending, |last| last.1);
@@ -67,6 +146,15 @@ fn total_order(order: &[(Column, Direction)]) -> Vec<(Column, Direction)> {
         if total.iter().all(|(column, _)| *column != term.0) {
             total.push(term);
         }
+    }
+    if let [
+        ..,
+        (Column::CreatedAt, direction),
+        (Column::Id, id_direction),
+    ] = &total[..]
+        && direction == id_direction
+    {
+        total.remove(total.len() - 2);
     }
     total
 }
@@ -101,34 +189,40 @@ fn push_after(
 }
 
 /// The values of the ordering columns where the page before ended.
-fn values_at(
+fn values_at<T>(
     transaction: &Transaction<'_>,
-    table: &str,
+    table: &Table<T>,
     position: &Position,
     order: &[(Column, Direction)],
 ) -> Result<Vec<Value>> {
+    let id = Id::parse(table.prefix, &position.id).ok_or(Error::PageTokenExpired)?;
     order
         .iter()
         .map(|(column, _)| {
             Ok(match column {
-                Column::Id => Value::from(position.id.clone()),
-                Column::CreatedAt => Value::from(position.created_at.0),
+                Column::Id => Value::from(id.key),
+                Column::CreatedAt => Value::from(position.created_at.0 / 1000),
                 Column::Status => Value::from(i64::from(position.status)),
-                Column::Name => Value::from(name_at(transaction, table, position)?),
+                Column::Name => Value::from(name_at(transaction, table.name, id, position)?),
             })
         })
         .collect()
 }
 
 /// The name that the last item had when the page ended.
-fn name_at(transaction: &Transaction<'_>, table: &str, position: &Position) -> Result<String> {
-    let current: Option<String> = transaction
-        .prepare_cached(&format!("SELECT name FROM {table} WHERE id = ?1"))?
-        .query_row([&position.id], |row| row.get(0))
-        .optional()?;
+fn name_at(
+    transaction: &Transaction<'_>,
+    table: &str,
+    id: Id,
+    position: &Position,
+) -> Result<String> {
     if position.name_hash == name_hash("") {
         return Ok(String::new());
     }
+    let current: Option<String> = transaction
+        .prepare_cached(&format!("SELECT name FROM {table} WHERE key = ?1"))?
+        .query_row([id.key], |row| row.get(0))
+        .optional()?;
     if let Some(name) = current.filter(|name| name_hash(name) == position.name_hash) {
         return Ok(name);
     }
@@ -158,29 +252,6 @@ pub(super) fn retire_name(
     Ok(())
 }
 
-/// Refuses a name that another image of the folder has.
-pub(super) fn check_name_is_free(
-    transaction: &Transaction<'_>,
-    table: &str,
-    folder_id: &str,
-    name: &str,
-    except_id: &str,
-) -> Result<()> {
-    let taken: bool = transaction
-        .prepare_cached(&format!(
-            "SELECT EXISTS (SELECT 1 FROM {table}
-                            WHERE folder_id = ?1 AND name = ?2 AND id <> ?3)"
-        ))?
-        .query_row([folder_id, name, except_id], |row| row.get(0))?;
-    if taken {
-        return Err(Error::NameTaken {
-            folder_id: folder_id.to_owned(),
-            name: name.to_owned(),
-        });
-    }
-    Ok(())
-}
-
 impl super::Store {
     /// Forgets names retired longer ago than `age`; page tokens that refer to them expire.
     pub async fn forget_retired_names(&self, age: Duration) -> Result<()> {
@@ -206,9 +277,10 @@ impl super::Store {
 
 fn sql_name(column: Column) -> &'static str {
     match column {
-        Column::Id => "image.id",
+        Column::Id => "image.key",
         Column::Name => "name",
-        Column::CreatedAt => "image.created_at",
+        // Milliseconds.
+        Column::CreatedAt => "(image.key >> 20)",
         Column::Status => "status",
     }
 }

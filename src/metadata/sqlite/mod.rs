@@ -1,24 +1,41 @@
 //! The store in one SQLite file.
 
-pub mod compute_images;
+mod accept;
+mod audit;
+mod checkpoint;
+pub mod claims;
+mod compute_images;
 pub mod contents;
-pub mod desktop_images;
+mod desktop_images;
+mod endings;
+mod folders;
 mod listing;
-pub mod operations;
+mod operations;
+mod quotas;
 mod schema;
 mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Transaction};
 
-use super::{Clock, Error, IdGenerator, Result, Timestamp};
+use super::{Clock, Error, Id, IdGenerator, Result, Timestamp};
 use writer::Writer;
 
 /// How many idle connections for reading are kept.
 const IDLE_READERS: usize = 8;
 const STATEMENTS_PER_CONNECTION: usize = 64;
+/// Pages kept in memory, in KiB: of the connection that writes, which holds the ends of all
+/// indexes, and of each that reads.
+const WRITER_CACHE: i64 = 64 << 10;
+const READER_CACHE: i64 = 8 << 10;
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// An id may lie ahead of the clock by this: a clock that was set back. One that was set to
+/// another year by mistake is forgotten.
+const CLOCK_SLIP: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The store of record. Cheap to clone; all clones share one writer.
 #[derive(Clone)]
@@ -38,14 +55,22 @@ impl Store {
     /// Opens the database at `path`, makes it where there is none, and brings its schema up to
     /// date. Blocks.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
-        let mut connection = connect(path)?;
+        // Before anything is written.
+        schema::check(&Connection::open(path)?, path)?;
+        let mut connection = connect(path, WRITER_CACHE)?;
+        if connection.is_readonly(rusqlite::MAIN_DB)? {
+            return Err(Error::ReadOnly(format!("{} is read-only", path.display())));
+        }
         schema::migrate(&mut connection, path)?;
+        let last_key = last_key(&connection)?;
+        let latest = Id::first_key(clock.now().after(CLOCK_SLIP));
+        let ids = IdGenerator::new(clock.clone(), if last_key < latest { last_key } else { 0 });
         Ok(Self {
             inner: Arc::new(Inner {
                 path: path.to_owned(),
-                writer: Writer::start(connection),
+                writer: Writer::start(connection, connect(path, READER_CACHE)?)?,
                 readers: Mutex::new(Vec::new()),
-                ids: IdGenerator::new(clock.clone()),
+                ids,
                 clock,
             }),
         })
@@ -57,17 +82,18 @@ impl Store {
         self.lock_readers().clear();
     }
 
-    pub(super) fn now(&self) -> Timestamp {
+    /// The time by the store's clock, which may go back.
+    pub fn now(&self) -> Timestamp {
         self.inner.clock.now()
     }
 
-    pub(super) fn ids(&self) -> &IdGenerator {
-        &self.inner.ids
+    fn new_id(&self) -> Id {
+        self.inner.ids.generate()
     }
 
     /// Runs `work` in a transaction with others. It may run more than once, and must refuse
     /// before its first write: only a failure of the database undoes what it wrote.
-    pub(super) async fn write<T: Send + 'static>(
+    async fn write<T: Send + 'static>(
         &self,
         work: impl FnMut(&Transaction<'_>, &Self) -> Result<T> + Send + 'static,
     ) -> Result<T> {
@@ -80,7 +106,7 @@ impl Store {
     }
 
     /// Runs `work` on a snapshot of the database.
-    pub(super) async fn read<T: Send + 'static>(
+    async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
@@ -89,7 +115,7 @@ impl Store {
             let idle = store.lock_readers().pop();
             let mut connection = match idle {
                 Some(connection) => connection,
-                None => connect(&store.inner.path)?,
+                None => connect(&store.inner.path, READER_CACHE)?,
             };
             let result = {
                 let transaction = connection.transaction()?;
@@ -114,14 +140,34 @@ impl Store {
     }
 }
 
-fn connect(path: &Path) -> Result<Connection> {
+fn connect(path: &Path, cache_kibibytes: i64) -> Result<Connection> {
     let connection = Connection::open(path)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_PER_CONNECTION);
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.pragma_update(None, "cache_size", -cache_kibibytes)?;
+    // Plans do not depend on values, or statements would be prepared anew for each.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    // Checkpoints have a thread of their own.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     Ok(connection)
+}
+
+/// The greatest key that was ever given, as far as rows remember.
+fn last_key(connection: &Connection) -> Result<i64> {
+    let last = connection.query_row(
+        "SELECT max(coalesce((SELECT max(key) FROM operations), 0),
+                    coalesce((SELECT max(key) FROM compute_images), 0),
+                    coalesce((SELECT max(key) FROM desktop_images), 0),
+                    coalesce((SELECT max(key) FROM contents), 0),
+                    coalesce((SELECT max(operation_key, image_key) FROM audit_events
+                              ORDER BY sequence DESC LIMIT 1), 0))",
+        [],
+        |row| row.get(0),
+    )?;
+    Ok(last)
 }
 
 /// A value in the database that this program cannot have written.

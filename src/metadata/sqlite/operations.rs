@@ -1,92 +1,35 @@
-//! Operations: accepted in the transaction that changes the images, claimed under a lease,
-//! and ended in the transaction that makes their result visible.
+//! Operations as rows: reading them, and the one way to change their phase.
 
 use rusqlite::{OptionalExtension, Row, Transaction, named_params, params};
 
-use super::super::{Error, Result, Timestamp};
-use super::{Store, compute_images, contents};
-use crate::operations::{Failure, Kind, Operation, Outcome, Reason};
+use super::super::{Accept, Change, Error, Id, OPERATION_PREFIX, Result, Timestamp};
+use super::audit::{self, About, Step, image_prefix};
+use super::{Store, compute_images, unreadable};
+use crate::operations::{
+    Event, Failure, Kind, Operation, Outcome, Phase, Progress, Reason, Refused, State,
+};
 
-const QUEUED: i64 = 0;
-const RUNNING: i64 = 1;
-const SUCCEEDED: i64 = 2;
-const FAILED: i64 = 3;
-
-const COLUMNS: &str = "id, kind, state, folder_id, image_id, subject, created_at, modified_at,
-    response, error_reason, error_message";
-
-/// Who asks for a change, and how a repeat of the request is known.
-#[derive(Debug, Clone)]
-pub struct Accept {
-    pub subject: String,
-    pub idempotency: Option<Idempotency>,
-}
-
-/// The key that a client sends with each try of one request, and what the request was.
-#[derive(Debug, Clone)]
-pub struct Idempotency {
-    /// A UUID.
-    pub key: [u8; 16],
-    /// SHA-256 of the method and the canonical request.
-    pub request_hash: [u8; 32],
-}
-
-/// An accepted change: a new operation, or the first one under the same idempotency key.
-#[derive(Debug)]
-pub struct Settled {
-    pub operation: Operation,
-    pub repeated: bool,
-}
-
-/// The right to end an operation, as long as no other worker has claimed it since.
-#[derive(Debug, Clone)]
-pub struct Lease {
-    pub operation_id: String,
-    pub image_id: String,
-    token: i64,
-    /// The content that this attempt writes to.
-    pub content_id: String,
-    /// What there is to do, as it was accepted.
-    pub task: String,
-    /// Counts the claims of the operation, from 1.
-    pub attempt: i64,
-    /// Whether it was to be cancelled when it was claimed.
-    pub cancel_requested: bool,
-}
+const SELECT: &str = "SELECT operation.key, id_rest, kind, phase, folder.id AS folder_id,
+    image_key, image_id_rest, subject, modified_at, attempt, task, progress_done, progress_total,
+    response, error_reason, error_message, error_subject
+    FROM operations AS operation JOIN folders AS folder ON folder.key = folder_key";
 
 impl Store {
     /// The operation with this id.
     pub async fn operation(&self, id: &str) -> Result<Operation> {
         let id = id.to_owned();
-        self.read(move |transaction| {
-            find(transaction, "id = ?1", params![id])?.ok_or(Error::OperationNotFound { id })
-        })
-        .await
+        self.read(move |transaction| get(transaction, parse_id(&id)?))
+            .await
     }
 
     /// The first operation under the same idempotency key, if there is one.
     pub async fn repeated_operation(&self, accept: &Accept) -> Result<Option<Operation>> {
+        if accept.idempotency.is_none() {
+            return Ok(None);
+        }
         let accept = accept.clone();
-        self.read(move |transaction| {
-            Ok(repeated(transaction, &accept)?.map(|settled| settled.operation))
-        })
-        .await
-    }
-
-    /// Notes that an operation is to be cancelled, and returns it as it is. One that has ended
-    /// stays as it is.
-    pub async fn request_cancel(&self, id: &str) -> Result<Operation> {
-        let id = id.to_owned();
-        self.write(move |transaction, _| {
-            let operation = get(transaction, &id)?;
-            if !operation.is_done() {
-                transaction
-                    .prepare_cached("UPDATE operations SET cancel_requested = 1 WHERE id = ?1")?
-                    .execute([&id])?;
-            }
-            Ok(operation)
-        })
-        .await
+        self.read(move |transaction| repeated(transaction, &accept))
+            .await
     }
 
     /// The operations of a compute image, the newest first, at most `limit` of them, starting
@@ -99,268 +42,337 @@ impl Store {
     ) -> Result<Vec<Operation>> {
         let image_id = image_id.to_owned();
         self.read(move |transaction| {
-            compute_images::find(transaction, &image_id)?;
+            let image = compute_images::find(transaction, &image_id)?;
+            let before = match after {
+                Some(id) => parse_id(&id).map_err(|_| Error::PageTokenExpired)?.key,
+                None => i64::MAX,
+            };
             let mut statement = transaction.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM operations
-                 WHERE image_id = ?1 AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LIMIT ?3"
+                "{SELECT} WHERE image_key = ?1 AND kind >= 4 AND operation.key < ?2
+                 ORDER BY operation.key DESC LIMIT ?3"
             ))?;
             let operations = statement
-                .query_map(params![image_id, after, limit as i64], from_row)?
+                .query_map(params![image.id.key, before, limit as i64], from_row)?
                 .collect::<rusqlite::Result<_>>()?;
             Ok(operations)
         })
         .await
     }
 
-    /// The ids of the operations that have not ended, the oldest first.
-    pub async fn unfinished_operations(&self) -> Result<Vec<String>> {
-        self.read(|transaction| {
-            let mut statement = transaction
-                .prepare_cached("SELECT id FROM operations WHERE state < 2 ORDER BY created_at")?;
-            let ids = statement
-                .query_map([], |row| row.get(0))?
-                .collect::<rusqlite::Result<_>>()?;
-            Ok(ids)
-        })
-        .await
-    }
-
-    /// Takes an operation that has not ended, away from whoever had it, for a new attempt with
-    /// a content of its own; what the attempt before wrote is put on the deletion list.
-    pub async fn claim(&self, operation_id: &str) -> Result<Lease> {
-        let operation_id = operation_id.to_owned();
+    /// Forgets operations that ended longer ago than `age`, with their idempotency keys: at most
+    /// `limit` of them; how many they were.
+    pub async fn forget_operations(&self, age: std::time::Duration, limit: usize) -> Result<usize> {
         self.write(move |transaction, store| {
-            let row: Option<(String, String, i64, bool)> = transaction
+            let before = store.now().before(age);
+            // An operation that was made later cannot have ended earlier.
+            Ok(transaction
                 .prepare_cached(
-                    "SELECT image_id, task, attempt, cancel_requested FROM operations
-                     WHERE id = ?1 AND state < 2 AND task IS NOT NULL",
+                    "DELETE FROM operations WHERE key IN (
+                         SELECT key FROM operations
+                         WHERE key < ?1 AND phase >= 3 AND modified_at < ?2
+                         ORDER BY key LIMIT ?3)",
                 )?
-                .query_row([&operation_id], |row| {
-                    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-                })
-                .optional()?;
-            let Some((image_id, task, attempts, cancel_requested)) = row else {
-                return Err(Error::LeaseLost {
-                    id: operation_id.clone(),
-                });
-            };
-            let token: i64 = rand::random();
-            contents::discard_pending(transaction, store, &operation_id)?;
-            transaction
-                .prepare_cached(
-                    "UPDATE operations SET state = ?2, attempt = attempt + 1, lease_token = ?3,
-                            modified_at = ?4
-                     WHERE id = ?1",
-                )?
-                .execute(params![operation_id, RUNNING, token, store.now().0])?;
-            let content_id = contents::insert_pending(transaction, store, &operation_id)?;
-            Ok(Lease {
-                operation_id: operation_id.clone(),
-                image_id,
-                token,
-                content_id,
-                task,
-                attempt: attempts + 1,
-                cancel_requested,
-            })
-        })
-        .await
-    }
-
-    /// Ends a claimed operation in failure: what it had made is gone in the same transaction.
-    pub async fn fail(&self, lease: &Lease, failure: Failure) -> Result<Operation> {
-        let lease = lease.clone();
-        self.write(move |transaction, store| {
-            check_lease(transaction, &lease)?;
-            let image = compute_images::find(transaction, &lease.image_id)?.image;
-            contents::discard_pending(transaction, store, &lease.operation_id)?;
-            compute_images::delete_row(transaction, store, &image)?;
-            transaction
-                .prepare_cached(
-                    "UPDATE operations SET state = ?2, lease_token = NULL, task = NULL,
-                            modified_at = ?3, error_reason = ?4, error_message = ?5
-                     WHERE id = ?1",
-                )?
-                .execute(params![
-                    lease.operation_id,
-                    FAILED,
-                    store.now().0,
-                    failure.reason.as_str(),
-                    failure.message
-                ])?;
-            get(transaction, &lease.operation_id)
+                .execute(params![Id::first_key(before), before.0, limit as i64])?)
         })
         .await
     }
 }
 
-/// Refuses a worker whose operation has ended or was claimed by another since.
-pub(super) fn check_lease(transaction: &Transaction<'_>, lease: &Lease) -> Result<()> {
-    let held: bool = transaction
-        .prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM operations
-                            WHERE id = ?1 AND state = ?2 AND lease_token = ?3)",
-        )?
-        .query_row(params![lease.operation_id, RUNNING, lease.token], |row| {
-            row.get(0)
-        })?;
-    if held {
-        Ok(())
-    } else {
-        Err(Error::LeaseLost {
-            id: lease.operation_id.clone(),
-        })
-    }
-}
-
-/// Ends a claimed operation in success. The caller has checked the lease in this transaction.
-pub(super) fn succeed(
-    transaction: &Transaction<'_>,
-    store: &Store,
-    lease: &Lease,
-    response: &str,
-) -> Result<Operation> {
-    transaction
-        .prepare_cached(
-            "UPDATE operations SET state = ?2, lease_token = NULL, task = NULL, modified_at = ?3,
-                    response = ?4
-             WHERE id = ?1",
-        )?
-        .execute(params![
-            lease.operation_id,
-            SUCCEEDED,
-            store.now().0,
-            response
-        ])?;
-    get(transaction, &lease.operation_id)
+/// The id of an operation.
+pub(super) fn parse_id(id: &str) -> Result<Id> {
+    Id::parse(OPERATION_PREFIX, id).ok_or_else(|| Error::OperationNotFound { id: id.to_owned() })
 }
 
 /// The first operation under the same idempotency key, in its present state, if there is one.
-pub(super) fn repeated(transaction: &Transaction<'_>, accept: &Accept) -> Result<Option<Settled>> {
+pub(super) fn repeated(
+    transaction: &Transaction<'_>,
+    accept: &Accept,
+) -> Result<Option<Operation>> {
     let Some(idempotency) = &accept.idempotency else {
         return Ok(None);
     };
-    let first: Option<(String, Option<Vec<u8>>)> = transaction
+    let first: Option<(Id, Vec<u8>)> = transaction
         .prepare_cached(
-            "SELECT id, request_hash FROM operations WHERE subject = ?1 AND idempotency_key = ?2",
+            "SELECT key, id_rest, request_hash FROM operations
+             WHERE idempotency_key = ?1 AND subject = ?2",
         )?
-        .query_row(params![accept.subject, idempotency.key], |row| {
-            Ok((row.get(0)?, row.get(1)?))
+        .query_row(params![idempotency.key, accept.subject], |row| {
+            Ok((id_from_row(row)?, row.get(2)?))
         })
         .optional()?;
     match first {
         None => Ok(None),
-        Some((id, hash)) if hash.as_deref() == Some(&idempotency.request_hash) => {
-            Ok(Some(Settled {
-                operation: get(transaction, &id)?,
-                repeated: true,
-            }))
-        }
+        Some((id, hash)) if hash == idempotency.request_hash => Ok(Some(get(transaction, id)?)),
         Some(_) => Err(Error::IdempotencyKeyReused),
     }
 }
 
 /// What a new operation starts with.
-pub(super) enum Start {
-    /// A worker has to do this.
-    Task(String),
-    /// All is done in the accepting transaction; the resource in JSON, if one is left.
+pub(super) enum New<'a> {
+    /// A worker has to do it, from then on.
+    Queued { change: &'a Change, at: Timestamp },
+    /// All was done in the accepting transaction; the resource in JSON, if one is left.
     Done(Option<String>),
 }
 
-/// Adds the operation of a change made in the same transaction.
+/// Adds the operation of a change made in the same transaction, with its audit event.
 pub(super) fn insert(
     transaction: &Transaction<'_>,
     store: &Store,
     accept: &Accept,
     kind: Kind,
-    folder_id: &str,
-    image_id: &str,
-    start: Start,
-) -> Result<Settled> {
-    let id = store.ids().generate("e3v");
+    (folder_key, folder_id): (i64, &str),
+    image: Id,
+    new: New<'_>,
+) -> Result<Operation> {
+    let id = store.new_id();
     let now = store.now();
-    let (state, task, response) = match start {
-        Start::Task(task) => (QUEUED, Some(task), None),
-        Start::Done(response) => (SUCCEEDED, None, response),
+    let transfer = match &new {
+        New::Queued { change, .. } => change.transfer(),
+        New::Done(_) => None,
     };
+    let (phase, task, claimable_at, response, step) = match new {
+        New::Queued { change, at } => (
+            Phase::Queued,
+            Some(serde_json::to_string(change)?),
+            Some(at.0),
+            None,
+            Step::Started,
+        ),
+        New::Done(response) => (Phase::Succeeded, None, None, response, Step::StartedAndDone),
+    };
+    let modified_at = Timestamp(now.0.max(id.created_at().0));
     transaction
         .prepare_cached(
-            "INSERT INTO operations (id, kind, state, folder_id, image_id, subject,
-                 idempotency_key, request_hash, created_at, modified_at, task, attempt,
-                 cancel_requested, response)
-             VALUES (:id, :kind, :state, :folder_id, :image_id, :subject, :idempotency_key,
-                 :request_hash, :now, :now, :task, 0, 0, :response)",
+            "INSERT INTO operations (key, id_rest, kind, phase, folder_key, image_key,
+                 image_id_rest, subject, request_id, idempotency_key, request_hash, modified_at,
+                 claimable_at, task, response)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
         )?
-        .execute(named_params! {
-            ":id": id,
-            ":kind": kind.as_str(),
-            ":state": state,
-            ":folder_id": folder_id,
-            ":image_id": image_id,
-            ":subject": accept.subject,
-            ":idempotency_key": accept.idempotency.as_ref().map(|i| i.key),
-            ":request_hash": accept.idempotency.as_ref().map(|i| i.request_hash),
-            ":now": now.0,
-            ":task": task,
-            ":response": response,
-        })?;
-    let done = state == SUCCEEDED;
-    Ok(Settled {
-        operation: Operation {
-            id,
-            kind,
-            folder_id: folder_id.to_owned(),
-            image_id: image_id.to_owned(),
-            created_at: now,
-            created_by: accept.subject.clone(),
-            modified_at: now,
-            outcome: done.then_some(Outcome::Succeeded(response)),
-        },
-        repeated: false,
+        .execute(params![
+            id.key,
+            id.rest,
+            kind as i64,
+            phase as i64,
+            folder_key,
+            image.key,
+            image.rest,
+            accept.subject,
+            accept.request_id,
+            accept.idempotency.as_ref().map(|i| i.key),
+            accept.idempotency.as_ref().map(|i| i.request_hash),
+            modified_at.0,
+            claimable_at,
+            task,
+            response,
+        ])?;
+    let about = About {
+        operation: id,
+        kind,
+        subject: &accept.subject,
+        request_id: &accept.request_id,
+        folder_key,
+        image,
+    };
+    audit::record(transaction, now, &about, step)?;
+    Ok(Operation {
+        id: id.text(OPERATION_PREFIX),
+        kind,
+        folder_id: folder_id.to_owned(),
+        image_id: image.text(image_prefix(kind)),
+        created_at: id.created_at(),
+        created_by: accept.subject.clone(),
+        modified_at,
+        attempt: 0,
+        progress: Progress::default(),
+        transfer,
+        outcome: phase.is_done().then_some(Outcome::Succeeded(response)),
     })
 }
 
-fn get(transaction: &Transaction<'_>, id: &str) -> Result<Operation> {
-    find(transaction, "id = ?1", params![id])?
-        .ok_or_else(|| Error::OperationNotFound { id: id.to_owned() })
-}
-
-fn find(
-    transaction: &Transaction<'_>,
-    condition: &str,
-    values: &[&dyn rusqlite::ToSql],
-) -> Result<Option<Operation>> {
+/// The state of an operation and the token of the last lease.
+pub(super) fn state(transaction: &Transaction<'_>, key: i64) -> Result<Option<(State, i64)>> {
     Ok(transaction
-        .prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM operations WHERE {condition}"
-        ))?
-        .query_row(values, from_row)
+        .prepare_cached(
+            "SELECT phase, cancel_requested, coalesce(lease_token, 0) FROM operations
+             WHERE key = ?1",
+        )?
+        .query_row([key], |row| {
+            let state = State {
+                phase: phase(row.get(0)?)?,
+                cancel_requested: row.get(1)?,
+            };
+            Ok((state, row.get(2)?))
+        })
         .optional()?)
 }
 
-fn from_row(row: &Row<'_>) -> rusqlite::Result<Operation> {
-    let kind: String = row.get("kind")?;
-    let outcome = match row.get::<_, i64>("state")? {
-        SUCCEEDED => Some(Outcome::Succeeded(row.get("response")?)),
-        FAILED => {
-            let reason: String = row.get("error_reason")?;
-            Some(Outcome::Failed(Failure {
-                reason: Reason::from_name(&reason).unwrap_or(Reason::Internal),
-                message: row.get("error_message")?,
-            }))
-        }
-        _ => None,
+/// Why the state does not admit an event, in the words of the store.
+pub(super) fn refusal(refused: Refused, id: &str) -> Error {
+    let id = id.to_owned();
+    match refused {
+        Refused::Cancelled => Error::CancelRequested { id },
+        Refused::Done | Refused::OutOfTurn => Error::LeaseLost { id },
+    }
+}
+
+/// The state of an operation after an event that the holder of a lease brings. Refuses a worker
+/// whose operation has ended or was claimed by another since.
+pub(super) fn advance(
+    transaction: &Transaction<'_>,
+    lease: &super::super::Lease,
+    event: Event,
+) -> Result<State> {
+    match state(transaction, lease.key)? {
+        Some((state, token)) if token == lease.token => state
+            .after(event)
+            .map_err(|refused| refusal(refused, &lease.operation_id)),
+        _ => Err(Error::LeaseLost {
+            id: lease.operation_id.clone(),
+        }),
+    }
+}
+
+/// Ends an operation, with its audit event. The caller has advanced its state.
+pub(super) fn end(
+    transaction: &Transaction<'_>,
+    store: &Store,
+    key: i64,
+    outcome: Outcome,
+) -> Result<Operation> {
+    let now = store.now();
+    let (phase, response, failure) = match &outcome {
+        Outcome::Succeeded(response) => (Phase::Succeeded, response.as_deref(), None),
+        Outcome::Failed(failure) => (Phase::Failed, None, Some(failure)),
     };
+    transaction
+        .prepare_cached(
+            "UPDATE operations SET phase = :phase, lease_token = NULL, claimable_at = NULL,
+                    task = NULL, modified_at = max(modified_at, :now), response = :response,
+                    error_reason = :reason, error_message = :message, error_subject = :subject
+             WHERE key = :key",
+        )?
+        .execute(named_params! {
+            ":key": key,
+            ":phase": phase as i64,
+            ":now": now.0,
+            ":response": response,
+            ":reason": failure.map(|failure| failure.reason.as_str()),
+            ":message": failure.map(|failure| failure.message.as_str()),
+            ":subject": failure.and_then(|failure| failure.subject.as_deref()),
+        })?;
+    let (rest, kind, subject, request_id, folder_key, image) = transaction
+        .prepare_cached(
+            "SELECT id_rest, kind, subject, request_id, folder_key, image_key, image_id_rest
+             FROM operations WHERE key = ?1",
+        )?
+        .query_row([key], |row| {
+            Ok((
+                row.get(0)?,
+                self::kind(row.get(1)?)?,
+                row.get::<_, String>(2)?,
+                row.get::<_, String>(3)?,
+                row.get(4)?,
+                Id {
+                    key: row.get(5)?,
+                    rest: row.get(6)?,
+                },
+            ))
+        })?;
+    let operation = Id { key, rest };
+    let about = About {
+        operation,
+        kind,
+        subject: &subject,
+        request_id: &request_id,
+        folder_key,
+        image,
+    };
+    let step = match &outcome {
+        Outcome::Succeeded(_) => Step::Done,
+        Outcome::Failed(failure) => Step::Failed(failure),
+    };
+    audit::record(transaction, now, &about, step)?;
+    get(transaction, operation)
+}
+
+pub(super) fn get(transaction: &Transaction<'_>, id: Id) -> Result<Operation> {
+    transaction
+        .prepare_cached(&format!(
+            "{SELECT} WHERE operation.key = ?1 AND id_rest = ?2"
+        ))?
+        .query_row([id.key, id.rest], from_row)
+        .optional()?
+        .ok_or_else(|| Error::OperationNotFound {
+            id: id.text(OPERATION_PREFIX),
+        })
+}
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<Operation> {
+    let kind = kind(row.get("kind")?)?;
+    let outcome = match phase(row.get("phase")?)? {
+        Phase::Succeeded => Some(Outcome::Succeeded(row.get("response")?)),
+        // What it failed of so far is not told before it has ended.
+        Phase::Failed => failure(row)?.map(Outcome::Failed),
+        Phase::Queued | Phase::Running | Phase::Undoing => None,
+    };
+    let id = id_from_row(row)?;
+    let image = Id {
+        key: row.get("image_key")?,
+        rest: row.get("image_id_rest")?,
+    };
+    let progress_total: Option<i64> = row.get("progress_total")?;
+    let task: Option<String> = row.get("task")?;
+    // One that only a later version understands is not for this one to describe.
+    let change: Option<Change> = task.and_then(|task| serde_json::from_str(&task).ok());
     Ok(Operation {
-        id: row.get("id")?,
-        kind: Kind::from_name(&kind)
-            .ok_or_else(|| super::unreadable(format!("operation kind {kind:?}")))?,
+        id: id.text(OPERATION_PREFIX),
+        kind,
         folder_id: row.get("folder_id")?,
-        image_id: row.get("image_id")?,
-        created_at: Timestamp(row.get("created_at")?),
+        image_id: image.text(image_prefix(kind)),
+        created_at: id.created_at(),
         created_by: row.get("subject")?,
         modified_at: Timestamp(row.get("modified_at")?),
+        attempt: row.get("attempt")?,
+        progress: Progress {
+            done: unsigned(row.get("progress_done")?),
+            total: progress_total.map(unsigned),
+        },
+        transfer: change.and_then(|change| change.transfer()),
         outcome,
     })
+}
+
+/// The failure that a row holds.
+pub(super) fn failure(row: &Row<'_>) -> rusqlite::Result<Option<Failure>> {
+    let reason: Option<String> = row.get("error_reason")?;
+    let Some(reason) = reason else {
+        return Ok(None);
+    };
+    Ok(Some(Failure {
+        subject: row.get("error_subject")?,
+        ..Failure::new(
+            Reason::from_name(&reason),
+            row.get::<_, String>("error_message")?,
+        )
+    }))
+}
+
+fn id_from_row(row: &Row<'_>) -> rusqlite::Result<Id> {
+    Ok(Id {
+        key: row.get("key")?,
+        rest: row.get("id_rest")?,
+    })
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+pub(super) fn kind(number: i64) -> rusqlite::Result<Kind> {
+    Kind::from_number(number).ok_or_else(|| unreadable(format!("operation kind {number}")))
+}
+
+pub(super) fn phase(number: i64) -> rusqlite::Result<Phase> {
+    Phase::from_number(number).ok_or_else(|| unreadable(format!("phase {number}")))
 }

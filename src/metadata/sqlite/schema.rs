@@ -8,6 +8,21 @@ use super::super::{Error, Result};
 
 const MIGRATIONS: [&str; 1] = [include_str!("../../../migrations/0001_initial.sql")];
 
+/// Tells a database of this program from others: "dimg".
+const APPLICATION_ID: i64 = 0x6469_6d67;
+
+/// Refuses a database that is not this program's. A new one has nothing in it yet.
+pub fn check(connection: &Connection, path: &Path) -> Result<()> {
+    let application: i64 =
+        connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let objects: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if application != APPLICATION_ID && objects > 0 {
+        return Err(Error::Foreign(path.to_owned()));
+    }
+    Ok(())
+}
+
 /// Applies the migrations that the file lacks, each in a transaction of its own.
 pub fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
     let known = MIGRATIONS.len() as i64;
@@ -25,6 +40,7 @@ pub fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
             return Ok(());
         };
         transaction.execute_batch(migration)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.pragma_update(None, "user_version", found + 1)?;
         transaction.commit()?;
     }

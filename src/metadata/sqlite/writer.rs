@@ -3,16 +3,25 @@
 
 use std::sync::Mutex;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::{Error, Result};
+use super::checkpoint::Checkpoints;
 
 /// How many commands share a commit at the most.
-const BATCH: usize = 128;
+const BATCH: usize = 1024;
 /// How many commands wait at the most before senders wait too.
-const QUEUE: usize = 1024;
+const QUEUE: usize = 4096;
+
+/// From how many commands in a batch on the next one is waited for.
+const MANY: usize = 32;
+const LONGEST_GATHERING: Duration = Duration::from_millis(10);
+/// Between two looks at who has come.
+const GLANCE: Duration = Duration::from_micros(200);
 
 pub struct Writer {
     queue: Mutex<Option<mpsc::Sender<Box<dyn Command>>>>,
@@ -59,13 +68,19 @@ where
 }
 
 impl Writer {
-    pub fn start(connection: Connection) -> Self {
+    /// Writes by `connection`, and moves its log into the database file by `checkpoints`.
+    pub fn start(mut connection: Connection, checkpoints: Connection) -> Result<Self> {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let thread = std::thread::spawn(move || serve(connection, receiver));
-        Self {
+        let checkpoints = Checkpoints::start(&mut connection, checkpoints)?;
+        let runtime = Handle::try_current().ok();
+        let thread = std::thread::Builder::new()
+            .name("writer".to_owned())
+            .spawn(move || serve(connection, receiver, checkpoints, runtime))
+            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+        Ok(Self {
             queue: Mutex::new(Some(sender)),
             thread: Mutex::new(Some(thread)),
-        }
+        })
     }
 
     /// Queues the work and waits for the commit that holds it.
@@ -115,18 +130,41 @@ impl Drop for AbortOnPanic {
     }
 }
 
-fn serve(mut connection: Connection, mut queue: mpsc::Receiver<Box<dyn Command>>) {
+fn batch_limit() -> usize {
+    #[cfg(feature = "bench-baselines")]
+    if super::super::Baseline::chosen() == Some(super::super::Baseline::CommitEach) {
+        return 1;
+    }
+    BATCH
+}
+
+fn serve(
+    mut connection: Connection,
+    mut queue: mpsc::Receiver<Box<dyn Command>>,
+    checkpoints: Checkpoints,
+    runtime: Option<Handle>,
+) {
     let _abort_on_panic = AbortOnPanic;
+    let (mut last, mut took) = (0, Duration::ZERO);
     while let Some(first) = queue.blocking_recv() {
+        gather(&queue, last, took);
         let mut batch = vec![first];
-        while batch.len() < BATCH {
+        while batch.len() < batch_limit() {
             match queue.try_recv() {
                 Ok(command) => batch.push(command),
                 Err(_) => break,
             }
         }
+        let begun = Instant::now();
+        last = batch.len();
         if run_together(&mut connection, &mut batch).is_ok() {
-            batch.into_iter().for_each(|command| command.reply(Ok(())));
+            let reply = move || batch.into_iter().for_each(|command| command.reply(Ok(())));
+            match &runtime {
+                // Waking many from outside of the runtime costs a lock and maybe a system call
+                // for each; from inside it costs next to nothing.
+                Some(runtime) if last > 1 => drop(runtime.spawn(async move { reply() })),
+                _ => reply(),
+            }
         } else {
             // One command spoiled the transaction: each now has one of its own.
             for command in batch {
@@ -136,6 +174,25 @@ fn serve(mut connection: Connection, mut queue: mpsc::Receiver<Box<dyn Command>>
                 command.reply(ended);
             }
         }
+        took = begun.elapsed();
+        checkpoints.between_batches(&connection);
+    }
+    // With it goes the sender of the checkpoints' orders.
+    drop(connection);
+    checkpoints.stop();
+}
+
+/// Waits for those whom the last batch has answered, and for some more, if they were many: they
+/// are about to ask again, and a commit costs by the pages that it touches more than by its
+/// commands. Takes no longer than the last commit did.
+fn gather(queue: &mpsc::Receiver<Box<dyn Command>>, last: usize, took: Duration) {
+    if last < MANY {
+        return;
+    }
+    let expected = (last + last / 4).min(batch_limit());
+    let begun = Instant::now();
+    while queue.len() + 1 < expected && begun.elapsed() < took.min(LONGEST_GATHERING) {
+        std::thread::sleep(GLANCE);
     }
 }
 

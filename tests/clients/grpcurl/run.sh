@@ -16,6 +16,9 @@ grpcurl=${GRPCURL:-grpcurl}
 images=yandex.cloud.clouddesktop.v1.api.DesktopImageService
 operations=yandex.cloud.operation.OperationService
 compute=yandex.cloud.compute.v1.ImageService
+watch=desktopimages.v1.OperationWatchService
+quotas=desktopimages.v1.QuotaService
+audit=desktopimages.v1.AuditService
 health=grpc.health.v1.Health
 reflection=grpc.reflection.v1.ServerReflection
 reflection_alpha=grpc.reflection.v1alpha.ServerReflection
@@ -96,7 +99,8 @@ finish() {
 # What the server lists and describes.
 
 listed=$("$grpcurl" -plaintext -max-time "$call_seconds" "$ENDPOINT" list) || fail "list by reflection"
-for service in "$images" "$operations" "$compute" "$health" "$reflection" "$reflection_alpha"; do
+for service in "$images" "$operations" "$compute" "$watch" "$quotas" "$audit" \
+  "$health" "$reflection" "$reflection_alpha"; do
   grep -qxF "$service" <<<"$listed" || fail "$service is not listed" "$listed"
 done
 methods=
@@ -132,7 +136,7 @@ for service in "$reflection" "$reflection_alpha"; do
   pass "$service"
 done
 
-for service in "" "$images" "$operations" "$compute"; do
+for service in "" "$images" "$operations" "$compute" "$watch" "$quotas" "$audit"; do
   call "$health/Check" "{\"service\": \"$service\"}"
   expect '"status": "SERVING"' "$health/Check '$service'"
 done
@@ -251,6 +255,42 @@ expect '"done": true' "$operations/Cancel"
 refute '"error":' "$operations/Cancel of an operation that has ended"
 refuse "$operations/Cancel" '{"operationId": "x"}' NotFound
 pass "$operations/Cancel"
+
+# A stream that ends with the operation.
+call "$watch/Watch" "{\"operationId\": \"$copy_operation\"}"
+expect "\"id\": \"$copy_operation\"" "$watch/Watch"
+expect '"done": true' "$watch/Watch"
+refuse "$watch/Watch" '{"operationId": "x"}' NotFound
+refuse "$watch/Watch" '{}' InvalidArgument operation_id
+pass "$watch/Watch"
+
+# Quotas.
+
+call "$quotas/Set" "{\"folderId\": \"$folder\", \"name\": \"vdi.desktopImages.count\", \"limit\": \"1\"}"
+expect '"limit": "1"' "$quotas/Set"
+expect '"used": "1"' "$quotas/Set"
+refuse "$images/Copy" "{\"folderId\": \"$folder\", \"name\": \"second\", \"imageId\": \"$source\"}" \
+  ResourceExhausted 'Quota limit vdi.desktopImages.count exceeded' "\"subject\": \"folder:$folder\""
+refuse "$quotas/Set" '{"name": "unknown"}' InvalidArgument compute.images.size
+pass "$quotas/Set"
+
+call "$quotas/List" "{\"folderId\": \"$folder\"}"
+expect '"name": "vdi.desktopImages.count"' "$quotas/List"
+call "$quotas/Set" "{\"folderId\": \"$folder\", \"name\": \"vdi.desktopImages.count\"}"
+refute '"limit"' "$quotas/Set without a limit"
+call "$quotas/List" "{\"folderId\": \"$folder\"}"
+refute '"name"' "$quotas/List after the limit was taken away"
+pass "$quotas/List"
+
+# Audit events.
+
+call "$audit/Read" "{\"folderId\": \"$folder\"}"
+for text in '"status": "STARTED"' '"status": "DONE"' '"eventType": "desktopimages.audit.compute.CreateImage"' \
+  '"eventType": "desktopimages.audit.clouddesktop.CopyDesktopImage"' "\"operationId\": \"$copy_operation\""; do
+  expect "$text" "$audit/Read"
+done
+refuse "$audit/Read" '{"afterSequence": "-1"}' InvalidArgument after_sequence
+pass "$audit/Read"
 
 # Deleting. The desktop image outlives the compute image that it was copied from.
 

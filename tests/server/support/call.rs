@@ -1,8 +1,10 @@
 //! One way to call every method over gRPC and over REST, with JSON in and out.
 
+use desktop_images::contract::desktopimages::v1 as own;
 use desktop_images::contract::yandex::cloud::{clouddesktop::v1::api, compute::v1, operation};
 use http::HeaderName;
 use serde_json::Value;
+use tonic::Code;
 use tonic::metadata::{AsciiMetadataKey, MetadataMap};
 
 use super::refusal::{Refusal, http_code};
@@ -15,7 +17,7 @@ pub enum Transport {
     Rest,
 }
 
-/// The methods of the three services.
+/// The methods of the services that have HTTP rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     DesktopList,
@@ -35,10 +37,12 @@ pub enum Method {
     OperationCancel,
     /// The same over REST by the other binding of the contract.
     OperationCancelByPost,
+    QuotaList,
+    QuotaSet,
 }
 
 impl Method {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::DesktopList,
         Self::DesktopGet,
         Self::Copy,
@@ -55,6 +59,8 @@ impl Method {
         Self::OperationGet,
         Self::OperationCancel,
         Self::OperationCancelByPost,
+        Self::QuotaList,
+        Self::QuotaSet,
     ];
 
     /// HTTP method and path by the tables of the contract.
@@ -77,6 +83,8 @@ impl Method {
             Self::OperationGet => (Http::GET, "/operations/{operationId}"),
             Self::OperationCancel => (Http::GET, "/operations/{operationId}:cancel"),
             Self::OperationCancelByPost => (Http::POST, "/operations/{operationId}:cancel"),
+            Self::QuotaList => (Http::GET, "/desktop-images/v1/quotas"),
+            Self::QuotaSet => (Http::PUT, "/desktop-images/v1/quotas"),
         }
     }
 
@@ -100,7 +108,19 @@ impl Method {
             Self::OperationCancel | Self::OperationCancelByPost => {
                 "yandex.cloud.operation.CancelOperationRequest"
             }
+            Self::QuotaList => "desktopimages.v1.ListQuotasRequest",
+            Self::QuotaSet => "desktopimages.v1.SetQuotaRequest",
         }
+    }
+}
+
+/// Why no reply came, or not the whole of it.
+#[derive(Debug)]
+pub struct NoReply(pub String);
+
+impl From<reqwest::Error> for NoReply {
+    fn from(error: reqwest::Error) -> Self {
+        Self(format!("{error:?}"))
     }
 }
 
@@ -123,6 +143,24 @@ impl Caller {
         request: Value,
         headers: &[(&str, &str)],
     ) -> Result<Value, Refusal> {
+        let reply = self.attempt(method, request, headers).await;
+        reply.unwrap_or_else(|NoReply(why)| {
+            Err(Refusal {
+                code: Code::Unavailable,
+                message: why,
+                fields: Vec::new(),
+                quotas: Vec::new(),
+            })
+        })
+    }
+
+    /// A call to a server that may end meanwhile.
+    pub async fn attempt(
+        &self,
+        method: Method,
+        request: Value,
+        headers: &[(&str, &str)],
+    ) -> Result<Result<Value, Refusal>, NoReply> {
         match self.transport {
             Transport::Grpc => self.grpc(method, &request, headers).await,
             Transport::Rest => self.rest(method, request, headers).await,
@@ -134,15 +172,19 @@ impl Caller {
         method: Method,
         request: &Value,
         headers: &[(&str, &str)],
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Result<Value, Refusal>, NoReply> {
         macro_rules! ask {
             ($client:ident, $method:ident, $request:ty) => {{
                 let mut message = tonic::Request::new(from_json::<$request>(request));
                 *message.metadata_mut() = metadata(headers);
-                let reply = self.clients.$client().$method(message).await;
-                reply
-                    .map(|reply| to_json(reply.get_ref()))
-                    .map_err(|status| Refusal::from_status(&status))
+                match self.clients.$client().$method(message).await {
+                    Ok(reply) => Ok(Ok(to_json(reply.get_ref()))),
+                    // What the server said itself has no cause in the client.
+                    Err(status) => match std::error::Error::source(&status) {
+                        Some(_) => Err(NoReply(status.to_string())),
+                        None => Ok(Err(Refusal::from_status(&status))),
+                    },
+                }
             }};
         }
         match method {
@@ -173,6 +215,8 @@ impl Caller {
             Method::OperationCancel | Method::OperationCancelByPost => {
                 ask!(operation, cancel, operation::CancelOperationRequest)
             }
+            Method::QuotaList => ask!(quota, list, own::ListQuotasRequest),
+            Method::QuotaSet => ask!(quota, set, own::SetQuotaRequest),
         }
     }
 
@@ -181,7 +225,7 @@ impl Caller {
         method: Method,
         request: Value,
         headers: &[(&str, &str)],
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Result<Value, Refusal>, NoReply> {
         let (http_method, template) = method.rest();
         let mut fields = request.as_object().expect("an object").clone();
         let mut path = template.to_owned();
@@ -217,17 +261,17 @@ impl Caller {
             let name: HeaderName = name.parse().expect("a header name");
             request = request.header(name, *value);
         }
-        let reply = request.send().await.expect("a reply");
+        let reply = request.send().await?;
         let status = reply.status().as_u16();
         let id = reply.headers()["x-request-id"]
             .to_str()
             .expect("ASCII")
             .to_owned();
         assert_eq!(reply.headers()["content-type"], "application/json");
-        let body = reply.bytes().await.expect("a body");
+        let body = reply.bytes().await?;
         let body: Value = serde_json::from_slice(&body).expect("JSON");
         if status == 200 {
-            return Ok(body);
+            return Ok(Ok(body));
         }
         let refusal = Refusal::from_json(&body);
         assert_eq!(status, http_code(refusal.code), "{body}");
@@ -240,7 +284,7 @@ impl Caller {
                     && detail["requestId"] == id.as_str()
             });
         assert!(has_id, "no RequestInfo: {body}");
-        Err(refusal)
+        Ok(Err(refusal))
     }
 }
 

@@ -1,22 +1,28 @@
 //! Knows how to start a whole server, to ask it things, and to make disk images for it. Never
 //! mentions what a test expects of it.
 
-mod call;
+pub mod call;
 mod contract;
 mod disks;
 mod process;
+mod program;
 mod refusal;
 mod server;
 mod slow_upload;
+mod small_disk;
+mod streams;
 mod tools;
 
 pub use call::{Caller, Method, Transport};
 pub use contract::{from_json, to_json};
 pub use disks::{Disk, Fill};
 pub use process::ServerProcess;
-pub use refusal::Refusal;
+pub use program::Program;
+pub use refusal::{Refusal, quota_violations};
 pub use server::{Clients, TestServer, contents};
 pub use slow_upload::SlowUpload;
+pub use small_disk::SmallDisk;
+pub use streams::{Watch, audit_events, within};
 pub use tools::{has_tool, left_out, run, say_left_out};
 
 use std::future::Future;

@@ -1,5 +1,6 @@
 //! The server as a process of its own, to be killed.
 
+use std::fs::File;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use tokio::time::timeout;
 use super::Clients;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-const HOST: &str = "127.0.0.1:";
+const LISTENING: &str = "Listening on http://";
 
 pub struct ServerProcess {
     child: Child,
@@ -27,36 +28,48 @@ impl std::ops::Deref for ServerProcess {
 }
 
 impl ServerProcess {
+    pub const PROGRAM: &str = env!("CARGO_BIN_EXE_desktop-images");
+
     /// Runs `desktop-images serve` on the folders `data` and `imports` of `folder`.
     pub async fn start(folder: &Path) -> Self {
+        Self::listening(Self::serve(Command::new(Self::PROGRAM), folder), folder).await
+    }
+
+    /// Adds to the program, or to what runs it, the arguments that `start` gives it. The log is
+    /// added to `server.log` in the folder.
+    pub fn serve(mut command: Command, folder: &Path) -> Command {
         let imports = folder.join("imports");
         std::fs::create_dir_all(&imports).expect("a folder for imports");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_desktop-images"))
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(folder.join("server.log"))
+            .expect("a log");
+        command
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(folder.join("data"))
             .arg("--import-dir")
             .arg(imports)
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("the program runs");
-        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
-        let address = async {
-            let mut said = String::new();
-            while let Some(line) = lines.next_line().await.expect("readable") {
-                if let Some(address) = address_in(&line) {
-                    return address;
-                }
-                said.push_str(&line);
-                said.push('\n');
-            }
-            panic!("the server ended without listening: {said}")
-        };
-        let address = timeout(PATIENCE, address)
-            .await
-            .expect("the server listens");
-        // A full pipe would stop the server.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .kill_on_drop(true);
+        command
+    }
+
+    /// Runs the command until the server listens.
+    pub async fn listening(mut command: Command, folder: &Path) -> Self {
+        let mut child = command.spawn().expect("the program runs");
+        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let line = timeout(PATIENCE, lines.next_line()).await;
+        let line = line.expect("the server listens").expect("readable");
+        let address = line
+            .as_deref()
+            .and_then(|line| line.strip_prefix(LISTENING)?.parse().ok());
+        let address = address.unwrap_or_else(|| {
+            let log = std::fs::read_to_string(folder.join("server.log")).unwrap_or_default();
+            panic!("the server ended without listening: {line:?}\n{log}")
+        });
         Self {
             child,
             clients: Clients::new(address),
@@ -79,14 +92,4 @@ impl ServerProcess {
         let ended = timeout(PATIENCE, self.child.wait()).await;
         ended.expect("the process ends").expect("a status").code()
     }
-}
-
-fn address_in(line: &str) -> Option<std::net::SocketAddr> {
-    let port: String = line
-        .split_once(HOST)?
-        .1
-        .chars()
-        .take_while(char::is_ascii_digit)
-        .collect();
-    format!("{HOST}{port}").parse().ok()
 }

@@ -11,18 +11,26 @@ pub struct Refusal {
     pub message: String,
     /// The fields named by the BadRequest detail, in its order.
     pub fields: Vec<String>,
+    /// Subject and description of each violation of the QuotaFailure detail.
+    pub quotas: Vec<(String, String)>,
 }
 
 impl Refusal {
     pub fn from_status(status: &Status) -> Self {
         let details = status.get_details_bad_request();
         let fields = details.map(|bad| bad.field_violations).unwrap_or_default();
+        let details = status.get_details_quota_failure();
+        let quotas = details.map(|quota| quota.violations).unwrap_or_default();
         Self {
             code: status.code(),
             message: status.message().to_owned(),
             fields: fields
                 .into_iter()
                 .map(|violation| violation.field)
+                .collect(),
+            quotas: quotas
+                .into_iter()
+                .map(|violation| (violation.subject, violation.description))
                 .collect(),
         }
     }
@@ -47,8 +55,23 @@ impl Refusal {
             code: (code as i32).into(),
             message: super::text(body, "message").to_owned(),
             fields: fields.collect(),
+            quotas: quota_violations(body),
         }
     }
+}
+
+/// Subject and description of each violation of the QuotaFailure details of a status in JSON.
+pub fn quota_violations(status: &Value) -> Vec<(String, String)> {
+    let details = status["details"].as_array().expect("a list of details");
+    details
+        .iter()
+        .filter(|detail| detail["@type"] == "type.googleapis.com/google.rpc.QuotaFailure")
+        .flat_map(|quota| quota["violations"].as_array().cloned().unwrap_or_default())
+        .map(|violation| {
+            let text = |name| super::text(&violation, name).to_owned();
+            (text("subject"), text("description"))
+        })
+        .collect()
 }
 
 /// The HTTP code of a gRPC code (contract: Errors).

@@ -4,7 +4,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use desktop_images::app::{Config, Data, Error, Server};
+use desktop_images::app::{Config, Data, Error, OperationSettings, Retention, Server};
+use desktop_images::contract::desktopimages::v1::{
+    audit_service_client::AuditServiceClient,
+    operation_watch_service_client::OperationWatchServiceClient,
+    quota_service_client::QuotaServiceClient,
+};
 use desktop_images::contract::yandex::cloud::{
     clouddesktop::v1::api::desktop_image_service_client::DesktopImageServiceClient,
     compute::v1::image_service_client::ImageServiceClient,
@@ -15,7 +20,7 @@ use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
 use super::call::escaped;
-use super::{Caller, Method, Transport, eventually, image_id, response};
+use super::{Caller, Disk, Fill, Method, Transport, eventually, image_id, response};
 
 /// Typed clients of every service, and a plain one for HTTP.
 #[derive(Clone)]
@@ -48,6 +53,18 @@ impl Clients {
 
     pub fn operation(&self) -> OperationServiceClient<Channel> {
         OperationServiceClient::new(self.channel.clone())
+    }
+
+    pub fn quota(&self) -> QuotaServiceClient<Channel> {
+        QuotaServiceClient::new(self.channel.clone())
+    }
+
+    pub fn operation_watch(&self) -> OperationWatchServiceClient<Channel> {
+        OperationWatchServiceClient::new(self.channel.clone())
+    }
+
+    pub fn audit(&self) -> AuditServiceClient<Channel> {
+        AuditServiceClient::new(self.channel.clone())
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -131,6 +148,8 @@ impl Clients {
 pub struct TestServer {
     server: Option<Server>,
     pub clients: Clients,
+    /// What the next start is with.
+    pub config: Config,
     folder: TempDir,
 }
 
@@ -144,21 +163,27 @@ impl std::ops::Deref for TestServer {
 
 impl TestServer {
     pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// A server of another configuration than most tests have.
+    pub async fn start_with(configure: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::create_dir(folder.path().join("imports")).expect("a folder for imports");
-        let server = Server::start(config(&folder.path().join("data"), folder.path()))
-            .await
-            .expect("a server");
+        let mut config = config(&folder.path().join("data"), folder.path());
+        configure(&mut config);
+        let server = Server::start(config.clone()).await.expect("a server");
         Self {
             clients: Clients::new(server.address()),
             server: Some(server),
+            config,
             folder,
         }
     }
 
     /// The configuration of another server on the same data.
     pub fn config(&self) -> Config {
-        config(&self.data(), self.folder.path())
+        self.config.clone()
     }
 
     pub async fn stop(&mut self) {
@@ -200,6 +225,18 @@ impl TestServer {
         format!("file://{}", path.display())
     }
 
+    /// Puts a disk of this many bytes into the import folder, almost all of them a hole: it costs
+    /// nothing to make, and its digest takes a while. Its uri.
+    pub fn importable_hole(&self, name: &str, bytes: u64) -> String {
+        let uri = self.importable(name, &Disk::mbr(1, Fill::Sparse(1)));
+        let file = std::fs::File::options()
+            .write(true)
+            .open(self.imports().join(name));
+        file.and_then(|file| file.set_len(bytes))
+            .expect("a long file");
+        uri
+    }
+
     /// Waits until the content folder has this many files.
     pub async fn has_contents(&self, count: usize) {
         eventually(&format!("{count} files in the content folder"), || async {
@@ -230,5 +267,7 @@ fn config(data: &Path, folder: &Path) -> Config {
         import_dir: Some(folder.join("imports")),
         cors_allow_origins: vec!["https://app.example".parse().expect("an origin")],
         drain_timeout: Duration::from_secs(10),
+        operations: OperationSettings::default(),
+        retention: Retention::default(),
     }
 }

@@ -1,0 +1,44 @@
+//! What the figures were measured on.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Lines that tell of the machine and of the disk that holds `folder`.
+pub fn facts(folder: &Path) -> io::Result<Vec<String>> {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo")?;
+    let model = cpuinfo
+        .lines()
+        .find(|line| line.starts_with("model name"))
+        .and_then(|line| line.split(": ").nth(1))
+        .unwrap_or("unknown processor");
+    let cores = std::thread::available_parallelism()?;
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let load = fs::read_to_string("/proc/loadavg")?;
+    let load = load.split(' ').next().unwrap_or_default();
+    let mount = Command::new("findmnt")
+        .args(["-n", "-o", "SOURCE,FSTYPE,OPTIONS", "-T"])
+        .arg(folder)
+        .output()?;
+    Ok(vec![
+        format!("{cores} cores, {model}, Linux {}", kernel.trim()),
+        format!("data on {}", String::from_utf8_lossy(&mount.stdout).trim()),
+        format!("load average at the start {load}: figures need an idle machine"),
+    ])
+}
+
+/// How long appending `bytes` to a file and `fdatasync` take, `count` times.
+pub fn fdatasync_times(folder: &Path, bytes: usize, count: usize) -> io::Result<Vec<Duration>> {
+    let mut file = File::create(folder.join("fdatasync"))?;
+    let data = vec![0x5a; bytes];
+    (0..count)
+        .map(|_| {
+            let started = Instant::now();
+            file.write_all(&data)?;
+            file.sync_data()?;
+            Ok(started.elapsed())
+        })
+        .collect()
+}

@@ -1,0 +1,38 @@
+//! The figures of durable operations, each beside its goal, all of one run on one machine:
+//! throughput against a server that stores nothing and one that commits each change alone, what a
+//! Copy takes alone, and what a million images change. `scripts/bench-operations` runs it.
+
+mod connection;
+mod copies;
+mod figures;
+mod images;
+mod load;
+mod machine;
+mod server;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use figures::Figures;
+
+fn main() -> Result<ExitCode, Box<dyn Error>> {
+    // `cargo bench` passes --bench. The folder decides which disk is measured.
+    let folder = std::env::args().skip(1).find(|word| word != "--bench");
+    let folder = folder.unwrap_or_else(|| env!("CARGO_TARGET_TMPDIR").to_owned());
+    let folder = tempfile::TempDir::with_prefix_in("bench-operations-", folder)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let facts = machine::facts(folder.path())?;
+    let mut figures = Figures::default();
+    runtime.block_on(async {
+        copies::throughput(folder.path(), &mut figures).await?;
+        copies::alone(folder.path(), &mut figures).await?;
+        images::few_and_many(folder.path(), &mut figures).await
+    })?;
+    println!("{}\n\n{figures}", facts.join("\n"));
+    Ok(match figures.failed() {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
+}

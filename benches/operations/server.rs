@@ -1,0 +1,148 @@
+//! The server that is measured: the release binary in a process of its own, on a data folder of
+//! its own, with a compute image to copy.
+
+use std::error::Error;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use desktop_images::contract::yandex::cloud::compute::v1 as compute;
+use desktop_images::contract::yandex::cloud::operation::{Operation, operation};
+use prost::Message;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_desktop-images");
+/// What the kernel counts processor time in, on every Linux that Rust knows (`USER_HZ`).
+const TICK: Duration = Duration::from_millis(10);
+
+/// How a server logs by default, a line for each request, and how it logs next to nothing.
+pub const LOG: &str = "info";
+pub const QUIET: &str = "warn";
+
+/// What a Copy does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Variant {
+    /// What users get.
+    Durable,
+    /// All but the store: the reply is made up.
+    StoresNothing,
+    /// Each has a commit of its own.
+    CommitEach,
+}
+
+/// A running server; it is killed when this is dropped.
+pub struct Server {
+    process: Child,
+    pub address: SocketAddr,
+    /// A READY compute image.
+    pub compute_image_id: String,
+}
+
+impl Server {
+    pub async fn start(
+        variant: Variant,
+        log_level: &str,
+        data: &Path,
+    ) -> Result<Self, Box<dyn Error>> {
+        let mut command = Command::new(BINARY);
+        command
+            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(data)
+            .args(["--log-level", log_level])
+            .stdout(Stdio::piped())
+            .stderr(fs::File::create(data.with_extension("log"))?);
+        let baseline = match variant {
+            Variant::Durable => "",
+            Variant::StoresNothing => "stores-nothing",
+            Variant::CommitEach => "commit-each",
+        };
+        command.env("DESKTOP_IMAGES_BASELINE", baseline);
+        let mut process = command.spawn()?;
+        let mut line = String::new();
+        if let Some(output) = process.stdout.take() {
+            BufReader::new(output).read_line(&mut line)?;
+        }
+        let address = line.trim().rsplit('/').next().unwrap_or_default();
+        let mut server = Self {
+            process,
+            address: address.parse()?,
+            compute_image_id: String::new(),
+        };
+        server.compute_image_id = server.upload().await?;
+        Ok(server)
+    }
+
+    /// Processor time that the server has used so far.
+    pub fn cpu_time(&self) -> Result<Duration, Box<dyn Error>> {
+        let text = fs::read_to_string(self.proc("stat"))?;
+        // After the name of the command, which stands in parentheses: utime and stime are the
+        // 14th and the 15th field of proc_pid_stat(5).
+        let fields = text.rsplit(") ").next().unwrap_or_default();
+        let ticks = fields.split(' ').skip(11).take(2);
+        let ticks = ticks.map(str::parse::<u32>).sum::<Result<u32, _>>()?;
+        Ok(TICK * ticks)
+    }
+
+    /// Bytes that the server has written to its disk so far.
+    pub fn bytes_written(&self) -> Result<u64, Box<dyn Error>> {
+        let text = fs::read_to_string(self.proc("io"))?;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("write_bytes: "));
+        Ok(line.unwrap_or_default().parse()?)
+    }
+
+    fn proc(&self, file: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/{file}", self.process.id()))
+    }
+
+    /// Makes a compute image of a small disk.
+    async fn upload(&self) -> Result<String, Box<dyn Error>> {
+        let url = format!(
+            "http://{}/compute/v1/images:upload?folderId=catalogue&name=disk",
+            self.address
+        );
+        let reply = reqwest::Client::new().post(url).body(disk()).send().await?;
+        let text = reply.text().await?;
+        let operation: serde_json::Value = serde_json::from_str(&text)?;
+        let id = operation["metadata"]["imageId"].as_str();
+        if operation["done"] != true || operation.get("error").is_some() {
+            return Err(text.into());
+        }
+        Ok(id.unwrap_or_default().to_owned())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // What was measured is measured, and the data is thrown away.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The image that an operation made. An operation that is not done, or failed, is an error.
+pub fn copied(reply: &[u8]) -> Result<String, Box<dyn Error>> {
+    let operation = Operation::decode(reply)?;
+    match (operation.metadata, operation.result) {
+        (Some(metadata), Some(operation::Result::Response(_))) if operation.done => {
+            // The metadata of every operation on images has the image's id as its first field.
+            Ok(compute::DeleteImageMetadata::decode(&metadata.value[..])?.image_id)
+        }
+        _ => Err("a Copy did not end well".into()),
+    }
+}
+
+/// A raw disk of two MiB with a partition table and nothing in the partition.
+fn disk() -> Vec<u8> {
+    let mut disk = vec![0; 2 << 20];
+    let mut entry = [0; 16];
+    entry[4] = 0x83;
+    entry[8..12].copy_from_slice(&64_u32.to_le_bytes());
+    entry[12..].copy_from_slice(&4000_u32.to_le_bytes());
+    disk[446..462].copy_from_slice(&entry);
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+    disk
+}

@@ -1,0 +1,81 @@
+//! Reading what has been done, and what is being done.
+
+use std::collections::VecDeque;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use futures_util::Stream;
+use futures_util::stream::try_unfold;
+
+use super::{Images, Result};
+use crate::metadata::{AuditEvent, AuditQuery, Error};
+
+/// How many events are held at a time.
+const PAGE: NonZeroUsize = NonZeroUsize::new(100).unwrap();
+/// How often those who follow look for new events.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+impl Images {
+    /// The events after the one of this sequence number, the oldest first, of one folder or of
+    /// all. With `follow` the stream goes on as events happen, and ends with `Closed` when the
+    /// server is about to stop.
+    pub fn audit_events(
+        &self,
+        folder_id: Option<String>,
+        after: i64,
+        follow: bool,
+    ) -> impl Stream<Item = Result<AuditEvent>> + Send + 'static {
+        let reader = Reader {
+            images: self.clone(),
+            query: AuditQuery {
+                after,
+                folder_id,
+                limit: PAGE,
+            },
+            follow,
+            page: VecDeque::new(),
+        };
+        try_unfold(reader, |mut reader| async move {
+            let next = reader.next().await?;
+            Ok(next.map(|event| (event, reader)))
+        })
+    }
+}
+
+struct Reader {
+    images: Images,
+    query: AuditQuery,
+    follow: bool,
+    page: VecDeque<AuditEvent>,
+}
+
+impl Reader {
+    async fn next(&mut self) -> Result<Option<AuditEvent>> {
+        let draining = self.images.engine.draining();
+        loop {
+            if let Some(event) = self.page.pop_front() {
+                self.query.after = event.sequence;
+                return Ok(Some(event));
+            }
+            // Those who follow have no end of their own.
+            if self.follow && draining.is_cancelled() {
+                return Err(Error::Closed.into());
+            }
+            self.page = self
+                .images
+                .store
+                .audit_events(self.query.clone())
+                .await?
+                .into();
+            if self.page.is_empty() {
+                if !self.follow {
+                    return Ok(None);
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(LOOK_AGAIN) => {}
+                    () = draining.cancelled() => {}
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Where tests make a step of a worker fail, hang or end the process. Nothing of it is left in a
+//! build for use.
+
+use crate::operations::Failure;
+
+/// The steps of an import, in their order; other changes have the last one only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// The file is made.
+    Create,
+    /// The bytes are written.
+    Write,
+    /// File and folder are on the disk.
+    Seal,
+    /// The format is looked at.
+    Inspect,
+    /// Content, image and operation change together.
+    Complete,
+}
+
+#[cfg(not(test))]
+mod none {
+    use super::{Failure, Step};
+
+    /// No faults.
+    #[derive(Clone)]
+    pub struct Faults;
+
+    impl Faults {
+        pub fn none() -> Self {
+            Self
+        }
+
+        pub async fn before(&self, _: Step) -> Result<(), Failure> {
+            Ok(())
+        }
+
+        pub async fn after(&self, _: Step) -> Result<(), Failure> {
+            Ok(())
+        }
+
+        pub async fn undone(&self) {}
+    }
+}
+#[cfg(not(test))]
+pub use none::Faults;
+
+#[cfg(test)]
+pub use injected::{Fault, Faults, Place};
+
+#[cfg(test)]
+mod injected {
+    use std::collections::HashMap;
+    use std::sync::{Arc, Mutex};
+
+    use tokio::sync::Notify;
+
+    use super::{Failure, Step};
+
+    /// Where a fault is met.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum Place {
+        Before(Step),
+        After(Step),
+        Undone,
+    }
+
+    #[derive(Debug, Clone)]
+    pub enum Fault {
+        Fail(Failure),
+        /// Goes no further, as a process does that is about to be killed.
+        Hang,
+    }
+
+    /// Faults that are met in turn, each once.
+    #[derive(Clone, Default)]
+    pub struct Faults {
+        planned: Arc<Mutex<HashMap<Place, Vec<Fault>>>>,
+        hangs: Arc<Notify>,
+    }
+
+    impl Faults {
+        pub fn none() -> Self {
+            Self::default()
+        }
+
+        pub fn plan(&self, place: Place, fault: Fault) {
+            let mut planned = self.planned.lock().unwrap();
+            planned.entry(place).or_default().push(fault);
+        }
+
+        /// Whether all that was planned has been met.
+        pub fn are_over(&self) -> bool {
+            self.planned.lock().unwrap().values().all(Vec::is_empty)
+        }
+
+        /// Returns once something hangs.
+        pub async fn hanging(&self) {
+            self.hangs.notified().await;
+        }
+
+        pub async fn before(&self, step: Step) -> Result<(), Failure> {
+            self.meet(Place::Before(step)).await
+        }
+
+        pub async fn after(&self, step: Step) -> Result<(), Failure> {
+            self.meet(Place::After(step)).await
+        }
+
+        pub async fn undone(&self) {
+            // Only a hang makes a difference there.
+            let _ = self.meet(Place::Undone).await;
+        }
+
+        async fn meet(&self, place: Place) -> Result<(), Failure> {
+            let fault = self
+                .planned
+                .lock()
+                .unwrap()
+                .get_mut(&place)
+                .and_then(|faults| (!faults.is_empty()).then(|| faults.remove(0)));
+            match fault {
+                None => Ok(()),
+                Some(Fault::Fail(failure)) => Err(failure),
+                Some(Fault::Hang) => {
+                    self.hangs.notify_one();
+                    std::future::pending().await
+                }
+            }
+        }
+    }
+}

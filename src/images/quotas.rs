@@ -1,0 +1,28 @@
+//! Limits of what folders may hold.
+
+use super::{Error, Images, Result};
+use crate::metadata::{Metric, Quota, QuotaScope};
+
+impl Images {
+    /// The limits that stand: of a folder, or all of them.
+    pub async fn quotas(&self, folder_id: Option<String>) -> Result<Vec<Quota>> {
+        let wanted = folder_id.map(QuotaScope::Folder);
+        let mut quotas = self.store.quotas().await?;
+        quotas.retain(|quota| wanted.as_ref().is_none_or(|scope| *scope == quota.scope));
+        Ok(quotas)
+    }
+
+    /// Sets a limit by its name, or takes it away; what is used.
+    pub async fn set_quota(
+        &self,
+        scope: QuotaScope,
+        name: &str,
+        limit: Option<i64>,
+    ) -> Result<i64> {
+        let Some(metric) = Metric::from_name(name) else {
+            let known = Metric::ALL.map(Metric::name).join(", ");
+            return Err(Error::invalid("name", format!("Must be one of {known}")));
+        };
+        Ok(self.store.set_quota(scope, metric, limit).await?)
+    }
+}

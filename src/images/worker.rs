@@ -1,0 +1,128 @@
+//! What a worker does for an accepted change, and what it removes when that fails.
+
+use async_trait::async_trait;
+
+use super::faults::Step;
+use super::import::internal;
+use super::{Images, Result};
+use crate::blobs;
+use crate::metadata::{self, Change, Lease, Metric, Origin, QuotaScope};
+use crate::operations::{Ended, Failure, Reason, Run, Worker};
+
+#[async_trait]
+impl Worker for Images {
+    async fn run(&self, run: &Run) -> Ended {
+        // The claim put what an earlier attempt wrote on the deletion list.
+        if run.lease.attempt > 1 {
+            self.sweep_soon();
+        }
+        match &run.lease.change {
+            Change::CreateComputeImage {
+                origin: Origin::Uri(uri),
+                ..
+            } => self.import(run, uri).await,
+            // Its body went with the process that read it.
+            Change::CreateComputeImage {
+                origin: Origin::Upload,
+                ..
+            } => Err(Failure::new(
+                Reason::Aborted,
+                "The server stopped before the upload was complete; upload again",
+            )),
+            _ => {
+                self.faults.before(Step::Complete).await?;
+                let ended = self.store.complete(&run.lease).await;
+                self.faults.after(Step::Complete).await?;
+                let operation = ended.map_err(|error| store_failure(&error))?;
+                self.sweep_soon();
+                Ok(operation)
+            }
+        }
+    }
+
+    /// At once, not only by the sweep: the failure may be that there is no room left, which the
+    /// record of it needs too.
+    async fn undo(&self, lease: &Lease) {
+        if !lease.content_id.is_empty() {
+            let contents = self.contents.clone();
+            let id = lease.content_id.clone();
+            let removed = tokio::task::spawn_blocking(move || contents.remove(&id)).await;
+            if !matches!(removed, Ok(Ok(()))) {
+                tracing::warn!(
+                    content_id = lease.content_id,
+                    "the bytes of a failed import were not removed; the sweep tries again"
+                );
+            }
+        }
+        self.faults.undone().await;
+        // What earlier attempts wrote has been on the deletion list since the claim.
+        if let Err(error) = self.sweep().await {
+            tracing::warn!(%error, "contents were not removed; the next sweep tries again");
+        }
+    }
+}
+
+impl Images {
+    /// Begins to work on what was accepted, by this process or an earlier one.
+    pub async fn serve(&self) -> Result<()> {
+        // Before anything runs that makes contents of its own.
+        let known = self.store.known_contents().await?;
+        let contents = self.contents.clone();
+        let files = tokio::task::spawn_blocking(move || contents.list())
+            .await
+            .map_err(|stopped| blobs::Error::Io(stopped.into()))?
+            .map_err(blobs::Error::from)?;
+        for file in files.iter().filter(|file| !known.contains(*file)) {
+            tracing::warn!(
+                file,
+                "a file in the content folder is not known; it is left alone"
+            );
+        }
+        if let Err(error) = self.sweep().await {
+            tracing::warn!(%error, "contents were not removed; the next sweep tries again");
+        }
+        self.engine.serve(std::sync::Arc::new(self.clone()));
+        Ok(())
+    }
+}
+
+/// What a refusal of the store means for an operation.
+pub(super) fn store_failure(error: &metadata::Error) -> Failure {
+    use metadata::Error as E;
+    match error {
+        E::MinDiskSizeTooSmall { .. } => Failure::new(Reason::Invalid, error.to_string()),
+        E::ImageNotFound { id } => {
+            Failure::new(Reason::NotFound, format!("Image \"{id}\" not found"))
+        }
+        E::NameTaken { folder_id, name } => Failure::new(
+            Reason::AlreadyExists,
+            format!("Image with name \"{name}\" already exists in folder {folder_id}"),
+        ),
+        E::ImageNotReady { id } => Failure::new(
+            Reason::FailedPrecondition,
+            format!("Image \"{id}\" is not ready"),
+        ),
+        E::ImageBeingDeleted { id } => Failure::new(
+            Reason::FailedPrecondition,
+            format!("Image \"{id}\" is being deleted"),
+        ),
+        E::QuotaExceeded { metric, scope } => quota_failure(*metric, scope),
+        E::CancelRequested { .. } => Failure::cancelled(),
+        E::Full => Failure::new(Reason::Exhausted, super::import::DISK_FULL),
+        // Whether it is one of those that pass, nobody knows.
+        error => internal(error).transient(),
+    }
+}
+
+fn quota_failure(metric: Metric, scope: &QuotaScope) -> Failure {
+    Failure {
+        subject: Some(match scope {
+            QuotaScope::Folder(id) => format!("folder:{id}"),
+            QuotaScope::Total => "total".to_owned(),
+        }),
+        ..Failure::new(
+            Reason::QuotaExceeded,
+            format!("Quota limit {} exceeded", metric.name()),
+        )
+    }
+}

@@ -1,0 +1,69 @@
+//! Limits of what folders may hold, free of any SQL.
+
+use std::fmt;
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Metric {
+    DesktopImagesCount = 1,
+    /// Bytes: the sum of the images' storage sizes.
+    DesktopImagesSize = 2,
+    ComputeImagesCount = 3,
+    /// Bytes: the sum of the images' storage sizes.
+    ComputeImagesSize = 4,
+}
+
+impl Metric {
+    pub const ALL: [Self; 4] = [
+        Self::DesktopImagesCount,
+        Self::DesktopImagesSize,
+        Self::ComputeImagesCount,
+        Self::ComputeImagesSize,
+    ];
+
+    /// The name that callers know it by.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DesktopImagesCount => "vdi.desktopImages.count",
+            Self::DesktopImagesSize => "vdi.desktopImages.size",
+            Self::ComputeImagesCount => "compute.images.count",
+            Self::ComputeImagesSize => "compute.images.size",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|metric| metric.name() == name)
+    }
+
+    pub(super) fn from_number(number: i64) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|metric| *metric as i64 == number)
+    }
+}
+
+/// What a limit is about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum QuotaScope {
+    Folder(String),
+    /// All folders together.
+    Total,
+}
+
+impl fmt::Display for QuotaScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(id) => write!(f, "folder {id}"),
+            Self::Total => f.write_str("all folders"),
+        }
+    }
+}
+
+/// A limit that stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quota {
+    pub scope: QuotaScope,
+    pub metric: Metric,
+    pub limit: i64,
+    pub used: i64,
+}

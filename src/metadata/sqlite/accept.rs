@@ -1,0 +1,164 @@
+//! Accepting a change: idempotency key, quotas, images and operation in one transaction.
+
+use rusqlite::Transaction;
+
+use super::super::{Accept, Accepted, Change, Id, Origin, Result, Start};
+use super::operations::{self, New};
+use super::{Store, claims, compute_images, desktop_images};
+use crate::operations::Kind;
+
+/// What a change has done to the rows of images so far.
+pub(super) struct Applied {
+    pub folder_key: i64,
+    pub folder_id: String,
+    pub image: Id,
+    /// The resource in JSON, if the change is done and leaves one.
+    pub response: Option<String>,
+}
+
+impl Store {
+    /// Accepts a change, unless a request under the same idempotency key was accepted before.
+    pub async fn accept(&self, accept: Accept, change: Change, start: Start) -> Result<Accepted> {
+        self.write(move |transaction, store| {
+            if let Some(operation) = operations::repeated(transaction, &accept)? {
+                return Ok(Accepted {
+                    operation,
+                    repeated: true,
+                    lease: None,
+                });
+            }
+            let at_once = start == Start::Now && !change.brings_content();
+            let (applied, new) = if at_once {
+                let mut applied = apply(transaction, store, &change)?;
+                let response = applied.response.take();
+                (applied, New::Done(response))
+            } else {
+                let at = match start {
+                    Start::After(delay) => store.now().after(delay),
+                    Start::Now | Start::Here(_) => store.now(),
+                };
+                let new = New::Queued {
+                    change: &change,
+                    at,
+                };
+                (prepare(transaction, store, &change)?, new)
+            };
+            let operation = operations::insert(
+                transaction,
+                store,
+                &accept,
+                change.kind(),
+                (applied.folder_key, &applied.folder_id),
+                applied.image,
+                new,
+            )?;
+            let lease = match start {
+                Start::Here(lease) => {
+                    let key = operations::parse_id(&operation.id)?.key;
+                    claims::claim(transaction, store, key, lease)?
+                }
+                Start::Now | Start::After(_) => None,
+            };
+            Ok(Accepted {
+                operation,
+                repeated: false,
+                lease,
+            })
+        })
+        .await
+    }
+}
+
+/// Does a change of rows, all at once.
+fn apply(transaction: &Transaction<'_>, store: &Store, change: &Change) -> Result<Applied> {
+    match change {
+        Change::CopyDesktopImage(new) => desktop_images::insert(transaction, store, new, true),
+        Change::UpdateDesktopImage { id, changes } => {
+            desktop_images::update(transaction, store, id, changes)
+        }
+        Change::DeleteDesktopImage { id } => {
+            desktop_images::check_deletable(transaction, id)?;
+            desktop_images::delete(transaction, store, id)
+        }
+        Change::CreateComputeImage { new, origin } => {
+            compute_images::insert(transaction, store, new, origin, true)
+        }
+        Change::UpdateComputeImage { id, changes } => {
+            compute_images::update(transaction, store, id, changes)
+        }
+        Change::DeleteComputeImage { id } => {
+            compute_images::check_deletable(transaction, id)?;
+            compute_images::delete(transaction, store, id)
+        }
+    }
+}
+
+/// Does what shows that a change is on its way, and keeps its place. Refuses what `complete`
+/// would refuse, as things stand.
+fn prepare(transaction: &Transaction<'_>, store: &Store, change: &Change) -> Result<Applied> {
+    match change {
+        Change::CopyDesktopImage(new) => desktop_images::insert(transaction, store, new, false),
+        Change::UpdateDesktopImage { id, changes } => {
+            desktop_images::check_update(transaction, id, changes)
+        }
+        Change::DeleteDesktopImage { id } => desktop_images::mark_deleting(transaction, id),
+        Change::CreateComputeImage { new, origin } => {
+            compute_images::insert(transaction, store, new, origin, false)
+        }
+        Change::UpdateComputeImage { id, changes } => {
+            compute_images::check_update(transaction, id, changes)
+        }
+        Change::DeleteComputeImage { id } => compute_images::mark_deleting(transaction, id),
+    }
+}
+
+/// Does the rest of a prepared change of rows; the resource in JSON, if one is left.
+pub(super) fn complete(
+    transaction: &Transaction<'_>,
+    store: &Store,
+    change: &Change,
+    image_id: &str,
+) -> Result<Option<String>> {
+    let applied = match change {
+        Change::CopyDesktopImage(_) => desktop_images::activate(transaction, image_id)?,
+        Change::UpdateDesktopImage { id, changes } => {
+            desktop_images::update(transaction, store, id, changes)?
+        }
+        Change::DeleteDesktopImage { id } => desktop_images::delete(transaction, store, id)?,
+        Change::CreateComputeImage { .. } => compute_images::activate(transaction, image_id)?,
+        Change::UpdateComputeImage { id, changes } => {
+            compute_images::update(transaction, store, id, changes)?
+        }
+        Change::DeleteComputeImage { id } => compute_images::delete(transaction, store, id)?,
+    };
+    Ok(applied.response)
+}
+
+/// Takes back what was prepared.
+pub(super) fn revert(
+    transaction: &Transaction<'_>,
+    store: &Store,
+    kind: Kind,
+    image_id: &str,
+) -> Result<()> {
+    match kind {
+        Kind::CopyDesktopImage => {
+            desktop_images::delete(transaction, store, image_id)?;
+        }
+        Kind::CreateComputeImage => {
+            compute_images::delete(transaction, store, image_id)?;
+        }
+        Kind::DeleteDesktopImage => desktop_images::unmark_deleting(transaction, image_id)?,
+        Kind::DeleteComputeImage => compute_images::unmark_deleting(transaction, image_id)?,
+        Kind::UpdateDesktopImage | Kind::UpdateComputeImage => {}
+    }
+    Ok(())
+}
+
+/// Where the content of a new image that needs no worker comes from.
+pub(super) fn source(origin: &Origin) -> Option<&str> {
+    match origin {
+        Origin::ComputeImage(id) => Some(id),
+        Origin::Uri(_) | Origin::Upload => None,
+    }
+}

@@ -1,0 +1,174 @@
+//! Audit events, each written in the transaction that it tells of.
+
+use std::time::Duration;
+
+use rusqlite::{Row, Transaction, params};
+
+use super::super::{
+    AuditEvent, AuditQuery, AuditStatus, COMPUTE_IMAGE_PREFIX, DESKTOP_IMAGE_PREFIX, Id,
+    OPERATION_PREFIX, Result, Timestamp,
+};
+use super::{Store, folders, operations, unreadable};
+use crate::operations::{Failure, Kind, Reason};
+
+const STARTED: i64 = 0;
+const DONE: i64 = 1;
+const ERROR: i64 = 2;
+const CANCELLED: i64 = 3;
+/// The two events of a mutation that was done at once, in one row.
+const STARTED_AND_DONE: i64 = 4;
+
+/// How far a mutation has come.
+pub enum Step<'a> {
+    Started,
+    StartedAndDone,
+    Done,
+    Failed(&'a Failure),
+}
+
+/// What an event is about.
+pub struct About<'a> {
+    pub operation: Id,
+    pub kind: Kind,
+    pub subject: &'a str,
+    pub request_id: &'a str,
+    pub folder_key: i64,
+    pub image: Id,
+}
+
+pub fn record(
+    transaction: &Transaction<'_>,
+    now: Timestamp,
+    about: &About<'_>,
+    step: Step<'_>,
+) -> Result<()> {
+    let (status, message) = match step {
+        Step::Started => (STARTED, None),
+        Step::StartedAndDone => (STARTED_AND_DONE, None),
+        Step::Done => (DONE, None),
+        Step::Failed(failure) if failure.reason == Reason::Cancelled => (CANCELLED, None),
+        Step::Failed(failure) => (ERROR, Some(failure.message.as_str())),
+    };
+    transaction
+        .prepare_cached(
+            "INSERT INTO audit_events (recorded_at, status, kind, subject, request_id, folder_key,
+                 operation_key, operation_id_rest, image_key, image_id_rest, message)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        )?
+        .execute(params![
+            now.0,
+            status,
+            about.kind as i64,
+            about.subject,
+            about.request_id,
+            about.folder_key,
+            about.operation.key,
+            about.operation.rest,
+            about.image.key,
+            about.image.rest,
+            message
+        ])?;
+    Ok(())
+}
+
+impl Store {
+    /// Audit events, the oldest first.
+    pub async fn audit_events(&self, query: AuditQuery) -> Result<Vec<AuditEvent>> {
+        self.read(move |transaction| {
+            let folder_key = match &query.folder_id {
+                None => None,
+                Some(id) => match folders::find(transaction, id)? {
+                    None => return Ok(Vec::new()),
+                    found => found,
+                },
+            };
+            let mut statement = transaction.prepare_cached(
+                "SELECT event.*, folder.id AS folder_id FROM audit_events AS event
+                 JOIN folders AS folder ON folder.key = event.folder_key
+                 WHERE sequence > ?1 AND (?2 IS NULL OR folder_key = ?2)
+                 ORDER BY sequence LIMIT ?3",
+            )?;
+            let limit = i64::try_from(query.limit.get()).unwrap_or(i64::MAX);
+            // Each row has two numbers, one for each event that it may tell of.
+            let mut rows = statement.query(params![query.after / 2, folder_key, limit])?;
+            let mut events = Vec::new();
+            while let Some(row) = rows.next()? {
+                let event = from_row(row)?;
+                match row.get::<_, i64>("status")? {
+                    STARTED => events.push(event),
+                    status => {
+                        if status == STARTED_AND_DONE {
+                            events.push(event.clone());
+                        }
+                        events.push(AuditEvent {
+                            sequence: event.sequence + 1,
+                            status: match status {
+                                DONE | STARTED_AND_DONE => AuditStatus::Done,
+                                ERROR => AuditStatus::Error,
+                                CANCELLED => AuditStatus::Cancelled,
+                                other => return Err(unreadable(format!("status {other}")).into()),
+                            },
+                            ..event
+                        });
+                    }
+                }
+            }
+            events.retain(|event| event.sequence > query.after);
+            Ok(events)
+        })
+        .await
+    }
+
+    /// Forgets events older than `age`, at most `limit` of them; how many they were. The last
+    /// one stays, so that sequence numbers go on from it.
+    pub async fn forget_audit_events(&self, age: Duration, limit: usize) -> Result<usize> {
+        self.write(move |transaction, store| {
+            Ok(transaction
+                .prepare_cached(
+                    "DELETE FROM audit_events WHERE sequence IN (
+                         SELECT sequence FROM audit_events ORDER BY sequence LIMIT ?2)
+                     AND recorded_at < ?1
+                     AND sequence < (SELECT max(sequence) FROM audit_events)",
+                )?
+                .execute(params![store.now().before(age).0, limit as i64])?)
+        })
+        .await
+    }
+}
+
+/// The event as one that has started.
+fn from_row(row: &Row<'_>) -> rusqlite::Result<AuditEvent> {
+    let kind = operations::kind(row.get("kind")?)?;
+    let operation = Id {
+        key: row.get("operation_key")?,
+        rest: row.get("operation_id_rest")?,
+    };
+    let image = Id {
+        key: row.get("image_key")?,
+        rest: row.get("image_id_rest")?,
+    };
+    Ok(AuditEvent {
+        sequence: 2 * row.get::<_, i64>("sequence")? - 1,
+        time: Timestamp(row.get("recorded_at")?),
+        status: AuditStatus::Started,
+        kind,
+        subject: row.get("subject")?,
+        request_id: row.get("request_id")?,
+        folder_id: row.get("folder_id")?,
+        operation_id: operation.text(OPERATION_PREFIX),
+        image_id: image.text(image_prefix(kind)),
+        message: row.get("message")?,
+    })
+}
+
+/// The prefix of the images that a kind of operation is about.
+pub(super) fn image_prefix(kind: Kind) -> &'static str {
+    match kind {
+        Kind::CopyDesktopImage | Kind::UpdateDesktopImage | Kind::DeleteDesktopImage => {
+            DESKTOP_IMAGE_PREFIX
+        }
+        Kind::CreateComputeImage | Kind::UpdateComputeImage | Kind::DeleteComputeImage => {
+            COMPUTE_IMAGE_PREFIX
+        }
+    }
+}

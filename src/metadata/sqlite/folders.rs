@@ -1,0 +1,27 @@
+//! Folders by their short numbers.
+
+use rusqlite::{OptionalExtension, Transaction};
+
+use super::super::Result;
+
+/// No folder has this key; of quotas it means all folders together.
+pub const TOTAL: i64 = 0;
+
+/// The key of a folder, if anything was ever in it.
+pub fn find(transaction: &Transaction<'_>, id: &str) -> Result<Option<i64>> {
+    Ok(transaction
+        .prepare_cached("SELECT key FROM folders WHERE id = ?1")?
+        .query_row([id], |row| row.get(0))
+        .optional()?)
+}
+
+/// The key of a folder, which it has from now on.
+pub fn intern(transaction: &Transaction<'_>, id: &str) -> Result<i64> {
+    if let Some(key) = find(transaction, id)? {
+        return Ok(key);
+    }
+    transaction
+        .prepare_cached("INSERT INTO folders (id) VALUES (?1)")?
+        .execute([id])?;
+    Ok(transaction.last_insert_rowid())
+}

@@ -1,0 +1,217 @@
+//! Limits, and what is used of those that stand. Only folders with a limit are counted.
+
+use rusqlite::{Transaction, params};
+
+use super::super::{Error, Metric, Quota, QuotaScope, Result};
+use super::folders::{self, TOTAL};
+use super::{Store, unreadable};
+
+/// What an image takes of its folder's quotas.
+#[derive(Debug, Clone, Copy)]
+pub struct Usage {
+    pub count: (Metric, i64),
+    pub size: (Metric, i64),
+}
+
+impl Usage {
+    pub fn desktop_images(count: i64, bytes: i64) -> Self {
+        Self {
+            count: (Metric::DesktopImagesCount, count),
+            size: (Metric::DesktopImagesSize, bytes),
+        }
+    }
+
+    pub fn compute_images(count: i64, bytes: i64) -> Self {
+        Self {
+            count: (Metric::ComputeImagesCount, count),
+            size: (Metric::ComputeImagesSize, bytes),
+        }
+    }
+}
+
+struct Row {
+    folder_key: i64,
+    metric: Metric,
+    limit: i64,
+    used: i64,
+}
+
+/// The limits that stand over a folder for what `usage` counts.
+fn over(transaction: &Transaction<'_>, folder_key: i64, usage: &Usage) -> Result<Vec<Row>> {
+    let mut statement = transaction.prepare_cached(
+        "SELECT folder_key, metric, \"limit\", used FROM quotas
+         WHERE folder_key IN (?1, ?2) AND metric IN (?3, ?4)",
+    )?;
+    let rows = statement
+        .query_map(
+            [TOTAL, folder_key, usage.count.0 as i64, usage.size.0 as i64],
+            |row| {
+                Ok(Row {
+                    folder_key: row.get(0)?,
+                    metric: metric(row.get(1)?)?,
+                    limit: row.get(2)?,
+                    used: row.get(3)?,
+                })
+            },
+        )?
+        .collect::<rusqlite::Result<_>>()?;
+    Ok(rows)
+}
+
+impl Usage {
+    fn of(&self, metric: Metric) -> i64 {
+        if metric == self.count.0 {
+            self.count.1
+        } else {
+            self.size.1
+        }
+    }
+}
+
+/// What a check has found, to be counted once nothing can be refused any more.
+pub struct Reservation {
+    rows: Vec<Row>,
+    usage: Usage,
+}
+
+/// Refuses what would exceed a limit. Writes nothing yet.
+pub fn check(
+    transaction: &Transaction<'_>,
+    folder_id: &str,
+    folder_key: i64,
+    usage: Usage,
+) -> Result<Reservation> {
+    let rows = over(transaction, folder_key, &usage)?;
+    for row in &rows {
+        let more = usage.of(row.metric);
+        // An image whose size is not known yet takes at least something.
+        let unknown = more == 0 && usage.count.1 > 0;
+        let exceeded = match row.used.checked_add(more) {
+            Some(used) => (more > 0 && used > row.limit) || (unknown && used >= row.limit),
+            None => true,
+        };
+        if exceeded {
+            return Err(Error::QuotaExceeded {
+                metric: row.metric,
+                scope: match row.folder_key {
+                    TOTAL => QuotaScope::Total,
+                    _ => QuotaScope::Folder(folder_id.to_owned()),
+                },
+            });
+        }
+    }
+    Ok(Reservation { rows, usage })
+}
+
+impl Reservation {
+    /// Counts what was checked in this transaction.
+    pub fn take(self, transaction: &Transaction<'_>) -> Result<()> {
+        add(transaction, &self.rows, &self.usage, 1)
+    }
+}
+
+/// Gives back what an image took.
+pub fn release(transaction: &Transaction<'_>, folder_key: i64, usage: Usage) -> Result<()> {
+    let rows = over(transaction, folder_key, &usage)?;
+    add(transaction, &rows, &usage, -1)
+}
+
+fn add(transaction: &Transaction<'_>, rows: &[Row], usage: &Usage, sign: i64) -> Result<()> {
+    for row in rows {
+        let more = sign * usage.of(row.metric);
+        if more != 0 {
+            transaction
+                .prepare_cached(
+                    "UPDATE quotas SET used = used + ?3 WHERE folder_key = ?1 AND metric = ?2",
+                )?
+                .execute([row.folder_key, row.metric as i64, more])?;
+        }
+    }
+    Ok(())
+}
+
+impl Store {
+    /// The limits that stand, by scope and metric; those of all folders together come first.
+    pub async fn quotas(&self) -> Result<Vec<Quota>> {
+        self.read(|transaction| {
+            let mut statement = transaction.prepare_cached(
+                "SELECT folder.id, metric, \"limit\", used FROM quotas
+                 LEFT JOIN folders AS folder ON folder.key = quotas.folder_key
+                 ORDER BY folder.id, metric",
+            )?;
+            let quotas = statement
+                .query_map([], |row| {
+                    let folder: Option<String> = row.get(0)?;
+                    Ok(Quota {
+                        scope: folder.map_or(QuotaScope::Total, QuotaScope::Folder),
+                        metric: metric(row.get(1)?)?,
+                        limit: row.get(2)?,
+                        used: row.get(3)?,
+                    })
+                })?
+                .collect::<rusqlite::Result<_>>()?;
+            Ok(quotas)
+        })
+        .await
+    }
+
+    /// Sets a limit, also below what is used, or takes it away; what is used.
+    pub async fn set_quota(
+        &self,
+        scope: QuotaScope,
+        metric: Metric,
+        limit: Option<i64>,
+    ) -> Result<i64> {
+        self.write(move |transaction, _| {
+            let folder_key = match (&scope, limit) {
+                (QuotaScope::Total, _) => Some(TOTAL),
+                (QuotaScope::Folder(id), Some(_)) => Some(folders::intern(transaction, id)?),
+                (QuotaScope::Folder(id), None) => folders::find(transaction, id)?,
+            };
+            // Nothing was ever in it, and no limit stands.
+            let Some(folder_key) = folder_key else {
+                return Ok(0);
+            };
+            let used = used(transaction, folder_key, metric)?;
+            let Some(limit) = limit else {
+                transaction
+                    .prepare_cached("DELETE FROM quotas WHERE folder_key = ?1 AND metric = ?2")?
+                    .execute([folder_key, metric as i64])?;
+                return Ok(used);
+            };
+            transaction
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO quotas (folder_key, metric, \"limit\", used)
+                     VALUES (?1, ?2, ?3, ?4)",
+                )?
+                .execute([folder_key, metric as i64, limit, used])?;
+            Ok(used)
+        })
+        .await
+    }
+}
+
+/// What the images take, by the images themselves.
+fn used(transaction: &Transaction<'_>, folder_key: i64, metric: Metric) -> Result<i64> {
+    let (what, from) = match metric {
+        Metric::DesktopImagesCount => ("count(*)", "desktop_images"),
+        Metric::ComputeImagesCount => ("count(*)", "compute_images"),
+        Metric::DesktopImagesSize => (
+            "coalesce(sum(content.stored_size), 0)",
+            "desktop_images JOIN contents AS content ON content.key = content_key",
+        ),
+        Metric::ComputeImagesSize => (
+            "coalesce(sum(content.stored_size), 0)",
+            "compute_images JOIN contents AS content ON content.key = content_key",
+        ),
+    };
+    Ok(transaction.query_row(
+        &format!("SELECT {what} FROM {from} WHERE ?1 = {TOTAL} OR folder_key = ?1"),
+        params![folder_key],
+        |row| row.get(0),
+    )?)
+}
+
+fn metric(number: i64) -> rusqlite::Result<Metric> {
+    Metric::from_number(number).ok_or_else(|| unreadable(format!("metric {number}")))
+}

@@ -1,0 +1,283 @@
+//! Accepting: all or nothing, once for each key, within the limits.
+
+use super::*;
+
+#[tokio::test]
+async fn equal_requests_at_once_make_one_image() {
+    let fixture = Fixture::new();
+    let source = fixture.compute_image("f", "source").await;
+    let accept = Accept {
+        idempotency: Some(Idempotency {
+            key: [7; 16],
+            request_hash: [1; 32],
+        }),
+        ..caller()
+    };
+    let calls = (0..100).map(|_| {
+        let change = copy("f", "copied", &source);
+        fixture.store.accept(accept.clone(), change, Start::Now)
+    });
+    let accepted = futures_util::future::join_all(calls).await;
+    let accepted: Vec<Accepted> = accepted.into_iter().map(Result::unwrap).collect();
+    assert_eq!(accepted.iter().filter(|it| !it.repeated).count(), 1);
+    assert!(
+        accepted
+            .iter()
+            .all(|it| it.operation == accepted[0].operation)
+    );
+
+    let mut other = accept.clone();
+    other.idempotency.as_mut().unwrap().request_hash = [2; 32];
+    let change = copy("f", "another", &source);
+    let refused = fixture
+        .store
+        .accept(other.clone(), change, Start::Now)
+        .await;
+    assert!(matches!(refused, Err(Error::IdempotencyKeyReused)));
+    // The key is the subject's own.
+    other.subject = "somebody else".to_owned();
+    let change = copy("f", "another", &source);
+    let own = fixture
+        .store
+        .accept(other, change, Start::Now)
+        .await
+        .unwrap();
+    assert!(!own.repeated);
+}
+
+#[tokio::test]
+async fn a_refused_request_leaves_nothing_behind() {
+    let fixture = Fixture::new();
+    let source = fixture.compute_image("f", "source").await;
+    fixture
+        .accept(copy("f", "taken", &source), Start::Now)
+        .await
+        .unwrap();
+    let scope = QuotaScope::Folder("full".to_owned());
+    let metric = Metric::DesktopImagesCount;
+    fixture
+        .store
+        .set_quota(scope, metric, Some(0))
+        .await
+        .unwrap();
+    let accept = Accept {
+        idempotency: Some(Idempotency {
+            key: [7; 16],
+            request_hash: [1; 32],
+        }),
+        ..caller()
+    };
+    let query = AuditQuery {
+        after: 0,
+        folder_id: None,
+        limit: NonZeroUsize::MAX,
+    };
+    let before = fixture.store.audit_events(query.clone()).await.unwrap();
+    for start in [Start::Now, Start::After(LEASE)] {
+        for change in [
+            copy("f", "taken", &source),
+            copy("full", "n", &source),
+            copy("f", "n", "fd800000000000000000"),
+        ] {
+            let refused = fixture.store.accept(accept.clone(), change, start).await;
+            assert!(refused.is_err());
+            assert!(
+                fixture
+                    .store
+                    .repeated_operation(&accept)
+                    .await
+                    .unwrap()
+                    .is_none()
+            );
+        }
+    }
+    assert_eq!(fixture.store.audit_events(query).await.unwrap(), before);
+}
+
+#[tokio::test]
+async fn limits_are_exact_whatever_comes_at_once() {
+    let fixture = Fixture::new();
+    let source = fixture.compute_image("f", "source").await;
+    let folder = |id: &str| QuotaScope::Folder(id.to_owned());
+    let limits = [
+        (folder("a"), Metric::DesktopImagesCount, 5),
+        (folder("b"), Metric::DesktopImagesSize, 3500),
+        (QuotaScope::Total, Metric::DesktopImagesCount, 7),
+    ];
+    for (scope, metric, limit) in limits.clone() {
+        fixture
+            .store
+            .set_quota(scope, metric, Some(limit))
+            .await
+            .unwrap();
+    }
+    let calls = (0..60).map(|n| {
+        let folder = ["a", "b"][n % 2];
+        fixture.accept(copy(folder, &format!("n{n}"), &source), Start::Now)
+    });
+    let made: Vec<Operation> = futures_util::future::join_all(calls)
+        .await
+        .into_iter()
+        .filter_map(|made| match made {
+            Ok(operation) => Some(operation),
+            Err(Error::QuotaExceeded { .. }) => None,
+            Err(other) => panic!("{other}"),
+        })
+        .collect();
+    assert_eq!(made.len(), 7);
+    let in_b = made.iter().filter(|made| made.folder_id == "b").count();
+    assert_eq!(in_b, 3, "of 1000 bytes each");
+    let used = |quotas: Vec<Quota>| quotas.into_iter().map(|q| q.used).collect::<Vec<_>>();
+    assert_eq!(used(fixture.store.quotas().await.unwrap()), [7, 4, 3000]);
+
+    // What is deleted gives its room back.
+    let id = made[0].image_id.clone();
+    let gone = Change::DeleteDesktopImage { id };
+    fixture.accept(gone, Start::Now).await.unwrap();
+    fixture
+        .accept(copy("a", "again", &source), Start::Now)
+        .await
+        .unwrap();
+    let refused = fixture.accept(copy("a", "more", &source), Start::Now).await;
+    assert!(matches!(refused, Err(Error::QuotaExceeded { .. })));
+    // Without a limit nothing is counted; a new one counts what is there.
+    for (scope, metric, _) in limits.clone() {
+        fixture.store.set_quota(scope, metric, None).await.unwrap();
+    }
+    assert_eq!(fixture.store.quotas().await.unwrap(), []);
+    fixture
+        .accept(copy("a", "more", &source), Start::Now)
+        .await
+        .unwrap();
+    for (scope, metric, limit) in limits {
+        fixture
+            .store
+            .set_quota(scope, metric, Some(limit))
+            .await
+            .unwrap();
+    }
+    let quotas = fixture.store.quotas().await.unwrap();
+    assert_eq!(quotas[0].scope, QuotaScope::Total);
+    assert_eq!(quotas[0].used, 8);
+}
+
+#[tokio::test]
+async fn an_import_is_counted_when_it_is_accepted_and_weighed_when_it_is_whole() {
+    let fixture = Fixture::new();
+    let scope = QuotaScope::Folder("f".to_owned());
+    let store = &fixture.store;
+    store
+        .set_quota(scope.clone(), Metric::ComputeImagesCount, Some(2))
+        .await
+        .unwrap();
+    store
+        .set_quota(scope.clone(), Metric::ComputeImagesSize, Some(1500))
+        .await
+        .unwrap();
+    let first = fixture.upload("f", "first").await;
+    let second = fixture.upload("f", "second").await;
+    let third = fixture
+        .accept(import("f", "third", Origin::Upload), Start::Now)
+        .await;
+    assert!(matches!(third, Err(Error::QuotaExceeded { .. })));
+    store.complete_import(&first, facts("first")).await.unwrap();
+    let refused = store.complete_import(&second, facts("second")).await;
+    assert!(matches!(
+        refused,
+        Err(Error::QuotaExceeded {
+            metric: Metric::ComputeImagesSize,
+            ..
+        })
+    ));
+    let second = store.abandon(&second, broken()).await.unwrap();
+    store.undone(&second, broken()).await.unwrap();
+    let used = |quotas: Vec<Quota>| quotas.into_iter().map(|q| q.used).collect::<Vec<_>>();
+    assert_eq!(used(store.quotas().await.unwrap()), [1, 1000]);
+    // Where no byte is left, nothing is begun.
+    store
+        .set_quota(scope, Metric::ComputeImagesSize, Some(1000))
+        .await
+        .unwrap();
+    let refused = fixture
+        .accept(import("f", "third", Origin::Upload), Start::Now)
+        .await;
+    assert!(matches!(refused, Err(Error::QuotaExceeded { .. })));
+}
+
+#[tokio::test]
+async fn a_copy_that_meets_the_deletion_of_its_source_is_refused_or_keeps_the_content() {
+    let fixture = Fixture::new();
+    for _ in 0..20 {
+        let source = fixture.compute_image("f", "source").await;
+        let deletion = Change::DeleteComputeImage { id: source.clone() };
+        let (copied, deleted) = tokio::join!(
+            fixture.accept(copy("f", "copied", &source), Start::Now),
+            fixture.accept(deletion, Start::Now),
+        );
+        deleted.unwrap();
+        match copied {
+            Ok(copied) => {
+                let content = fixture.store.desktop_image_content(&copied.image_id).await;
+                assert!(content.is_ok());
+                let id = copied.image_id;
+                fixture
+                    .accept(Change::DeleteDesktopImage { id }, Start::Now)
+                    .await
+                    .unwrap();
+            }
+            Err(Error::ImageNotFound { id }) => assert_eq!(id, source),
+            Err(other) => panic!("{other}"),
+        }
+        assert_eq!(fixture.store.known_contents().await.unwrap().len(), 1);
+        let gone = fixture
+            .store
+            .contents_to_delete(String::new(), 9)
+            .await
+            .unwrap();
+        assert_eq!(gone.len(), 1);
+        fixture.store.contents_deleted(gone).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn operations_and_their_keys_are_forgotten_together_in_their_time() {
+    let fixture = Fixture::new();
+    let source = fixture.compute_image("f", "source").await;
+    let accept = Accept {
+        idempotency: Some(Idempotency {
+            key: [7; 16],
+            request_hash: [1; 32],
+        }),
+        ..caller()
+    };
+    let change = || copy("f", "copied", &source);
+    let first = fixture
+        .store
+        .accept(accept.clone(), change(), Start::Now)
+        .await
+        .unwrap();
+    let day = Duration::from_secs(24 * 60 * 60);
+    let running = fixture.upload("f", "running").await;
+    fixture.pass(day);
+    fixture
+        .accept(copy("f", "later", &source), Start::Now)
+        .await
+        .unwrap();
+    assert_eq!(fixture.store.forget_operations(day, 100).await.unwrap(), 0);
+    fixture.pass(Duration::from_millis(2));
+    assert_eq!(fixture.store.forget_operations(day, 1).await.unwrap(), 1);
+    assert_eq!(fixture.store.forget_operations(day, 100).await.unwrap(), 1);
+    assert_eq!(fixture.store.forget_operations(day, 100).await.unwrap(), 0);
+    let gone = fixture.store.operation(&first.operation.id).await;
+    assert!(matches!(gone, Err(Error::OperationNotFound { .. })));
+    assert!(fixture.store.operation(&running.operation_id).await.is_ok());
+    // The key is free again, and its request is looked at anew.
+    let again = fixture.store.accept(accept, change(), Start::Now).await;
+    assert!(matches!(again, Err(Error::NameTaken { .. })));
+
+    let count = fixture.store.forget_audit_events(day, 100).await.unwrap();
+    assert_eq!(
+        count, 4,
+        "rows: two of the source, one of the copy, one of the upload"
+    );
+}

@@ -1,0 +1,258 @@
+//! Who may go on with an operation, and for how long.
+
+use super::*;
+use crate::operations::{Phase, Progress};
+
+/// Every write that a worker can make, by one that has lost its lease.
+async fn is_powerless(store: &Store, lease: &Lease) {
+    let lost = |refused: Option<Error>| match refused {
+        Some(Error::LeaseLost { id }) => assert_eq!(id, lease.operation_id),
+        other => panic!("{other:?}"),
+    };
+    lost(store.renew(lease, LEASE, Progress::default()).await.err());
+    lost(store.complete(lease).await.err());
+    lost(store.complete_import(lease, facts("late")).await.err());
+    lost(store.abandon(lease, broken()).await.err());
+    lost(store.undone(lease, broken()).await.err());
+    lost(store.release(lease).await.err());
+    let pause = Duration::from_secs(1);
+    lost(store.retry(lease, broken(), pause, LEASE).await.err());
+}
+
+#[tokio::test]
+async fn a_worker_that_was_silent_for_too_long_can_commit_nothing() {
+    let fixture = Fixture::new();
+    let late = fixture.upload("f", "n").await;
+    assert_eq!(fixture.next().await, None, "the lease is held");
+    fixture.pass(LEASE);
+    let taken_over = fixture.claim().await.unwrap();
+    assert_eq!(taken_over.attempt, 2);
+    assert_ne!(taken_over.content_id, late.content_id);
+    is_powerless(&fixture.store, &late).await;
+    let deleted = fixture.store.contents_to_delete(String::new(), 9).await;
+    assert_eq!(deleted.unwrap(), [late.content_id.as_str()]);
+    // Its bytes may come late, so they are looked for again and again for a while.
+    let ids = vec![late.content_id.clone()];
+    fixture.store.contents_deleted(ids.clone()).await.unwrap();
+    assert!(
+        fixture
+            .store
+            .known_contents()
+            .await
+            .unwrap()
+            .contains(&ids[0])
+    );
+    fixture.pass(Duration::from_secs(601));
+    fixture.store.contents_deleted(ids.clone()).await.unwrap();
+    assert!(
+        !fixture
+            .store
+            .known_contents()
+            .await
+            .unwrap()
+            .contains(&ids[0])
+    );
+
+    let ended = fixture
+        .store
+        .complete_import(&taken_over, facts("n"))
+        .await
+        .unwrap();
+    assert!(matches!(ended.outcome, Some(Outcome::Succeeded(_))));
+    is_powerless(&fixture.store, &late).await;
+    is_powerless(&fixture.store, &taken_over).await;
+    assert_eq!(
+        fixture.statuses(&ended.id).await,
+        [AuditStatus::Started, AuditStatus::Done]
+    );
+}
+
+#[tokio::test]
+async fn a_lease_that_is_renewed_is_kept_and_tells_of_a_cancel() {
+    let fixture = Fixture::new();
+    let lease = fixture.upload("f", "n").await;
+    for done in 1..20 {
+        fixture.pass(LEASE / 2);
+        let progress = Progress {
+            done,
+            total: Some(20),
+        };
+        let renewed = fixture.store.renew(&lease, LEASE, progress).await.unwrap();
+        assert!(!renewed.cancel_requested);
+        assert_eq!(fixture.next().await, None);
+        let operation = fixture.store.operation(&lease.operation_id).await.unwrap();
+        assert_eq!(operation.progress, progress);
+        assert_eq!(operation.modified_at, fixture.clock.now());
+    }
+    // A heartbeat alone changes nothing that a caller sees.
+    let before = fixture.store.operation(&lease.operation_id).await.unwrap();
+    fixture.pass(LEASE / 2);
+    let progress = before.progress;
+    fixture.store.renew(&lease, LEASE, progress).await.unwrap();
+    let after = fixture.store.operation(&lease.operation_id).await.unwrap();
+    assert_eq!(after, before);
+
+    let cancelled = fixture.store.request_cancel(&lease.operation_id).await;
+    assert!(cancelled.unwrap().waiting.is_none());
+    let renewed = fixture.store.renew(&lease, LEASE, progress).await.unwrap();
+    assert!(renewed.cancel_requested);
+    // Too late to succeed.
+    let refused = fixture.store.complete_import(&lease, facts("n")).await;
+    assert!(matches!(refused, Err(Error::CancelRequested { .. })));
+    let lease = fixture.store.abandon(&lease, broken()).await.unwrap();
+    let seen = fixture.store.operation(&lease.operation_id).await.unwrap();
+    assert_eq!(seen.outcome, None, "no error is seen before the end");
+    let ended = fixture.store.undone(&lease, broken()).await.unwrap();
+    assert_eq!(
+        failed(&ended),
+        Reason::Internal,
+        "the caller of undone decides"
+    );
+}
+
+#[tokio::test]
+async fn what_was_being_undone_is_undone_by_the_next_worker() {
+    let fixture = Fixture::new();
+    let lease = fixture.upload("f", "n").await;
+    fixture.store.abandon(&lease, broken()).await.unwrap();
+    let image = fixture.store.compute_image(&lease.image_id).await;
+    assert!(image.is_ok(), "nothing is gone yet");
+    fixture.pass(LEASE);
+    let next = fixture.claim().await.unwrap();
+    assert_eq!(next.phase, Phase::Undoing);
+    assert_eq!(next.failure, Some(broken()));
+    assert_eq!(next.content_id, "");
+    let ended = fixture.store.undone(&next, broken()).await.unwrap();
+    assert_eq!(failed(&ended), Reason::Internal);
+    let image = fixture.store.compute_image(&lease.image_id).await;
+    assert!(matches!(image, Err(Error::ImageNotFound { .. })));
+    assert_eq!(
+        fixture.statuses(&ended.id).await,
+        [AuditStatus::Started, AuditStatus::Error]
+    );
+    fixture.upload("f", "n").await;
+}
+
+#[tokio::test]
+async fn attempts_are_put_off_for_a_bounded_time_and_the_last_failure_is_kept() {
+    let fixture = Fixture::new();
+    fixture
+        .accept(
+            import("f", "n", Origin::Uri("file:///n".to_owned())),
+            Start::Now,
+        )
+        .await
+        .unwrap();
+    let (pause, patience) = (Duration::from_secs(60), Duration::from_secs(150));
+    let mut attempts = 0;
+    loop {
+        let lease = fixture.claim().await.unwrap();
+        attempts += 1;
+        assert_eq!(lease.attempt, attempts);
+        let failure = Failure::new(Reason::Internal, format!("failure {attempts}"));
+        if attempts > 1 {
+            let last = format!("failure {}", attempts - 1);
+            assert_eq!(lease.failure.unwrap().message, last);
+        }
+        let lease = Lease {
+            failure: None,
+            ..lease
+        };
+        let again = fixture
+            .store
+            .retry(&lease, failure.clone(), pause, patience);
+        if !again.await.unwrap() {
+            break;
+        }
+        let waiting = fixture.store.operation(&lease.operation_id).await.unwrap();
+        assert_eq!(waiting.outcome, None);
+        assert_eq!(fixture.next().await, None, "not before the pause is over");
+        fixture.pass(pause);
+    }
+    assert_eq!(attempts, 3, "at 0, 60 and 120 seconds");
+}
+
+#[tokio::test]
+async fn a_worker_that_has_to_stop_gives_back_the_attempt() {
+    let fixture = Fixture::new();
+    fixture.upload("f", "n").await;
+    for _ in 0..30 {
+        fixture.pass(LEASE);
+        let lease = fixture.claim().await.unwrap();
+        assert_eq!(lease.attempt, 2);
+        fixture.store.release(&lease).await.unwrap();
+    }
+    assert!(
+        fixture.claim().await.is_some(),
+        "nobody has to wait for a lease"
+    );
+}
+
+#[tokio::test]
+async fn a_clock_that_goes_back_an_hour_stops_nothing() {
+    let hour = Duration::from_secs(3600);
+    let mut fixture = Fixture::new();
+    let source = fixture.compute_image("f", "source").await;
+    let before = fixture
+        .accept(copy("f", "before", &source), Start::Now)
+        .await;
+    let before = before.unwrap();
+    let running = fixture.upload("f", "running").await;
+    let delay = Duration::from_secs(60);
+    let delayed = fixture.accept(copy("f", "delayed", &source), Start::After(delay));
+    let delayed = delayed.await.unwrap();
+    for restart in [false, true] {
+        fixture.clock.set(START.before(hour));
+        if restart {
+            fixture = fixture.reopened().await;
+        }
+        // Ids and times still grow.
+        let name = format!("after {restart}");
+        let after = fixture.accept(copy("f", &name, &source), Start::Now).await;
+        let after = after.unwrap();
+        assert!(after.id > before.id && after.image_id > before.image_id);
+        assert!(after.created_at >= before.created_at);
+        assert!(after.modified_at >= after.created_at);
+        // Nothing has ended long ago.
+        let forgotten = fixture.store.forget_operations(hour, 100).await.unwrap();
+        assert_eq!(forgotten, 0);
+    }
+    // Leases and delays of the old time are no longer than they were.
+    let mut claimed: Vec<String> = Vec::new();
+    while let Some(lease) = fixture.claim().await {
+        claimed.push(lease.operation_id.clone());
+        fixture.store.abandon(&lease, broken()).await.unwrap();
+    }
+    claimed.sort();
+    let mut expected = [running.operation_id, delayed.id];
+    expected.sort();
+    assert_eq!(claimed, expected);
+}
+
+#[tokio::test]
+async fn a_folder_with_a_thousand_imports_does_not_stand_before_another() {
+    let fixture = Fixture::new();
+    let import = |folder: &str, n: usize| {
+        let uri = Origin::Uri("file:///n".to_owned());
+        fixture.accept(import(folder, &format!("n{n}"), uri), Start::Now)
+    };
+    for n in 0..1000 {
+        import("many", n).await.unwrap();
+    }
+    let mut running = Vec::new();
+    running.push(fixture.claim().await.unwrap());
+    import("one", 0).await.unwrap();
+    import("two", 0).await.unwrap();
+    for _ in 0..4 {
+        running.push(fixture.claim().await.unwrap());
+    }
+    let folders: Vec<&str> = running.iter().map(|lease| &lease.folder_id[..]).collect();
+    assert_eq!(folders, ["many", "one", "two", "many", "many"]);
+    assert_eq!(
+        fixture.next().await,
+        None,
+        "three of a folder are its limit"
+    );
+    fixture.store.release(&running[0]).await.unwrap();
+    assert_eq!(fixture.claim().await.unwrap().folder_id, "many");
+}

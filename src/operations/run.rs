@@ -1,0 +1,154 @@
+//! An attempt at an operation: its lease, kept by a heartbeat, and whether it has to stop.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{Engine, Progress};
+use crate::metadata::{Error, Lease};
+
+/// How often progress is told at the most, and cancels by other processes are looked for.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// An operation that is being worked on here. Its lease is renewed as long as this lives.
+pub struct Run {
+    pub lease: Lease,
+    signals: Arc<Signals>,
+    engine: Engine,
+    _heart: DropGuard,
+}
+
+/// What an attempt and its heartbeat tell each other.
+#[derive(Default)]
+pub(super) struct Signals {
+    stop: CancellationToken,
+    lost: AtomicBool,
+    progress: ProgressCounter,
+}
+
+impl Signals {
+    pub fn cancel(&self) {
+        self.stop.cancel();
+    }
+
+    fn lose(&self) {
+        self.lost.store(true, Ordering::SeqCst);
+        self.stop.cancel();
+    }
+}
+
+/// How far an attempt is; cheap to set.
+#[derive(Debug, Clone, Default)]
+pub struct ProgressCounter(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    done: AtomicU64,
+    total: Mutex<Option<u64>>,
+}
+
+impl ProgressCounter {
+    /// Sets how many bytes there are in all.
+    pub fn set_total(&self, bytes: u64) {
+        *self.0.total.lock().unwrap_or_else(PoisonError::into_inner) = Some(bytes);
+    }
+
+    /// Sets how many bytes are done.
+    pub fn set_done(&self, bytes: u64) {
+        self.0.done.store(bytes, Ordering::Relaxed);
+    }
+
+    fn read(&self) -> Progress {
+        Progress {
+            done: self.0.done.load(Ordering::Relaxed),
+            total: *self.0.total.lock().unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+}
+
+impl Run {
+    /// Takes care of a lease that was got not before `claimed`.
+    pub(super) fn start(engine: &Engine, lease: Lease, claimed: Instant) -> Self {
+        let signals = Arc::new(Signals::default());
+        if lease.cancel_requested {
+            signals.cancel();
+        }
+        engine.enter(&lease, signals.clone());
+        let heart = CancellationToken::new();
+        let beating = beat(engine.clone(), lease.clone(), signals.clone(), claimed);
+        let ended = heart.clone();
+        tokio::spawn(async move { ended.run_until_cancelled(beating).await });
+        Self {
+            lease,
+            signals,
+            engine: engine.clone(),
+            _heart: heart.drop_guard(),
+        }
+    }
+
+    /// Cancelled when the attempt is to stop: the caller cancelled it, or the lease is lost.
+    pub fn stop(&self) -> CancellationToken {
+        self.signals.stop.clone()
+    }
+
+    pub fn progress(&self) -> ProgressCounter {
+        self.signals.progress.clone()
+    }
+
+    /// Whether another worker may have the operation by now.
+    pub(super) fn is_lost(&self) -> bool {
+        self.signals.lost.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.engine.leave(&self.lease);
+    }
+}
+
+/// Renews the lease until it is lost: to another worker, or because it could not be renewed in
+/// time by this machine's own clock.
+async fn beat(engine: Engine, lease: Lease, signals: Arc<Signals>, claimed: Instant) {
+    let length = engine.settings().lease;
+    let (mut renewed, mut told_at, mut told) = (claimed, claimed, Progress::default());
+    loop {
+        tokio::time::sleep(BEAT.min(length / 3)).await;
+        let mut progress = signals.progress.read();
+        if told_at.elapsed() < BEAT {
+            progress = told;
+        }
+        if progress != told || renewed.elapsed() >= (length / 3).min(BEAT) {
+            let sent = Instant::now();
+            let left = length.saturating_sub(renewed.elapsed());
+            let renewal = engine.store().renew(&lease, length, progress);
+            match tokio::time::timeout(left, renewal).await {
+                Ok(Ok(now)) => {
+                    renewed = sent;
+                    if progress != told {
+                        (told, told_at) = (progress, sent);
+                        engine.announce(&lease.operation_id);
+                    }
+                    if now.cancel_requested {
+                        signals.cancel();
+                    }
+                }
+                Ok(Err(Error::LeaseLost { .. })) => {
+                    tracing::warn!(operation_id = lease.operation_id, "the lease is lost");
+                    return signals.lose();
+                }
+                Ok(Err(error)) => tracing::warn!(%error, "a lease was not renewed"),
+                Err(_) => {}
+            }
+        }
+        if renewed.elapsed() >= length {
+            tracing::warn!(
+                operation_id = lease.operation_id,
+                "the lease was not renewed in time"
+            );
+            return signals.lose();
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Those who wait for an operation to change, told when it does in this process.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+/// Who waits for which operation.
+#[derive(Default)]
+pub struct Watchers(Mutex<HashMap<String, watch::Sender<()>>>);
+
+impl Watchers {
+    /// Sees every change from now on.
+    pub fn subscribe(&self, operation_id: &str) -> watch::Receiver<()> {
+        self.lock()
+            .entry(operation_id.to_owned())
+            .or_default()
+            .subscribe()
+    }
+
+    /// Tells that an operation has changed.
+    pub fn announce(&self, operation_id: &str) {
+        let mut watchers = self.lock();
+        if let Some(sender) = watchers.get(operation_id)
+            && sender.send(()).is_err()
+        {
+            watchers.remove(operation_id);
+        }
+    }
+
+    /// Forgets operations that nobody waits for any more.
+    pub fn tidy(&self) {
+        self.lock().retain(|_, sender| sender.receiver_count() > 0);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, watch::Sender<()>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,64 @@
+//! `desktopimages.v1.AuditService`.
+
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use tonic::{Request, Response, Status};
+
+use super::convert::timestamp;
+use super::{Service, request, status};
+use crate::contract::desktopimages::v1::{
+    AuditEvent, ReadAuditEventsRequest, audit_event, audit_service_server::AuditService,
+};
+use crate::metadata::{self, AuditStatus};
+use crate::operations::Kind;
+
+#[tonic::async_trait]
+impl AuditService for Service {
+    type ReadStream = BoxStream<'static, Result<AuditEvent, Status>>;
+
+    async fn read(
+        &self,
+        request: Request<ReadAuditEventsRequest>,
+    ) -> Result<Response<Self::ReadStream>, Status> {
+        let request = request.into_inner();
+        request::check(&request)?;
+        let folder_id = Some(request.folder_id).filter(|id| !id.is_empty());
+        let events = self
+            .images
+            .audit_events(folder_id, request.after_sequence, request.follow);
+        let messages = events.map(|event| event.map(message).map_err(status::from_error));
+        Ok(Response::new(messages.boxed()))
+    }
+}
+
+fn message(event: metadata::AuditEvent) -> AuditEvent {
+    AuditEvent {
+        sequence: event.sequence,
+        time: Some(timestamp(event.time)),
+        event_type: event_type(event.kind).to_owned(),
+        status: match event.status {
+            AuditStatus::Started => audit_event::Status::Started,
+            AuditStatus::Done => audit_event::Status::Done,
+            AuditStatus::Error => audit_event::Status::Error,
+            AuditStatus::Cancelled => audit_event::Status::Cancelled,
+        }
+        .into(),
+        operation_id: event.operation_id,
+        subject: event.subject,
+        folder_id: event.folder_id,
+        image_id: event.image_id,
+        request_id: event.request_id,
+        error_message: event.message.unwrap_or_default(),
+    }
+}
+
+fn event_type(kind: Kind) -> &'static str {
+    match kind {
+        Kind::CopyDesktopImage => "desktopimages.audit.clouddesktop.CopyDesktopImage",
+        Kind::UpdateDesktopImage => "desktopimages.audit.clouddesktop.UpdateDesktopImage",
+        Kind::DeleteDesktopImage => "desktopimages.audit.clouddesktop.DeleteDesktopImage",
+        Kind::CreateComputeImage => "desktopimages.audit.compute.CreateImage",
+        Kind::UpdateComputeImage => "desktopimages.audit.compute.UpdateImage",
+        Kind::DeleteComputeImage => "desktopimages.audit.compute.DeleteImage",
+    }
+}

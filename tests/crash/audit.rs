@@ -1,0 +1,101 @@
+//! The audit log: every mutation began once and ended once, and nothing else happened.
+
+use std::collections::BTreeMap;
+
+use desktop_images::contract::desktopimages::v1::audit_event::Status;
+use desktop_images::contract::desktopimages::v1::{
+    AuditEvent, ReadAuditEventsRequest, audit_service_client::AuditServiceClient,
+};
+use tonic::Code;
+
+use crate::load::Shared;
+use crate::model::{Request, Standing};
+use crate::support::{Clients, image_id, text};
+
+/// What the log says of one operation.
+#[derive(Debug, PartialEq, Eq)]
+struct Entry {
+    statuses: Vec<Status>,
+    image: String,
+    folder: String,
+}
+
+/// Compares the log with what was acknowledged.
+pub async fn agrees(clients: &Clients, model: &Shared) {
+    let mut entries = entries(clients).await;
+    let model = model.lock();
+    for request in &model.requests {
+        let (operation, entry) = match &request.standing {
+            Standing::Accepted(operation) => {
+                let id = text(operation, "id").to_owned();
+                let entry = entries.remove(&id);
+                let entry = entry.unwrap_or_else(|| panic!("not in the audit log: {operation}"));
+                let ended = match operation["error"]["code"].as_i64() {
+                    None => Status::Done,
+                    Some(code) if Code::from(code as i32) == Code::Cancelled => Status::Cancelled,
+                    Some(_) => Status::Error,
+                };
+                assert_eq!(entry.statuses, [Status::Started, ended], "{operation}");
+                assert_eq!(entry.image, image_id(operation), "{operation}");
+                (id, entry)
+            }
+            // Nobody knows its operation, but for the image that it made.
+            Standing::Found(image) => {
+                let id = made_by(&entries, &model.requests, image);
+                let entry = entries.remove(&id).expect("it was found there");
+                assert_eq!(entry.statuses, [Status::Started, Status::Done], "{id}");
+                (id, entry)
+            }
+            Standing::Unknown | Standing::Refused => continue,
+        };
+        let folder = match &request.action.place() {
+            Some(place) => place.folder,
+            None => model.images[&entry.image].folder,
+        };
+        assert_eq!(entry.folder, folder, "{operation}");
+    }
+    assert!(entries.is_empty(), "in the audit log alone: {entries:?}");
+}
+
+/// The operation that made an image, of those that no request is known to have.
+fn made_by(entries: &BTreeMap<String, Entry>, requests: &[Request], image: &str) -> String {
+    let known: Vec<&str> = requests
+        .iter()
+        .filter_map(|request| Some(request.operation()?.0))
+        .collect();
+    let mut found = entries
+        .iter()
+        .filter(|(id, entry)| entry.image == image && !known.contains(&id.as_str()));
+    match (found.next(), found.next()) {
+        (Some((id, _)), None) => id.clone(),
+        other => panic!("the audit log has not one operation that made {image}: {other:?}"),
+    }
+}
+
+/// The entries by operation.
+async fn entries(clients: &Clients) -> BTreeMap<String, Entry> {
+    let mut client = AuditServiceClient::new(clients.channel.clone());
+    let events = client.read(ReadAuditEventsRequest::default()).await;
+    let mut events = events.expect("the audit log").into_inner();
+    let mut entries = BTreeMap::<String, Entry>::new();
+    let mut last = 0;
+    while let Some(event) = events.message().await.expect("an event") {
+        assert!(event.sequence >= last, "out of order: {event:?}");
+        last = event.sequence;
+        let status = event.status();
+        let AuditEvent {
+            operation_id,
+            image_id,
+            folder_id,
+            ..
+        } = event;
+        let entry = entries.entry(operation_id).or_insert_with(|| Entry {
+            statuses: Vec::new(),
+            image: image_id.clone(),
+            folder: folder_id.clone(),
+        });
+        assert_eq!((&entry.image, &entry.folder), (&image_id, &folder_id));
+        entry.statuses.push(status);
+    }
+    entries
+}

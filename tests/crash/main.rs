@@ -1,0 +1,44 @@
+//! The program, killed again and again while it works. After each restart nothing acknowledged is
+//! lost, nothing is done twice, and nothing half done stays.
+
+mod audit;
+mod checks;
+mod data_folder;
+mod disks;
+mod kill;
+mod load;
+mod model;
+mod quotas;
+mod request;
+mod resolve;
+mod rounds;
+// Shared with the tests of whole servers, which use the rest of it.
+#[allow(dead_code, unused_imports)]
+#[path = "../server/support/mod.rs"]
+mod support;
+
+use clap::Parser;
+use libtest_mimic::{Conclusion, Trial};
+
+/// Kills a working server again and again, and checks what it knows afterwards.
+#[derive(Debug, Parser)]
+struct Options {
+    /// How many times the server is killed
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    rounds: u64,
+    /// Decides what is asked and when the server is killed
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+    #[command(flatten)]
+    harness: libtest_mimic::Arguments,
+}
+
+fn main() {
+    let options = Options::parse();
+    let (rounds, seed) = (options.rounds, options.seed);
+    let trial = Trial::test("what_was_acknowledged_survives_every_kill", move || {
+        rounds::run(rounds, seed).map_err(Into::into)
+    });
+    let conclusion: Conclusion = libtest_mimic::run(&options.harness, vec![trial]);
+    conclusion.exit();
+}

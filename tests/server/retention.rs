@@ -1,0 +1,84 @@
+//! What has ended is forgotten after a configured time, and nothing else is.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tonic::Code;
+
+use crate::support::{
+    Disk, Fill, Method, TestServer, Transport, audit_events, eventually, number, response, text,
+};
+
+#[tokio::test]
+async fn operations_are_forgotten_with_their_keys_once_they_have_ended() {
+    let mut server = TestServer::start().await;
+    let disk = Disk::mbr(1, Fill::Sparse(1));
+    let source = server.compute_image("f", "source", &disk).await;
+    let request = json!({"folderId": "f", "name": "n", "imageId": source});
+    let key = uuid::Uuid::new_v4().to_string();
+    let headers = [("idempotency-key", key.as_str())];
+    let caller = server.caller(Transport::Grpc);
+    let first = caller
+        .call_with(Method::Copy, request.clone(), &headers)
+        .await;
+    let first = first.unwrap();
+    let uri = server.importable_hole("large.img", 64 << 30);
+    let running = json!({"folderId": "f", "name": "large", "uri": uri});
+    let running = server.ask(Method::Create, running).await;
+
+    // Kept as long as configured.
+    server.restart().await;
+    let caller = server.caller(Transport::Grpc);
+    let again = caller
+        .call_with(Method::Copy, request.clone(), &headers)
+        .await;
+    assert_eq!(again.as_ref(), Ok(&first));
+
+    server.config.retention.operations = Duration::ZERO;
+    server.restart().await;
+    let caller = server.caller(Transport::Grpc);
+    eventually("the operation is forgotten", || async {
+        let asked = json!({"operationId": first["id"]});
+        let asked = caller.call(Method::OperationGet, asked).await;
+        asked
+            .err()
+            .map(|refusal| assert_eq!(refusal.code, Code::NotFound))
+    })
+    .await;
+    // Without the key this is a new request, and the name is taken.
+    let again = caller.call_with(Method::Copy, request, &headers).await;
+    assert_eq!(again.unwrap_err().code, Code::AlreadyExists);
+    let asked = json!({"operationId": running["id"]});
+    let shown = server.ask(Method::OperationGet, asked.clone()).await;
+    assert_eq!(shown["done"], false);
+    server.ask(Method::OperationCancel, asked).await;
+    server.wait(text(&running, "id")).await;
+}
+
+#[tokio::test]
+async fn audit_events_are_forgotten_and_their_numbers_go_on() {
+    let mut server = TestServer::start().await;
+    let disk = Disk::mbr(1, Fill::Sparse(1));
+    let source = server.compute_image("f", "source", &disk).await;
+    for name in ["1", "2", "3"] {
+        server.copied("f", name, &source).await;
+    }
+    let all = audit_events(&server, "", 0).await;
+    server.restart().await;
+    assert_eq!(audit_events(&server, "", 0).await, all);
+
+    server.config.retention.audit_events = Duration::ZERO;
+    server.restart().await;
+    // The last one stays, for its number.
+    eventually("events are forgotten", || async {
+        (audit_events(&server, "", 0).await == all[6..]).then_some(())
+    })
+    .await;
+    server.config.retention.audit_events = Duration::from_secs(3600);
+    server.restart().await;
+    let request = json!({"folderId": "f", "name": "4", "imageId": source});
+    response(&server.ask(Method::Copy, request).await);
+    let after = audit_events(&server, "", 0).await;
+    assert_eq!(after.len(), 4);
+    assert!(number(&after[2], "sequence") > number(&all[7], "sequence"));
+}
