@@ -11,6 +11,8 @@ pub mod errors;
 pub mod router;
 pub mod template;
 
+pub mod codec;
+
 mod json;
 mod json_check;
 mod params;

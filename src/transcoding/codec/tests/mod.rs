@@ -1,0 +1,5 @@
+//! The codec against prost-reflect, and what each of them is to do by the mapping.
+
+mod properties;
+mod random;
+mod reference;

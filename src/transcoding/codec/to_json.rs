@@ -1,0 +1,554 @@
+//! Wire bytes to JSON in one pass: fields are written as they come, in the order of their numbers,
+//! and what lies between them as absent.
+
+use std::borrow::Cow;
+
+use prost::Message as _;
+use prost_reflect::DynamicMessage;
+
+use super::{
+    MAX_DEPTH, Settings,
+    bits::BitSet,
+    error::Stop,
+    schema::{Field, Form, Kind, Message, Schema, Shape},
+    text,
+    wire::{self, LENGTH},
+};
+
+/// Writes messages of a schema.
+pub struct Writer<'c> {
+    pub schema: &'c Schema,
+    pub settings: &'c Settings,
+    /// Whether messages go through prost-reflect first, which brings their fields into order. It
+    /// does not look into an Any: what that holds is brought into order where it is met.
+    pub careful: bool,
+}
+
+impl<'c> Writer<'c> {
+    /// Writes a message that is all of the bytes.
+    pub fn whole(&self, message: &'c Message, wire: &[u8], out: &mut Vec<u8>) -> Result<(), Stop> {
+        let wire = self.in_order(message, wire)?;
+        self.message(message, &wire, MAX_DEPTH, out)
+    }
+
+    /// Writes one field of a message without its key.
+    pub fn only(
+        &self,
+        message: &'c Message,
+        field: &'c Field,
+        wire: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Stop> {
+        let start = out.len();
+        let wire = self.in_order(message, wire)?;
+        let mut wire = &wire[..];
+        while !wire.is_empty() {
+            let tag = wire::tag(&mut wire)?;
+            if tag >> 3 != field.number {
+                wire::skip(tag, &mut wire)?;
+                continue;
+            }
+            if out.len() > start {
+                return Err(Stop::Disordered);
+            }
+            match field.shape {
+                Shape::Single => {
+                    expect(tag, field.tag)?;
+                    self.value(field.kind, &mut wire, MAX_DEPTH, out)?;
+                }
+                _ => {
+                    self.values(field, tag, &mut wire, MAX_DEPTH, out)?;
+                }
+            }
+        }
+        if out.len() == start {
+            let default = field.absent.strip_prefix(&field.key[..]);
+            out.extend_from_slice(default.unwrap_or(b"null"));
+        }
+        Ok(())
+    }
+
+    /// The fields of a message in the order of their numbers, if they need to be brought into it.
+    pub(super) fn in_order<'w>(
+        &self,
+        message: &Message,
+        wire: &'w [u8],
+    ) -> Result<Cow<'w, [u8]>, Stop> {
+        if !self.careful {
+            return Ok(Cow::Borrowed(wire));
+        }
+        DynamicMessage::decode(message.descriptor.clone(), wire)
+            .map(|message| Cow::Owned(message.encode_to_vec()))
+            .map_err(|error| Stop::malformed(error.to_string()))
+    }
+
+    /// Writes a message in the form of its type. `levels` is how many levels there may be below it.
+    pub(super) fn message(
+        &self,
+        message: &'c Message,
+        wire: &[u8],
+        levels: u32,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Stop> {
+        if message.form != Form::Plain {
+            return self.well_known(message, wire, levels, out);
+        }
+        let start = out.len();
+        self.fields(message, wire, levels, out)?;
+        // Every member begins with a comma; the first one is the brace.
+        match out.get_mut(start) {
+            Some(comma) => *comma = b'{',
+            None => out.push(b'{'),
+        }
+        out.push(b'}');
+        Ok(())
+    }
+
+    /// Writes the fields of a message, each behind a comma.
+    pub(super) fn fields(
+        &self,
+        message: &'c Message,
+        mut wire: &[u8],
+        levels: u32,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Stop> {
+        let mut next = 0;
+        let mut oneofs = BitSet::new(message.oneofs);
+        while !wire.is_empty() {
+            let tag = wire::tag(&mut wire)?;
+            let Some(index) = message.field_by_number(tag >> 3, next) else {
+                wire::skip(tag, &mut wire)?;
+                continue;
+            };
+            if index < next {
+                return Err(Stop::Disordered);
+            }
+            for absent in &message.fields[next..index] {
+                out.extend_from_slice(&absent.absent);
+            }
+            next = index + 1;
+            let field = &message.fields[index];
+            if let Some(oneof) = field.oneof
+                && !oneofs.insert(oneof)
+            {
+                return Err(Stop::Disordered);
+            }
+            self.field(field, tag, &mut wire, levels, out)
+                .map_err(|stop| stop.within(&field.name))?;
+        }
+        for absent in &message.fields[next..] {
+            out.extend_from_slice(&absent.absent);
+        }
+        Ok(())
+    }
+
+    /// Writes a field whose first tag has been taken off, with its key.
+    fn field(
+        &self,
+        field: &Field,
+        tag: u32,
+        wire: &mut &[u8],
+        levels: u32,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Stop> {
+        let start = out.len();
+        out.extend_from_slice(&field.key);
+        let is_default = match field.shape {
+            Shape::Single => {
+                expect(tag, field.tag)?;
+                self.value(field.kind, wire, levels, out)? && !field.presence
+            }
+            _ => self.values(field, tag, wire, levels, out)?,
+        };
+        if is_default && !self.settings.print_defaults {
+            out.truncate(start);
+        }
+        Ok(())
+    }
+
+    /// Writes a list or a map, as far as it is in one piece; tells if it is empty.
+    pub(super) fn values(
+        &self,
+        field: &Field,
+        tag: u32,
+        wire: &mut &[u8],
+        levels: u32,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Stop> {
+        match field.shape {
+            Shape::Map { key } => self.map(field, key, tag, wire, levels, out),
+            _ => self.list(field, tag, wire, levels, out),
+        }
+    }
+
+    /// Writes one value; tells if it is the default.
+    pub(super) fn value(
+        &self,
+        kind: Kind,
+        wire: &mut &[u8],
+        levels: u32,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Stop> {
+        // Numbers are as many of the low bits of a varint as they have.
+        Ok(match kind {
+            Kind::Int32 => put_i32(wire::varint(wire)? as i32, out),
+            Kind::Int64 => put_i64(wire::varint(wire)? as i64, out),
+            Kind::Uint32 => put_u32(wire::varint(wire)? as u32, out),
+            Kind::Uint64 => put_u64(wire::varint(wire)?, out),
+            Kind::Sint32 => {
+                let value = wire::varint(wire)? as u32;
+                put_i32((value >> 1) as i32 ^ -((value & 1) as i32), out)
+            }
+            Kind::Sint64 => {
+                let value = wire::varint(wire)?;
+                put_i64((value >> 1) as i64 ^ -((value & 1) as i64), out)
+            }
+            Kind::Fixed32 => put_u32(u32::from_le_bytes(wire::fixed(wire)?), out),
+            Kind::Fixed64 => put_u64(u64::from_le_bytes(wire::fixed(wire)?), out),
+            Kind::Sfixed32 => put_i32(i32::from_le_bytes(wire::fixed(wire)?), out),
+            Kind::Sfixed64 => put_i64(i64::from_le_bytes(wire::fixed(wire)?), out),
+            Kind::Float => {
+                let value = f32::from_le_bytes(wire::fixed(wire)?);
+                text::put_float(value, out);
+                value.to_bits() == 0
+            }
+            Kind::Double => {
+                let value = f64::from_le_bytes(wire::fixed(wire)?);
+                text::put_double(value, out);
+                value.to_bits() == 0
+            }
+            Kind::Bool => {
+                let value = wire::varint(wire)? != 0;
+                text::put_bool(value, out);
+                !value
+            }
+            Kind::String => {
+                let value = wire::bytes(wire)?;
+                put_string(value, out)?;
+                value.is_empty()
+            }
+            Kind::Bytes => {
+                let value = wire::bytes(wire)?;
+                text::put_base64(value, out);
+                value.is_empty()
+            }
+            Kind::Enum(index) => {
+                let number = wire::varint(wire)? as i32;
+                let as_number = self.settings.enum_numbers;
+                text::put_enum(&self.schema.enums[index], number, as_number, out);
+                number == 0
+            }
+            Kind::Message(index) => {
+                let body = wire::bytes(wire)?;
+                self.inner(index, body, levels, out)?;
+                false
+            }
+            Kind::Group { message, number } => {
+                let body = wire::group(number, wire)?;
+                self.inner(message, body, levels, out)?;
+                false
+            }
+        })
+    }
+
+    fn inner(&self, index: usize, wire: &[u8], levels: u32, out: &mut Vec<u8>) -> Result<(), Stop> {
+        let levels = levels.checked_sub(1).ok_or_else(too_deep)?;
+        self.message(&self.schema.messages[index], wire, levels, out)
+    }
+
+    /// Values packed or not.
+    fn list(
+        &self,
+        field: &Field,
+        mut tag: u32,
+        wire: &mut &[u8],
+        levels: u32,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Stop> {
+        out.push(b'[');
+        let start = out.len();
+        loop {
+            if tag == field.tag {
+                self.value(field.kind, wire, levels, out)?;
+                out.push(b',');
+            } else if field.kind.is_packable() && tag & 7 == LENGTH {
+                let mut packed = wire::bytes(wire)?;
+                while !packed.is_empty() {
+                    self.value(field.kind, &mut packed, levels, out)?;
+                    out.push(b',');
+                }
+            } else {
+                expect(tag, field.tag)?;
+            }
+            match next_of(field.number, wire)? {
+                Some(next) => tag = next,
+                None => break,
+            }
+        }
+        Ok(close(start, b']', out))
+    }
+
+    /// Entries in the order of their keys.
+    fn map(
+        &self,
+        field: &Field,
+        key: Kind,
+        mut tag: u32,
+        wire: &mut &[u8],
+        levels: u32,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Stop> {
+        out.push(b'{');
+        let (start, first) = (out.len(), *wire);
+        let mut last = None;
+        loop {
+            expect(tag, field.tag)?;
+            let entry = Entry::read(wire::bytes(wire)?, key, field.kind)?;
+            if last.is_some_and(|last| last >= entry.key) {
+                out.truncate(start);
+                *wire = first;
+                return self.unsorted_map(field, key, wire, levels, out);
+            }
+            self.entry(field, &entry, levels, out)?;
+            last = Some(entry.key);
+            match next_of(field.number, wire)? {
+                Some(next) => tag = next,
+                None => break,
+            }
+        }
+        Ok(close(start, b'}', out))
+    }
+
+    /// [`Self::map`] of entries in any order: of equal keys the last counts. The brace and the first
+    /// tag are behind us.
+    fn unsorted_map(
+        &self,
+        field: &Field,
+        key: Kind,
+        wire: &mut &[u8],
+        levels: u32,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Stop> {
+        let start = out.len();
+        let mut entries = Vec::new();
+        loop {
+            entries.push(Entry::read(wire::bytes(wire)?, key, field.kind)?);
+            match next_of(field.number, wire)? {
+                Some(tag) => expect(tag, field.tag)?,
+                None => break,
+            }
+        }
+        entries.reverse();
+        // Stable: the last of equal keys is now the first of them.
+        entries.sort_by_key(|entry| entry.key);
+        entries.dedup_by_key(|entry| entry.key);
+        for entry in &entries {
+            self.entry(field, entry, levels, out)?;
+        }
+        Ok(close(start, b'}', out))
+    }
+
+    fn entry(
+        &self,
+        field: &Field,
+        entry: &Entry<'_>,
+        levels: u32,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Stop> {
+        match entry.key {
+            Key::Bool(true) => out.extend_from_slice(b"\"true\""),
+            Key::Bool(false) => out.extend_from_slice(b"\"false\""),
+            Key::Signed(key) => text::put_quoted_integer(key, out),
+            Key::Unsigned(key) => text::put_quoted_integer(key, out),
+            Key::Text(key) => put_string(key, out)?,
+        }
+        out.push(b':');
+        match (entry.value, field.kind) {
+            (Some(mut value), kind) => {
+                self.value(kind, &mut value, levels, out)?;
+            }
+            (None, Kind::Message(index)) => self.inner(index, &[], levels, out)?,
+            (None, Kind::Enum(index)) => {
+                let as_number = self.settings.enum_numbers;
+                text::put_enum(&self.schema.enums[index], 0, as_number, out);
+            }
+            (None, kind) => out.extend_from_slice(text::default(kind)),
+        }
+        out.push(b',');
+        Ok(())
+    }
+
+    /// Writes a wrapped value, by the last of the message's fields with its number.
+    pub(super) fn wrapped(
+        &self,
+        field: &Field,
+        mut wire: &[u8],
+        levels: u32,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Stop> {
+        let mut last = None;
+        while !wire.is_empty() {
+            let tag = wire::tag(&mut wire)?;
+            if tag >> 3 == field.number {
+                expect(tag, field.tag)?;
+                last = Some(wire);
+            }
+            wire::skip(tag, &mut wire)?;
+        }
+        match last {
+            Some(mut value) => self.value(field.kind, &mut value, levels, out).map(|_| ()),
+            None => {
+                out.extend_from_slice(text::default(field.kind));
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cold]
+pub(super) fn too_deep() -> Stop {
+    Stop::malformed(format!("nested more than {MAX_DEPTH} levels deep"))
+}
+
+#[inline]
+pub(super) fn expect(tag: u32, wanted: u32) -> Result<(), Stop> {
+    match tag == wanted {
+        true => Ok(()),
+        false => Err(Stop::malformed(format!(
+            "its wire type is {}, not {}",
+            tag & 7,
+            wanted & 7
+        ))),
+    }
+}
+
+pub(super) fn put_string(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Stop> {
+    match text::put_string(bytes, out) {
+        true => Ok(()),
+        false => Err(Stop::malformed("not valid UTF-8")),
+    }
+}
+
+/// Takes the next tag off, if it is one of this field's.
+#[inline]
+fn next_of(number: u32, wire: &mut &[u8]) -> Result<Option<u32>, Stop> {
+    if wire.is_empty() {
+        return Ok(None);
+    }
+    let mut ahead = *wire;
+    let tag = wire::tag(&mut ahead)?;
+    if tag >> 3 != number {
+        return Ok(None);
+    }
+    *wire = ahead;
+    Ok(Some(tag))
+}
+
+/// Ends a list or an object whose parts each end with a comma; tells if there are none.
+fn close(start: usize, bracket: u8, out: &mut Vec<u8>) -> bool {
+    let is_empty = out.len() == start;
+    match out.last_mut() {
+        Some(comma) if !is_empty => *comma = bracket,
+        _ => out.push(bracket),
+    }
+    is_empty
+}
+
+fn put_i32(value: i32, out: &mut Vec<u8>) -> bool {
+    text::put_integer(value, out);
+    value == 0
+}
+
+fn put_u32(value: u32, out: &mut Vec<u8>) -> bool {
+    text::put_integer(value, out);
+    value == 0
+}
+
+fn put_i64(value: i64, out: &mut Vec<u8>) -> bool {
+    text::put_quoted_integer(value, out);
+    value == 0
+}
+
+fn put_u64(value: u64, out: &mut Vec<u8>) -> bool {
+    text::put_quoted_integer(value, out);
+    value == 0
+}
+
+/// The key of a map's entry, in its order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Key<'w> {
+    Bool(bool),
+    Signed(i64),
+    Unsigned(u64),
+    Text(&'w [u8]),
+}
+
+/// One entry of a map, with the bytes that begin with its value.
+struct Entry<'w> {
+    key: Key<'w>,
+    value: Option<&'w [u8]>,
+}
+
+impl<'w> Entry<'w> {
+    fn read(mut wire: &'w [u8], key_kind: Kind, value_kind: Kind) -> Result<Self, Stop> {
+        let mut key = None;
+        let mut value = None;
+        while !wire.is_empty() {
+            let tag = wire::tag(&mut wire)?;
+            match tag >> 3 {
+                1 => {
+                    expect(tag, 1 << 3 | key_kind.wire_type())?;
+                    key = Some(Key::read(key_kind, &mut wire)?);
+                }
+                2 => {
+                    expect(tag, 2 << 3 | value_kind.wire_type())?;
+                    // Messages are merged, anything else is replaced.
+                    if value.is_some() && matches!(value_kind, Kind::Message(_)) {
+                        return Err(Stop::Disordered);
+                    }
+                    value = Some(wire);
+                    wire::skip(tag, &mut wire)?;
+                }
+                _ => wire::skip(tag, &mut wire)?,
+            }
+        }
+        Ok(Self {
+            key: key.unwrap_or(Key::default(key_kind)),
+            value,
+        })
+    }
+}
+
+impl<'w> Key<'w> {
+    fn read(kind: Kind, wire: &mut &'w [u8]) -> Result<Self, Stop> {
+        Ok(match kind {
+            Kind::Bool => Self::Bool(wire::varint(wire)? != 0),
+            Kind::Int32 => Self::Signed((wire::varint(wire)? as i32).into()),
+            Kind::Int64 => Self::Signed(wire::varint(wire)? as i64),
+            Kind::Sint32 => {
+                let value = wire::varint(wire)? as u32;
+                Self::Signed(((value >> 1) as i32 ^ -((value & 1) as i32)).into())
+            }
+            Kind::Sint64 => {
+                let value = wire::varint(wire)?;
+                Self::Signed((value >> 1) as i64 ^ -((value & 1) as i64))
+            }
+            Kind::Sfixed32 => Self::Signed(i32::from_le_bytes(wire::fixed(wire)?).into()),
+            Kind::Sfixed64 => Self::Signed(i64::from_le_bytes(wire::fixed(wire)?)),
+            Kind::Uint32 => Self::Unsigned((wire::varint(wire)? as u32).into()),
+            Kind::Uint64 => Self::Unsigned(wire::varint(wire)?),
+            Kind::Fixed32 => Self::Unsigned(u32::from_le_bytes(wire::fixed(wire)?).into()),
+            Kind::Fixed64 => Self::Unsigned(u64::from_le_bytes(wire::fixed(wire)?)),
+            _ => Self::Text(wire::bytes(wire)?),
+        })
+    }
+
+    fn default(kind: Kind) -> Self {
+        match kind {
+            Kind::Bool => Self::Bool(false),
+            Kind::String => Self::Text(&[]),
+            Kind::Uint32 | Kind::Uint64 | Kind::Fixed32 | Kind::Fixed64 => Self::Unsigned(0),
+            _ => Self::Signed(0),
+        }
+    }
+}
