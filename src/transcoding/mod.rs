@@ -13,8 +13,8 @@ pub mod template;
 
 pub mod codec;
 
+mod bindings;
 mod json;
-mod json_check;
 mod params;
 mod percent;
 mod request;

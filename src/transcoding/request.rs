@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, Request, Version, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use prost::Message;
@@ -10,8 +10,12 @@ use prost_reflect::DynamicMessage;
 use tonic::body::Body;
 
 use super::{
+    bindings,
+    codec::Codec,
     errors::{Rejection, shortened},
-    json, params,
+    json::JsonError,
+    params,
+    response::FRAME_PREFIX,
     router::Match,
     rules::{Binding, BodyRule, Method},
 };
@@ -78,26 +82,58 @@ pub fn check_content_headers(headers: &HeaderMap) -> Result<(), Rejection> {
     }
 }
 
-/// The request message: the body first, then path variables, then query parameters.
-pub fn message(
+/// The frame of the request message: the body first, then path variables, then query parameters.
+pub fn frame(
+    codec: &Codec,
     found: &Match<'_, '_, Binding>,
     query: &str,
     body: &[u8],
-) -> Result<DynamicMessage, Rejection> {
+) -> Result<Vec<u8>, Rejection> {
     let binding = &found.route.value;
     let body = body.trim_ascii();
-    let mut message = match &binding.body {
-        _ if body.is_empty() => DynamicMessage::new(binding.method.input.clone()),
-        BodyRule::Whole => json::read(body, &binding.method.input)?,
-        BodyRule::Field(field) => json::read_field(body, field)?,
-        BodyRule::None if is_empty_object(body) => {
-            DynamicMessage::new(binding.method.input.clone())
-        }
+    let mut frame = Vec::with_capacity(FRAME_PREFIX + 64 + body.len());
+    frame.resize(FRAME_PREFIX, 0);
+    put_body(codec, binding, body, &mut frame)?;
+    let body_end = frame.len();
+    let is_put = query.is_empty() && bindings::append_path(found, FRAME_PREFIX, &mut frame)?;
+    if !is_put {
+        // Something may be there twice: a message tells.
+        frame.truncate(body_end);
+        let fields = &frame[FRAME_PREFIX..];
+        let mut message = DynamicMessage::decode(binding.method.input.clone(), fields)
+            .map_err(|error| Rejection::BodyBroken(error.to_string()))?;
+        params::apply_path(&mut message, binding, found.captures())?;
+        params::apply_query(&mut message, Some(binding), query)?;
+        frame.truncate(FRAME_PREFIX);
+        message.encode_raw(&mut frame);
+    }
+    let length = u32::try_from(frame.len() - FRAME_PREFIX)
+        .map_err(|_| Rejection::BodyTooLarge(u32::MAX.try_into().unwrap_or(usize::MAX)))?;
+    frame[1..FRAME_PREFIX].copy_from_slice(&length.to_be_bytes());
+    Ok(frame)
+}
+
+/// Appends the fields that the body gives.
+fn put_body(
+    codec: &Codec,
+    binding: &Binding,
+    body: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), Rejection> {
+    let input = &binding.method.input;
+    let message = || {
+        codec
+            .find(input)
+            .ok_or_else(|| Rejection::BodyBroken(format!("{} is not known", input.full_name())))
+    };
+    let read = match &binding.body {
+        _ if body.is_empty() => return Ok(()),
+        BodyRule::Whole => codec.to_wire(message()?, body, out),
+        BodyRule::Field(field) => codec.field_to_wire(message()?, field.number(), body, out),
+        BodyRule::None if is_empty_object(body) => return Ok(()),
         BodyRule::None => return Err(Rejection::UnexpectedBody),
     };
-    params::apply_path(&mut message, binding, found.captures())?;
-    params::apply_query(&mut message, Some(binding), query)?;
-    Ok(message)
+    read.map_err(|error| Rejection::Json(JsonError::new(&error, body)))
 }
 
 fn is_empty_object(body: &[u8]) -> bool {
@@ -106,28 +142,16 @@ fn is_empty_object(body: &[u8]) -> bool {
         .is_some_and(|inside| inside.trim_ascii().is_empty())
 }
 
-/// The gRPC request that carries the message, the headers as metadata, and the facts of the
+/// The gRPC request that carries the frame, the headers as metadata, and the facts of the
 /// connection that are in the extensions.
-pub fn grpc_request(
-    parts: http::request::Parts,
-    method: &Method,
-    message: &DynamicMessage,
-) -> Result<Request<Body>, Rejection> {
-    let payload = message.encode_to_vec();
-    let length = u32::try_from(payload.len())
-        .map_err(|_| Rejection::BodyTooLarge(u32::MAX.try_into().unwrap_or(usize::MAX)))?;
-    let mut frame = BytesMut::with_capacity(payload.len() + 5);
-    frame.put_u8(0);
-    frame.put_u32(length);
-    frame.put_slice(&payload);
-
-    let mut request = Request::new(Body::new(http_body_util::Full::new(frame.freeze())));
+pub fn grpc_request(parts: http::request::Parts, method: &Method, frame: Vec<u8>) -> Request<Body> {
+    let mut request = Request::new(Body::new(http_body_util::Full::new(Bytes::from(frame))));
     *request.method_mut() = HttpMethod::POST;
     *request.version_mut() = Version::HTTP_2;
     *request.uri_mut() = method.path.clone().into();
     *request.headers_mut() = metadata(&parts.headers);
     *request.extensions_mut() = parts.extensions;
-    Ok(request)
+    request
 }
 
 /// The headers of the gRPC request: those of the HTTP request that mean the call, not the hop or the

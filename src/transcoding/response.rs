@@ -3,23 +3,23 @@
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt;
-use prost_reflect::{DescriptorPool, DynamicMessage};
+use prost_reflect::DescriptorPool;
 use tonic::{Code, Status, body::Body, metadata::MetadataMap};
 
-use super::{errors, json, request::is_of_hop_or_content, rules::Method, values};
+use super::{codec::Codec, errors, request::is_of_hop_or_content, rules::Method, values};
 
 /// The length of what stands before a message: a flag for compression and a 32-bit length.
-const FRAME_PREFIX: usize = 5;
+pub const FRAME_PREFIX: usize = 5;
 
 /// Reads the whole reply of a unary call.
 pub async fn into_http(
     reply: Response<Body>,
     method: &Method,
     request_id: Option<&str>,
-    pool: &DescriptorPool,
+    (codec, pool): (&Codec, &DescriptorPool),
 ) -> Response<Body> {
     let (parts, body) = reply.into_parts();
-    let mut response = match unary(&parts, body, method).await {
+    let mut response = match unary(&parts, body, method, codec).await {
         Ok(text) => {
             let mut response = Response::new(Body::new(http_body_util::Full::new(text)));
             forward_headers(&parts.headers, response.headers_mut());
@@ -48,6 +48,7 @@ async fn unary(
     parts: &http::response::Parts,
     mut body: Body,
     method: &Method,
+    codec: &Codec,
 ) -> Result<Bytes, Status> {
     // A reply without a message has its status in the headers.
     if let Some(status) = grpc_status(&parts.headers, &parts.headers)
@@ -76,14 +77,22 @@ async fn unary(
         Some(_) => {}
     }
     let payload = one_message(data.freeze()).map_err(|problem| defect(method, problem))?;
-    let message = DynamicMessage::decode(method.output.clone(), payload)
-        .map_err(|error| defect(method, &format!("its reply cannot be decoded: {error}")))?;
-    json::write(&message).map(Bytes::from).map_err(|error| {
-        defect(
+    let message = codec
+        .find(&method.output)
+        .ok_or_else(|| defect(method, "the type of its reply is not known"))?;
+    // JSON is a good deal longer than the wire bytes, by names and quotes.
+    let mut text = Vec::with_capacity(256 + payload.len() * 2);
+    match codec.to_json(message, &payload, &mut text) {
+        Ok(()) => Ok(Bytes::from(text)),
+        Err(error) if error.is_malformed() => Err(defect(
+            method,
+            &format!("its reply cannot be decoded: {error}"),
+        )),
+        Err(error) => Err(defect(
             method,
             &format!("its reply cannot be written as JSON: {error}"),
-        )
-    })
+        )),
+    }
 }
 
 /// The payload of the only frame of a reply.

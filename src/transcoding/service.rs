@@ -15,6 +15,7 @@ use tonic::body::Body;
 use tower::{BoxError, Service};
 
 use super::{
+    codec::{self, Codec},
     errors::{Rejection, shortened},
     request, response,
     router::{Miss, Router},
@@ -57,6 +58,7 @@ pub struct Transcoder<S> {
 
 struct Shared {
     router: Router<Binding>,
+    codec: Codec,
     pool: DescriptorPool,
     settings: Settings,
 }
@@ -81,6 +83,7 @@ impl<S> Transcoder<S> {
     ) -> Result<Self, BuildError> {
         let shared = Shared {
             router: rules::compile(pool, services)?,
+            codec: Codec::new(pool, codec::Settings::default()),
             pool: pool.clone(),
             settings,
         };
@@ -173,10 +176,13 @@ impl Shared {
             request::check_content_headers(&parts.headers)?;
         }
         let query = parts.uri.query().unwrap_or_default();
-        let message = request::message(&found, query, &body)?;
-        let request = request::grpc_request(parts, &method, &message)?;
+        let frame = request::frame(&self.codec, &found, query, &body)?;
+        let request = request::grpc_request(parts, &method, frame);
         match grpc.call(request).await {
-            Ok(reply) => Ok(response::into_http(reply, &method, request_id, &self.pool).await),
+            Ok(reply) => {
+                let known = (&self.codec, &self.pool);
+                Ok(response::into_http(reply, &method, request_id, known).await)
+            }
             Err(never) => match never {},
         }
     }
