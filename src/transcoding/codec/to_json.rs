@@ -319,8 +319,7 @@ impl<'c> Writer<'c> {
         Ok(close(start, b'}', out))
     }
 
-    /// [`Self::map`] of entries in any order: of equal keys the last counts. The brace and the first
-    /// tag are behind us.
+    /// [`Self::map`] of entries in any order. The brace and the first tag are behind us.
     fn unsorted_map(
         &self,
         field: &Field,
@@ -338,10 +337,11 @@ impl<'c> Writer<'c> {
                 None => break,
             }
         }
-        entries.reverse();
-        // Stable: the last of equal keys is now the first of them.
-        entries.sort_by_key(|entry| entry.key);
-        entries.dedup_by_key(|entry| entry.key);
+        entries.sort_unstable_by_key(|entry| entry.key);
+        // Of equal keys the last counts.
+        if entries.windows(2).any(|pair| pair[0].key == pair[1].key) {
+            return Err(Stop::Disordered);
+        }
         for entry in &entries {
             self.entry(field, entry, levels, out)?;
         }
@@ -378,7 +378,7 @@ impl<'c> Writer<'c> {
         Ok(())
     }
 
-    /// Writes a wrapped value, by the last of the message's fields with its number.
+    /// Writes a wrapped value.
     pub(super) fn wrapped(
         &self,
         field: &Field,
@@ -386,16 +386,18 @@ impl<'c> Writer<'c> {
         levels: u32,
         out: &mut Vec<u8>,
     ) -> Result<(), Stop> {
-        let mut last = None;
+        let mut value = None;
         while !wire.is_empty() {
             let tag = wire::tag(&mut wire)?;
             if tag >> 3 == field.number {
                 expect(tag, field.tag)?;
-                last = Some(wire);
+                if value.replace(wire).is_some() {
+                    return Err(Stop::Disordered);
+                }
             }
             wire::skip(tag, &mut wire)?;
         }
-        match last {
+        match value {
             Some(mut value) => self.value(field.kind, &mut value, levels, out).map(|_| ()),
             None => {
                 out.extend_from_slice(text::default(field.kind));
@@ -498,15 +500,15 @@ impl<'w> Entry<'w> {
             match tag >> 3 {
                 1 => {
                     expect(tag, 1 << 3 | key_kind.wire_type())?;
-                    key = Some(Key::read(key_kind, &mut wire)?);
+                    if key.replace(Key::read(key_kind, &mut wire)?).is_some() {
+                        return Err(Stop::Disordered);
+                    }
                 }
                 2 => {
                     expect(tag, 2 << 3 | value_kind.wire_type())?;
-                    // Messages are merged, anything else is replaced.
-                    if value.is_some() && matches!(value_kind, Kind::Message(_)) {
+                    if value.replace(wire).is_some() {
                         return Err(Stop::Disordered);
                     }
-                    value = Some(wire);
                     wire::skip(tag, &mut wire)?;
                 }
                 _ => wire::skip(tag, &mut wire)?,

@@ -43,21 +43,20 @@ impl<'c> Writer<'c> {
     /// An Any: the members of its message behind `@type`, or for a well-known one its JSON as
     /// `value`. An Any that holds nothing is an empty object.
     fn any(&self, wire: &[u8], levels: u32, out: &mut Vec<u8>) -> Result<(), Stop> {
-        let (mut type_url, mut value): (&[u8], &[u8]) = (&[], &[]);
+        let (mut type_url, mut value) = (None, None);
         each_field(wire, |tag, mut rest| {
-            match tag >> 3 {
-                1 => {
-                    expect(tag, 1 << 3 | LENGTH)?;
-                    type_url = wire::bytes(&mut rest)?;
-                }
-                2 => {
-                    expect(tag, 2 << 3 | LENGTH)?;
-                    value = wire::bytes(&mut rest)?;
-                }
-                _ => {}
+            let part = match tag >> 3 {
+                1 => &mut type_url,
+                2 => &mut value,
+                _ => return Ok(()),
+            };
+            expect(tag, tag >> 3 << 3 | LENGTH)?;
+            match part.replace(wire::bytes(&mut rest)?) {
+                Some(_) => Err(Stop::Disordered),
+                None => Ok(()),
             }
-            Ok(())
         })?;
+        let (type_url, value) = (type_url.unwrap_or_default(), value.unwrap_or_default());
         if type_url.is_empty() && value.is_empty() {
             out.extend_from_slice(b"{}");
             return Ok(());

@@ -1,5 +1,6 @@
 //! The codec against prost-reflect, and what each of them is to do by the mapping.
 
+mod mapping;
 mod properties;
 mod random;
 mod reference;
