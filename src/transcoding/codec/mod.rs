@@ -7,6 +7,7 @@
 
 mod bits;
 mod error;
+mod maps_to_json;
 mod numbers;
 mod reader;
 mod scalars;
