@@ -2,16 +2,15 @@
 //! Never mentions what a service is about: no resource, no store, no rule of the product.
 //!
 //! The way of a request: `service` looks the raw path up in a [`router`] built from the
-//! `google.api.http` rules that `rules` reads; `request` fills the request message from body
-//! (`json`), path and query (`params`, `values`) and frames it; the inner service answers;
+//! `google.api.http` rules that `rules` reads; `request` makes the frame of the request message
+//! from body ([`codec`]), path and query (`bindings`, `params`, `values`); the inner service answers;
 //! `response` turns frame and trailers into JSON, [`errors`] everything that went wrong into a
 //! `google.rpc.Status` in JSON.
 
+pub mod codec;
 pub mod errors;
 pub mod router;
 pub mod template;
-
-pub mod codec;
 
 mod bindings;
 mod json;
