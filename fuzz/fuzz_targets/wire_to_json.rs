@@ -14,7 +14,9 @@ use serde_json::Value;
 use things::THINGS;
 
 /// What the codec refuses by the letter of the mapping and prost-reflect writes.
-const STRICTER: [&str; 5] = [
+const STRICTER: [&str; 6] = [
+    // prost-reflect takes an entry of a map for bytes with a length whatever its wire type.
+    "its wire type is ",
     "the nanoseconds of the ",
     "the seconds and nanoseconds of the duration differ in sign",
     // A path as `a_`, which would not lead back.
