@@ -8,7 +8,7 @@ use tonic::{Code, Status, body::Body, metadata::MetadataMap};
 use super::{rules::Method, values};
 
 /// The length of what stands before a message: a flag for compression and a 32-bit length.
-const PREFIX: usize = 5;
+pub const PREFIX: usize = 5;
 
 /// Reads a reply no further than it is asked for, so that a slow client slows the service down.
 pub struct Messages {

@@ -2,20 +2,22 @@
 //! Never mentions what a service is about: no resource, no store, no rule of the product.
 //!
 //! The way of a request: `service` looks the raw path up in a [`router`] built from the
-//! `google.api.http` rules that `rules` reads; `request` fills the request message from body
-//! (`json`), path and query (`params`, `values`) and frames it; the inner service answers;
-//! `response` and `stream` turn the messages in its `frames` into JSON; a `rejection` is a request that does not get that
-//! far, and [`errors`] makes a `google.rpc.Status` in JSON of all that went wrong.
+//! `google.api.http` rules that `rules` reads; `request` makes the frame of the request message
+//! from body ([`codec`]), path and query (`bindings`, `params`, `values`); the inner service
+//! answers; `response` and `stream` turn the messages in its `frames` into JSON; a `rejection` is a
+//! request that does not get that far, and [`errors`] makes a `google.rpc.Status` in JSON of all
+//! that went wrong.
 
+pub mod codec;
 pub mod errors;
 pub mod router;
 pub mod template;
 
 mod accept;
+mod bindings;
 mod deadline;
 mod frames;
 mod json;
-mod json_check;
 mod metadata;
 mod openapi;
 mod params;

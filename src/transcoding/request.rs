@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method as HttpMethod, Request, Version, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use prost::Message;
@@ -10,8 +10,12 @@ use prost_reflect::{DynamicMessage, Value};
 use tonic::body::Body;
 
 use super::{
+    bindings,
+    codec::Codec,
     deadline::Deadline,
-    json, metadata,
+    frames::PREFIX,
+    json::JsonError,
+    metadata,
     params::{self, Unknown},
     rejection::{Rejection, shortened},
     router::Match,
@@ -92,41 +96,69 @@ pub fn check_content_type(headers: &HeaderMap) -> Result<(), Rejection> {
     }
 }
 
-/// The request message: the body first, then path variables, then query parameters.
-pub fn message(
+/// The frame of the request message: the body first, then path variables, then query parameters.
+pub fn frame(
+    codec: &Codec,
     found: &Match<'_, '_, Binding>,
     parts: &http::request::Parts,
     body: Bytes,
     settings: &Settings,
-) -> Result<DynamicMessage, Rejection> {
+) -> Result<Vec<u8>, Rejection> {
     let binding = &found.route.value;
-    let mut message = if binding.takes_raw_body {
-        raw_body(binding, &parts.headers, body)?
+    let query = parts.uri.query().unwrap_or_default();
+    let mut frame = Vec::with_capacity(PREFIX + 64 + body.len());
+    frame.resize(PREFIX, 0);
+    if binding.takes_raw_body {
+        raw_body(binding, &parts.headers, body)?.encode_raw(&mut frame);
     } else {
         if !body.is_empty() {
             check_content_type(&parts.headers)?;
         }
-        json_body(binding, body.trim_ascii())?
-    };
-    params::apply_path(&mut message, binding, found.captures())?;
-    let query = parts.uri.query().unwrap_or_default();
-    let unknown = match settings.ignore_unknown_parameters {
-        true => Unknown::Ignored,
-        false => Unknown::Refused,
-    };
-    params::apply_query(&mut message, Some(binding), query, unknown)?;
-    Ok(message)
+        json_body(codec, binding, body.trim_ascii(), &mut frame)?;
+    }
+    let body_end = frame.len();
+    let is_put = query.is_empty() && bindings::append_path(found, PREFIX, &mut frame)?;
+    if !is_put {
+        // Something may be there twice: a message tells.
+        let mut message =
+            DynamicMessage::decode(binding.method.input.clone(), &frame[PREFIX..body_end])
+                .map_err(|error| Rejection::BodyBroken(error.to_string()))?;
+        params::apply_path(&mut message, binding, found.captures())?;
+        let unknown = match settings.ignore_unknown_parameters {
+            true => Unknown::Ignored,
+            false => Unknown::Refused,
+        };
+        params::apply_query(&mut message, Some(binding), query, unknown)?;
+        frame.truncate(PREFIX);
+        message.encode_raw(&mut frame);
+    }
+    let length = u32::try_from(frame.len() - PREFIX)
+        .map_err(|_| Rejection::BodyTooLarge(u32::MAX.try_into().unwrap_or(usize::MAX)))?;
+    frame[1..PREFIX].copy_from_slice(&length.to_be_bytes());
+    Ok(frame)
 }
 
-fn json_body(binding: &Binding, body: &[u8]) -> Result<DynamicMessage, Rejection> {
+/// Appends the fields that a body of JSON gives.
+fn json_body(
+    codec: &Codec,
+    binding: &Binding,
+    body: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), Rejection> {
     let input = &binding.method.input;
-    match &binding.body {
-        _ if body.is_empty() => Ok(DynamicMessage::new(input.clone())),
-        BodyRule::Whole => Ok(json::read(body, input)?),
-        BodyRule::Field(field) => Ok(json::read_field(body, field)?),
-        BodyRule::None if is_empty_object(body) => Ok(DynamicMessage::new(input.clone())),
-        BodyRule::None => Err(Rejection::UnexpectedBody),
-    }
+    let message = || {
+        codec
+            .find(input)
+            .ok_or_else(|| Rejection::BodyBroken(format!("{} is not known", input.full_name())))
+    };
+    let read = match &binding.body {
+        _ if body.is_empty() => return Ok(()),
+        BodyRule::Whole => codec.to_wire(message()?, body, out),
+        BodyRule::Field(field) => codec.field_to_wire(message()?, field.number(), body, out),
+        BodyRule::None if is_empty_object(body) => return Ok(()),
+        BodyRule::None => return Err(Rejection::UnexpectedBody),
+    };
+    read.map_err(|error| Rejection::Json(JsonError::new(&error, body)))
 }
 
 /// A request with a body that is taken as it is.
@@ -159,22 +191,14 @@ fn is_empty_object(body: &[u8]) -> bool {
         .is_some_and(|inside| inside.trim_ascii().is_empty())
 }
 
-/// The gRPC request that carries the message, the headers as metadata, and the facts of the
+/// The gRPC request that carries the frame, the headers as metadata, and the facts of the
 /// connection that are in the extensions.
 pub fn grpc_request(
     parts: http::request::Parts,
     method: &Method,
-    message: &DynamicMessage,
+    frame: Vec<u8>,
 ) -> Result<Request<Body>, Rejection> {
-    let payload = message.encode_to_vec();
-    let length = u32::try_from(payload.len())
-        .map_err(|_| Rejection::BodyTooLarge(u32::MAX.try_into().unwrap_or(usize::MAX)))?;
-    let mut frame = BytesMut::with_capacity(payload.len() + 5);
-    frame.put_u8(0);
-    frame.put_u32(length);
-    frame.put_slice(&payload);
-
-    let mut request = Request::new(Body::new(http_body_util::Full::new(frame.freeze())));
+    let mut request = Request::new(Body::new(http_body_util::Full::new(Bytes::from(frame))));
     *request.method_mut() = HttpMethod::POST;
     *request.version_mut() = Version::HTTP_2;
     *request.uri_mut() = method.path.clone().into();

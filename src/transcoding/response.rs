@@ -1,18 +1,21 @@
 //! A gRPC reply as an HTTP response.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, header};
 use http_body::Frame;
 use http_body_util::{Full, StreamBody};
-use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, ReflectMessage, Value};
+use prost_reflect::{DescriptorPool, DynamicMessage, Value};
 use tonic::{Status, body::Body};
 
 use super::{
     accept::{JSON, StreamForm},
+    codec::Codec,
     errors,
     frames::Messages,
-    json, metadata,
-    rules::{Binding, Method},
+    metadata,
+    rules::Binding,
     stream,
 };
 
@@ -37,14 +40,17 @@ pub async fn into_http(
     reply: Response<Body>,
     binding: &Binding,
     asked: &Asked<'_>,
+    codec: &Arc<Codec>,
     pool: &DescriptorPool,
 ) -> Response<Body> {
     let (parts, body) = reply.into_parts();
     let answer = match Messages::new(&parts, body, &binding.method) {
         Ok(messages) => match asked.form {
-            Form::Single => single(messages, binding, asked.trailers).await,
+            Form::Single => single(messages, binding, asked.trailers, codec).await,
             Form::Stream(_) if binding.gives_raw_body => stream::raw(messages, binding).await,
-            Form::Stream(form) => stream::json(messages, binding, form, asked.trailers, pool).await,
+            Form::Stream(form) => {
+                stream::json(messages, binding, form, asked.trailers, codec, pool).await
+            }
         },
         Err(status) => Err(status),
     };
@@ -63,13 +69,18 @@ async fn single(
     mut messages: Messages,
     binding: &Binding,
     with_trailers: bool,
+    codec: &Codec,
 ) -> Result<Response<Body>, Status> {
     let message = messages.next().await?;
     if message.is_some() && messages.next().await?.is_some() {
         return Err(messages.defect("its reply has more than one message"));
     }
     let message = message.ok_or_else(|| messages.defect("its reply has no message"))?;
-    let payload = Payload::of(&message, binding).map_err(|problem| messages.defect(&problem))?;
+    let payload = match binding.gives_raw_body {
+        true => Payload::raw(&message, binding),
+        false => Payload::json(&message, binding, codec),
+    };
+    let payload = payload.map_err(|problem| messages.defect(&problem))?;
     let trailers = metadata::into_trailers(messages.trailers());
     if !with_trailers || trailers.is_empty() {
         return Ok(response(
@@ -105,16 +116,18 @@ pub struct Payload {
 }
 
 impl Payload {
-    /// JSON of the message or of the field that is answered, or the bytes of a
-    /// `google.api.HttpBody`; the error says what is wrong with the reply.
-    pub fn of(message: &Bytes, binding: &Binding) -> Result<Self, String> {
-        if !binding.gives_raw_body {
-            return Ok(Self {
-                content_type: HeaderValue::from_static(JSON),
-                bytes: json_of(message, binding)?,
-            });
-        }
-        let message = decode(message, &binding.method)?;
+    fn json(message: &[u8], binding: &Binding, codec: &Codec) -> Result<Self, String> {
+        Ok(Self {
+            content_type: HeaderValue::from_static(JSON),
+            bytes: json_of(message, binding, codec)?,
+        })
+    }
+
+    /// The bytes of the `google.api.HttpBody` that is answered; the error says what is wrong with
+    /// the reply.
+    pub fn raw(message: &Bytes, binding: &Binding) -> Result<Self, String> {
+        let message = DynamicMessage::decode(binding.method.output.clone(), message.clone())
+            .map_err(|error| format!("its reply cannot be decoded: {error}"))?;
         let field = binding.reply_field.as_ref();
         let value = field.map(|field| message.get_field(field));
         let body = match &value {
@@ -139,40 +152,21 @@ impl Payload {
     }
 }
 
-/// The JSON of a message, or of the field of it that is answered.
-pub fn json_of(message: &Bytes, binding: &Binding) -> Result<Bytes, String> {
-    let message = decode(message, &binding.method)?;
+/// The JSON of a message, or of the field of it that is answered; the error says what is wrong with
+/// the reply.
+pub fn json_of(message: &[u8], binding: &Binding, codec: &Codec) -> Result<Bytes, String> {
+    let output = codec
+        .find(&binding.method.output)
+        .ok_or("the type of its reply is not known")?;
+    // JSON is a good deal longer than the wire bytes, by names and quotes.
+    let mut text = Vec::with_capacity(256 + message.len() * 2);
     let written = match &binding.reply_field {
-        None => json::write(&message),
-        Some(field) => field_json(&message, field),
+        None => codec.to_json(output, message, &mut text),
+        Some(field) => codec.field_to_json(output, field.number(), message, &mut text),
     };
-    written
-        .map(Bytes::from)
-        .map_err(|error| format!("its reply cannot be written as JSON: {error}"))
-}
-
-fn decode(message: &Bytes, method: &Method) -> Result<DynamicMessage, String> {
-    DynamicMessage::decode(method.output.clone(), message.clone())
-        .map_err(|error| format!("its reply cannot be decoded: {error}"))
-}
-
-/// The JSON of one field: of a message that has nothing else, without what is around it. `null` is
-/// a field that is not set.
-fn field_json(
-    message: &DynamicMessage,
-    field: &FieldDescriptor,
-) -> Result<Vec<u8>, serde_json::Error> {
-    if field.supports_presence() && !message.has_field(field) {
-        return Ok(b"null".to_vec());
+    match written {
+        Ok(()) => Ok(Bytes::from(text)),
+        Err(error) if error.is_malformed() => Err(format!("its reply cannot be decoded: {error}")),
+        Err(error) => Err(format!("its reply cannot be written as JSON: {error}")),
     }
-    let mut alone = DynamicMessage::new(message.descriptor());
-    alone.set_field(field, message.get_field(field).into_owned());
-    let text = json::write(&alone)?;
-    let fields: std::collections::HashMap<&str, &serde_json::value::RawValue> =
-        serde_json::from_slice(&text)?;
-    let value = fields.get(field.json_name());
-    Ok(value
-        .map_or("null", |value| value.get())
-        .as_bytes()
-        .to_vec())
 }

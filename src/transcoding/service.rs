@@ -16,6 +16,7 @@ use tower::{BoxError, Service};
 
 use super::{
     accept::{self, StreamForm},
+    codec::{self, Codec},
     deadline::Deadline,
     metadata,
     rejection::{Rejection, shortened},
@@ -74,6 +75,7 @@ pub struct Transcoder<S> {
 
 struct Shared {
     router: Router<Binding>,
+    codec: Arc<Codec>,
     pool: DescriptorPool,
     settings: Settings,
 }
@@ -98,6 +100,7 @@ impl<S> Transcoder<S> {
     ) -> Result<Self, BuildError> {
         let shared = Shared {
             router: rules::compile(pool, services)?,
+            codec: Arc::new(Codec::new(pool, codec::Settings::default())),
             pool: pool.clone(),
             settings,
         };
@@ -193,13 +196,15 @@ impl Shared {
         let deadline = Deadline::of(&parts.headers)?;
         request::check_encoding(&parts.headers)?;
         let body = request::read_body(body, self.settings.max_request_body, deadline).await?;
-        let message = request::message(&found, &parts, body, &self.settings)?;
-        let mut request = request::grpc_request(parts, &binding.method, &message)?;
+        let frame = request::frame(&self.codec, &found, &parts, body, &self.settings)?;
+        let mut request = request::grpc_request(parts, &binding.method, frame)?;
         if let Some(deadline) = deadline {
             request.extensions_mut().insert(deadline);
         }
         match grpc.call(request).await {
-            Ok(reply) => Ok(response::into_http(reply, binding, &asked, &self.pool).await),
+            Ok(reply) => {
+                Ok(response::into_http(reply, binding, &asked, &self.codec, &self.pool).await)
+            }
             Err(never) => match never {},
         }
     }

@@ -7,6 +7,8 @@
 //!
 //! The service is read no faster than the client reads, and dropped with the response.
 
+use std::sync::Arc;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::stream;
 use http::{HeaderMap, HeaderValue, Response, header};
@@ -17,6 +19,7 @@ use tonic::{Status, body::Body};
 
 use super::{
     accept::StreamForm,
+    codec::Codec,
     errors,
     frames::Messages,
     metadata,
@@ -33,6 +36,7 @@ pub async fn json(
     binding: &Binding,
     form: StreamForm,
     with_trailers: bool,
+    codec: &Arc<Codec>,
     pool: &DescriptorPool,
 ) -> Result<Response<Body>, Status> {
     let first = messages.next().await?;
@@ -40,6 +44,7 @@ pub async fn json(
         form,
         messages,
         binding: binding.clone(),
+        codec: Arc::clone(codec),
         pool: pool.clone(),
         with_trailers,
         next: match first {
@@ -69,7 +74,7 @@ pub async fn raw(mut messages: Messages, binding: &Binding) -> Result<Response<B
     let Some(first) = messages.next().await? else {
         return Ok(Response::new(Body::empty()));
     };
-    let first = Payload::of(&first, binding).map_err(|problem| messages.defect(&problem))?;
+    let first = Payload::raw(&first, binding).map_err(|problem| messages.defect(&problem))?;
     let state = (Some(first.bytes), messages, binding.clone());
     let frames = stream::try_unfold(state, |(first, mut messages, binding)| async {
         let bytes = match first {
@@ -77,7 +82,7 @@ pub async fn raw(mut messages: Messages, binding: &Binding) -> Result<Response<B
             None => match messages.next().await? {
                 None => return Ok(None),
                 Some(message) => {
-                    Payload::of(&message, &binding)
+                    Payload::raw(&message, &binding)
                         .map_err(|problem| messages.defect(&problem))?
                         .bytes
                 }
@@ -93,6 +98,7 @@ struct Writer {
     form: StreamForm,
     messages: Messages,
     binding: Binding,
+    codec: Arc<Codec>,
     pool: DescriptorPool,
     with_trailers: bool,
     next: Next,
@@ -134,7 +140,7 @@ impl Writer {
     }
 
     fn message(&mut self, message: &Bytes, is_first: bool) -> Frame<Bytes> {
-        match response::json_of(message, &self.binding) {
+        match response::json_of(message, &self.binding, &self.codec) {
             Ok(json) => {
                 self.next = Next::Message;
                 Frame::data(self.element(&json, is_first, None))

@@ -1,0 +1,31 @@
+//! The codec of `transcoding.test.Thing`, which has a field of every kind.
+
+use std::{path::Path, sync::LazyLock};
+
+use desktop_images::transcoding::codec::{Codec, MessageType, Settings};
+use prost_reflect::{DescriptorPool, MessageDescriptor};
+
+pub struct Things {
+    pub codec: Codec,
+    pub message_type: MessageType,
+    pub descriptor: MessageDescriptor,
+}
+
+pub static THINGS: LazyLock<Things> = LazyLock::new(|| {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let folders = ["tests/data/transcoding", "proto"].map(|folder| root.join(folder));
+    let mut compiler = protox::Compiler::new(folders).expect("the folders are there");
+    compiler.include_imports(true);
+    compiler.open_file("things.proto").expect("it compiles");
+    let set = compiler.encode_file_descriptor_set();
+    let pool = DescriptorPool::decode(&set[..]).expect("it was just made");
+    let descriptor = pool
+        .get_message_by_name("transcoding.test.Thing")
+        .expect("it is there");
+    let codec = Codec::new(&pool, Settings::default());
+    Things {
+        message_type: codec.find(&descriptor).expect("it is there"),
+        codec,
+        descriptor,
+    }
+});

@@ -1,0 +1,218 @@
+//! Turns protobuf wire bytes into JSON text and back in one pass, without a message in between, by
+//! the [protobuf JSON mapping](https://protobuf.dev/programming-guides/json/).
+//!
+//! Descriptors become tables once (`schema`). Wire to JSON (`to_json`) expects fields in the order of
+//! their numbers, each in one piece, as every encoder writes them; what comes otherwise goes through
+//! prost-reflect first. JSON to wire (`to_wire`) takes any order of members.
+
+mod bits;
+mod error;
+mod maps_to_json;
+mod numbers;
+mod reader;
+mod scalars;
+mod schema;
+mod text;
+mod times;
+mod to_json;
+mod to_wire;
+mod well_known_to_json;
+mod well_known_to_wire;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use prost_reflect::{DescriptorPool, MessageDescriptor};
+
+use error::Stop;
+pub use error::{JsonError, WireError};
+use reader::Reader;
+use schema::{Field, Message, Schema};
+use to_json::Writer;
+use to_wire::Builder;
+
+/// How many levels there may be below a message: what protobuf decoders take. Objects and lists of a
+/// JSON text are counted like that too.
+pub const MAX_DEPTH: u32 = 100;
+
+/// How JSON is written and read, where the mapping leaves a choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Whether scalars and enums with their default value, empty lists and empty maps are written.
+    /// What knows if it was set (messages, `optional`, members of a oneof) is written only if it was.
+    pub print_defaults: bool,
+    /// Whether fields have the names of the proto file rather than lowerCamelCase ones. Both are read.
+    pub proto_names: bool,
+    /// Whether enum values are written as numbers. Both are read.
+    pub enum_numbers: bool,
+    /// Whether unknown fields and unknown names of enum values are skipped rather than refused.
+    pub ignore_unknown: bool,
+    /// What becomes of an Any whose message cannot be written.
+    pub undecodable_any: UndecodableAny,
+}
+
+/// What becomes of an Any of a type that the descriptors lack, or of bytes that are not its type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UndecodableAny {
+    /// It is an error.
+    Refuse,
+    /// It is written as `@type` and its bytes in base64 as `value`, which is not read back.
+    Base64,
+}
+
+/// The settings of this API: defaults are written, nothing unknown is accepted.
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            print_defaults: true,
+            proto_names: false,
+            enum_numbers: false,
+            ignore_unknown: false,
+            undecodable_any: UndecodableAny::Refuse,
+        }
+    }
+}
+
+/// The codec of all message types of a pool.
+///
+/// Extensions of proto2 are not mapped: they are skipped in wire bytes and unknown in JSON.
+pub struct Codec {
+    schema: Schema,
+    settings: Settings,
+}
+
+/// A message type of one codec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MessageType(usize);
+
+impl Codec {
+    /// Compiles all message types of a pool, which also resolves what an Any holds.
+    pub fn new(pool: &DescriptorPool, settings: Settings) -> Self {
+        Self {
+            schema: Schema::new(pool, &settings),
+            settings,
+        }
+    }
+
+    /// A message type, if the pool has it.
+    pub fn find(&self, message: &MessageDescriptor) -> Option<MessageType> {
+        self.schema.find(message.full_name()).map(MessageType)
+    }
+
+    /// Appends a message as JSON. After an error `out` is as it was.
+    pub fn to_json(
+        &self,
+        message: MessageType,
+        wire: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), WireError> {
+        let message = self.message(message);
+        self.write(out, |writer, out| writer.whole(message, wire, out))
+    }
+
+    /// Appends a message as wire bytes. After an error `out` is as it was.
+    pub fn to_wire(
+        &self,
+        message: MessageType,
+        json: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), JsonError> {
+        let message = self.message(message);
+        self.build(json, out, |builder, out| {
+            builder.message(message, MAX_DEPTH, out)
+        })
+    }
+
+    /// Appends one field of a message, by its number, as JSON: `null` where it is not set and has no
+    /// default to write.
+    pub fn field_to_json(
+        &self,
+        message: MessageType,
+        number: u32,
+        wire: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), WireError> {
+        let field = self.field(message, number);
+        let field = field.ok_or_else(|| WireError::new(format!("there is no field {number}")))?;
+        let message = self.message(message);
+        self.write(out, |writer, out| {
+            writer
+                .only(message, field, wire, out)
+                .map_err(|stop| stop.within(&field.name))
+        })
+    }
+
+    /// Appends one field of a message, by its number, from the JSON of its value. After an error `out`
+    /// is as it was.
+    pub fn field_to_wire(
+        &self,
+        message: MessageType,
+        number: u32,
+        json: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), JsonError> {
+        let field = self.field(message, number);
+        let field =
+            field.ok_or_else(|| JsonError::data(0, format!("there is no field {number}")))?;
+        self.build(json, out, |builder, out| {
+            builder
+                .field(field, |_| true, MAX_DEPTH, out)
+                .map_err(|error| error.within(&field.name))
+        })
+    }
+
+    fn message(&self, message: MessageType) -> &Message {
+        &self.schema.messages[message.0]
+    }
+
+    fn field(&self, message: MessageType, number: u32) -> Option<&Field> {
+        let message = self.message(message);
+        message
+            .field_by_number(number, 0)
+            .map(|index| &message.fields[index])
+    }
+
+    fn write<'c>(
+        &'c self,
+        out: &mut Vec<u8>,
+        write: impl Fn(&Writer<'c>, &mut Vec<u8>) -> Result<(), Stop>,
+    ) -> Result<(), WireError> {
+        let start = out.len();
+        let mut writer = Writer {
+            schema: &self.schema,
+            settings: &self.settings,
+            careful: false,
+        };
+        let mut written = write(&writer, out);
+        if let Err(Stop::Disordered) = written {
+            out.truncate(start);
+            writer.careful = true;
+            written = write(&writer, out);
+        }
+        written.map_err(|stop| {
+            out.truncate(start);
+            match stop {
+                Stop::Error(error) => error,
+                Stop::Disordered => WireError::new("its fields have no order"),
+            }
+        })
+    }
+
+    fn build<'c, 'j>(
+        &'c self,
+        json: &'j [u8],
+        out: &mut Vec<u8>,
+        build: impl FnOnce(&mut Builder<'c, 'j>, &mut Vec<u8>) -> Result<(), JsonError>,
+    ) -> Result<(), JsonError> {
+        let start = out.len();
+        let mut builder = Builder {
+            schema: &self.schema,
+            settings: &self.settings,
+            reader: Reader::new(json)?,
+        };
+        build(&mut builder, out)
+            .and_then(|()| builder.reader.end())
+            .inspect_err(|_| out.truncate(start))
+    }
+}

@@ -1,0 +1,268 @@
+//! JSON to wire bytes for values that are not messages.
+
+use std::borrow::Cow;
+
+use base64::{
+    Engine,
+    alphabet::{STANDARD, URL_SAFE},
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+
+use super::{
+    error::JsonError,
+    numbers::{NotWhole, whole},
+    reader::number_length,
+    schema::{Enum, Kind},
+    to_wire::{Builder, Put},
+    wire,
+};
+
+const BASE64: GeneralPurposeConfig = GeneralPurposeConfig::new()
+    .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+    .with_decode_allow_trailing_bits(true);
+const BASE64_STANDARD: GeneralPurpose = GeneralPurpose::new(&STANDARD, BASE64);
+const BASE64_URL_SAFE: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, BASE64);
+
+impl<'j> Builder<'_, 'j> {
+    /// Puts a value that is neither enum nor message.
+    pub(super) fn scalar(&mut self, kind: Kind, out: &mut Vec<u8>) -> Result<Put, JsonError> {
+        let is_default = match kind {
+            Kind::Float => {
+                let value: f32 = self.float("32-bit", f32::is_finite)?;
+                out.extend_from_slice(&value.to_le_bytes());
+                value.to_bits() == 0
+            }
+            Kind::Double => {
+                let value: f64 = self.float("64-bit", f64::is_finite)?;
+                out.extend_from_slice(&value.to_le_bytes());
+                value.to_bits() == 0
+            }
+            Kind::Bool => {
+                let value = self.boolean()?;
+                out.push(value.into());
+                !value
+            }
+            Kind::String => {
+                let value = self.string("a string")?;
+                wire::put_bytes(value.as_bytes(), out);
+                value.is_empty()
+            }
+            Kind::Bytes => {
+                let value = self.string("base64 in a string")?;
+                let start = wire::open_length(out);
+                if !put_base64(&value, out) {
+                    return Err(self
+                        .reader
+                        .data("invalid value: expected base64 in either alphabet"));
+                }
+                wire::close_length(start, out);
+                out.len() == start
+            }
+            kind => {
+                let value = self.integer(kind)?;
+                put_integer(kind, value, out);
+                value == 0
+            }
+        };
+        Ok(if is_default { Put::Default } else { Put::Value })
+    }
+
+    /// Puts an enum value, by its name or its number.
+    pub(super) fn enum_value(
+        &mut self,
+        enumeration: &Enum,
+        out: &mut Vec<u8>,
+    ) -> Result<Put, JsonError> {
+        let number = match self.reader.peek()? {
+            b'n' if enumeration.is_null => {
+                self.reader.literal("null")?;
+                0
+            }
+            b'"' => {
+                let name = self.reader.string()?;
+                match enumeration.number_of(&name) {
+                    Some(number) => number,
+                    None if self.settings.ignore_unknown => return Ok(Put::Unknown),
+                    None => {
+                        let known = known_values(enumeration);
+                        let problem = format!("unrecognized enum value '{name}': expected {known}");
+                        return Err(self.reader.data(problem));
+                    }
+                }
+            }
+            b'-' | b'0'..=b'9' => self.integer(Kind::Int32)? as i32,
+            _ => return Err(self.reader.unexpected(&known_values(enumeration))),
+        };
+        put_integer(Kind::Int32, number.into(), out);
+        Ok(if number == 0 {
+            Put::Default
+        } else {
+            Put::Value
+        })
+    }
+
+    /// Takes a string.
+    pub(super) fn string(&mut self, expected: &str) -> Result<Cow<'j, str>, JsonError> {
+        match self.reader.peek()? {
+            b'"' => self.reader.string(),
+            _ => Err(self.reader.unexpected(expected)),
+        }
+    }
+
+    pub(super) fn boolean(&mut self) -> Result<bool, JsonError> {
+        match self.reader.peek()? {
+            b't' => self.reader.literal("true").map(|()| true),
+            b'f' => self.reader.literal("false").map(|()| false),
+            _ => Err(self.reader.unexpected("a boolean")),
+        }
+    }
+
+    /// Takes a whole number within the range of an integer kind, in a string or not.
+    fn integer(&mut self, kind: Kind) -> Result<i128, JsonError> {
+        let (number, text) = match self.reader.peek()? {
+            b'"' => {
+                let text = self.reader.string()?;
+                (whole(&text), text)
+            }
+            b'-' | b'0'..=b'9' => {
+                let text = self.reader.number()?;
+                (whole(text), Cow::Borrowed(text))
+            }
+            _ => return Err(self.reader.unexpected(&expected_integer(kind))),
+        };
+        let (least, greatest) = range(kind);
+        let problem = match number {
+            Ok(value) if least <= value && value <= greatest => return Ok(value),
+            Ok(_) | Err(NotWhole::TooLarge) => format!("number out of range: {text}"),
+            Err(NotWhole::Fraction) => format!("not a whole number: {text}"),
+            Err(NotWhole::NotANumber) => format!("invalid value: string {text:?}"),
+        };
+        let expected = expected_integer(kind);
+        Err(self.reader.data(format!("{problem}, expected {expected}")))
+    }
+
+    /// Takes a floating point number, in a string or not.
+    pub(super) fn float<F: std::str::FromStr + Copy>(
+        &mut self,
+        width: &str,
+        is_finite: fn(F) -> bool,
+    ) -> Result<F, JsonError> {
+        let text = match self.reader.peek()? {
+            b'"' => self.reader.string()?,
+            b'-' | b'0'..=b'9' => Cow::Borrowed(self.reader.number()?),
+            _ => return Err(self.reader.unexpected("a number, \"NaN\" or \"Infinity\"")),
+        };
+        let is_word = matches!(&*text, "NaN" | "Infinity" | "-Infinity");
+        if !is_word && number_length(text.as_bytes()) != Ok(text.len()) {
+            let problem =
+                "invalid value: expected a number, \"NaN\", \"Infinity\" or \"-Infinity\"";
+            return Err(self.reader.data(problem));
+        }
+        // The words of JSON are also the language's.
+        match text.parse() {
+            Ok(value) if is_word || is_finite(value) => Ok(value),
+            _ => Err(self.reader.data(format!(
+                "number out of range: {text}, expected one of a {width} floating point number"
+            ))),
+        }
+    }
+}
+
+/// Puts bytes from base64 in either alphabet, padded or not; tells if it is that.
+fn put_base64(text: &str, out: &mut Vec<u8>) -> bool {
+    let is_url_safe = text.bytes().any(|byte| matches!(byte, b'-' | b'_'));
+    let engine = if is_url_safe {
+        &BASE64_URL_SAFE
+    } else {
+        &BASE64_STANDARD
+    };
+    engine.decode_vec(text, out).is_ok()
+}
+
+fn known_values(enumeration: &Enum) -> String {
+    let names = enumeration.descriptor.values();
+    let names: Vec<_> = names
+        .take(10)
+        .map(|value| value.name().to_owned())
+        .collect();
+    let name = enumeration.descriptor.name();
+    format!(
+        "a name or a number of the enum {name} ({})",
+        names.join(", ")
+    )
+}
+
+fn expected_integer(kind: Kind) -> String {
+    let (least, greatest) = range(kind);
+    format!("a whole number from {least} to {greatest}")
+}
+
+fn range(kind: Kind) -> (i128, i128) {
+    match kind {
+        Kind::Uint32 | Kind::Fixed32 => (0, u32::MAX.into()),
+        Kind::Uint64 | Kind::Fixed64 => (0, u64::MAX.into()),
+        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => (i64::MIN.into(), i64::MAX.into()),
+        _ => (i32::MIN.into(), i32::MAX.into()),
+    }
+}
+
+/// Puts a number within the range of its kind.
+fn put_integer(kind: Kind, value: i128, out: &mut Vec<u8>) {
+    match kind {
+        Kind::Sint32 | Kind::Sint64 => {
+            let value = value as i64;
+            wire::put_varint(((value << 1) ^ (value >> 63)) as u64, out);
+        }
+        Kind::Fixed32 | Kind::Sfixed32 => out.extend_from_slice(&(value as u32).to_le_bytes()),
+        Kind::Fixed64 | Kind::Sfixed64 => out.extend_from_slice(&(value as u64).to_le_bytes()),
+        // Negative numbers fill 64 bits, of 32-bit kinds too.
+        _ => wire::put_varint(value as u64, out),
+    }
+}
+
+/// The key of a map, in a form in which equal ones are the same.
+#[derive(PartialEq, Eq, Hash)]
+pub(super) enum MapKey<'j> {
+    Number(i128),
+    Text(Cow<'j, str>),
+}
+
+impl<'j> MapKey<'j> {
+    /// Reads a member's name as a key, or tells what would be one. Leading zeros are taken.
+    pub fn read(kind: Kind, name: &Cow<'j, str>) -> Result<Self, String> {
+        match kind {
+            Kind::String => Ok(Self::Text(name.clone())),
+            Kind::Bool => match &**name {
+                "true" => Ok(Self::Number(1)),
+                "false" => Ok(Self::Number(0)),
+                _ => Err("true or false".to_owned()),
+            },
+            kind => {
+                let (least, greatest) = range(kind);
+                let is_plain = !name.starts_with('+');
+                let plain = name.parse().ok().filter(|_| is_plain);
+                plain
+                    .or_else(|| whole(name).ok())
+                    .filter(|key| (least..=greatest).contains(key))
+                    .map(Self::Number)
+                    .ok_or_else(|| expected_integer(kind))
+            }
+        }
+    }
+
+    /// Puts the key as the first field of an entry, unless it is the default.
+    pub fn put(&self, kind: Kind, out: &mut Vec<u8>) {
+        match self {
+            Self::Number(0) => {}
+            Self::Text(text) if text.is_empty() => {}
+            Self::Number(number) => {
+                wire::put_varint((1 << 3 | kind.wire_type()).into(), out);
+                put_integer(kind, *number, out);
+            }
+            Self::Text(text) => {
+                wire::put_varint((1 << 3 | kind.wire_type()).into(), out);
+                wire::put_bytes(text.as_bytes(), out);
+            }
+        }
+    }
+}

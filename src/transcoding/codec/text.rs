@@ -1,0 +1,190 @@
+//! JSON texts of single values.
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+
+use super::schema::{Enum, Kind};
+
+/// The length of the part at the front without anything to escape; with `ascii`, without anything
+/// but ASCII either.
+#[inline]
+pub fn plain_length(bytes: &[u8], ascii: bool) -> usize {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES << 7;
+    let wanted = if ascii { HIGH } else { 0 };
+    let mut at = 0;
+    for chunk in bytes.chunks_exact(8) {
+        // `chunks_exact` gives eight bytes.
+        let word = u64::from_le_bytes(chunk.try_into().unwrap_or([0; 8]));
+        // A byte's high bit is set where it is below 0x20, a quote or a backslash; and above such a
+        // byte perhaps too, so that the bytes decide.
+        let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word;
+        let quote = below(word ^ (ONES * u64::from(b'"')), 1);
+        let backslash = below(word ^ (ONES * u64::from(b'\\')), 1);
+        let special = (below(word, 0x20) | quote | backslash) & HIGH | word & wanted;
+        if special != 0
+            && let Some(found) = chunk.iter().position(|byte| is_special(*byte, ascii))
+        {
+            return at + found;
+        }
+        at += 8;
+    }
+    let rest = bytes[at..].iter();
+    at + rest.take_while(|byte| !is_special(**byte, ascii)).count()
+}
+
+#[inline]
+fn is_special(byte: u8, ascii: bool) -> bool {
+    byte < 0x20 || byte == b'"' || byte == b'\\' || ascii && byte >= 0x80
+}
+
+/// Puts a string from bytes that must be UTF-8; tells if they are.
+#[inline]
+#[must_use]
+pub fn put_string(bytes: &[u8], out: &mut Vec<u8>) -> bool {
+    out.push(b'"');
+    if plain_length(bytes, true) == bytes.len() {
+        out.extend_from_slice(bytes);
+    } else if std::str::from_utf8(bytes).is_ok() {
+        put_escaped(bytes, out);
+    } else {
+        return false;
+    }
+    out.push(b'"');
+    true
+}
+
+/// A string of a text.
+pub fn quoted(text: &str) -> Vec<u8> {
+    let mut out = vec![b'"'];
+    put_escaped(text.as_bytes(), &mut out);
+    out.push(b'"');
+    out
+}
+
+fn put_escaped(mut bytes: &[u8], out: &mut Vec<u8>) {
+    loop {
+        let (plain, rest) = bytes.split_at(plain_length(bytes, false));
+        out.extend_from_slice(plain);
+        let [special, rest @ ..] = rest else {
+            return;
+        };
+        match special {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            0x08 => out.extend_from_slice(b"\\b"),
+            0x0c => out.extend_from_slice(b"\\f"),
+            control => {
+                const DIGITS: &[u8; 16] = b"0123456789abcdef";
+                out.extend_from_slice(b"\\u00");
+                out.push(DIGITS[usize::from(control >> 4)]);
+                out.push(DIGITS[usize::from(control & 15)]);
+            }
+        }
+        bytes = rest;
+    }
+}
+
+#[inline]
+pub fn put_integer(value: impl itoa::Integer, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// 64-bit integers are strings: readers take JSON numbers for doubles.
+#[inline]
+pub fn put_quoted_integer(value: impl itoa::Integer, out: &mut Vec<u8>) {
+    out.push(b'"');
+    put_integer(value, out);
+    out.push(b'"');
+}
+
+pub fn put_double(value: f64, out: &mut Vec<u8>) {
+    if value.is_finite() {
+        out.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());
+    } else {
+        out.extend_from_slice(not_finite(value));
+    }
+}
+
+pub fn put_float(value: f32, out: &mut Vec<u8>) {
+    if value.is_finite() {
+        out.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());
+    } else {
+        out.extend_from_slice(not_finite(value.into()));
+    }
+}
+
+fn not_finite(value: f64) -> &'static [u8] {
+    if value.is_nan() {
+        b"\"NaN\""
+    } else if value > 0.0 {
+        b"\"Infinity\""
+    } else {
+        b"\"-Infinity\""
+    }
+}
+
+pub fn put_bool(value: bool, out: &mut Vec<u8>) {
+    out.extend_from_slice(if value { b"true" } else { b"false" });
+}
+
+pub fn put_base64(bytes: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    let start = out.len();
+    out.resize(start + bytes.len().div_ceil(3) * 4, 0);
+    // There is room for exactly this.
+    let written = BASE64_STANDARD.encode_slice(bytes, &mut out[start..]);
+    out.truncate(start + written.unwrap_or_default());
+    out.push(b'"');
+}
+
+/// An enum by its name where it has one.
+#[inline]
+pub fn put_enum(enumeration: &Enum, number: i32, as_number: bool, out: &mut Vec<u8>) {
+    if enumeration.is_null {
+        out.extend_from_slice(b"null");
+        return;
+    }
+    match enumeration.name_of(number) {
+        Some(name) if !as_number => out.extend_from_slice(name),
+        _ => put_integer(number, out),
+    }
+}
+
+/// The default of a kind that is neither enum nor message.
+pub fn default(kind: Kind) -> &'static [u8] {
+    match kind {
+        Kind::Int64 | Kind::Uint64 | Kind::Sint64 | Kind::Fixed64 | Kind::Sfixed64 => b"\"0\"",
+        Kind::Float | Kind::Double => b"0.0",
+        Kind::Bool => b"false",
+        Kind::String | Kind::Bytes => b"\"\"",
+        Kind::Message(_) | Kind::Group { .. } => b"{}",
+        _ => b"0",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_are_as_serde_json_writes_them() {
+        let mut texts: Vec<String> = (0..=0x2ff)
+            .filter_map(char::from_u32)
+            .map(|character| format!("seven77{character}behind it"))
+            .collect();
+        texts.extend((0..40).map(|length| "x".repeat(length) + "\"\\\u{1}я"));
+        for text in texts {
+            let mut out = Vec::new();
+            assert!(put_string(text.as_bytes(), &mut out));
+            assert_eq!(out, serde_json::to_vec(&text).expect("a text"), "{text:?}");
+            assert_eq!(out, quoted(&text));
+        }
+        assert!(!put_string(b"a\xff", &mut Vec::new()));
+        // A surrogate in UTF-8, and an overlong form.
+        assert!(!put_string(b"\xed\xa0\x80", &mut Vec::new()));
+        assert!(!put_string(b"\xc0\xaf", &mut Vec::new()));
+    }
+}
