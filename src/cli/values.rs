@@ -77,10 +77,14 @@ pub fn duration(text: &str) -> std::result::Result<Duration, String> {
         }
     }
     match seconds {
+        Some(LONGEST..) => Err("a duration is less than ten years".to_owned()),
         Some(seconds) if rest.is_empty() && !text.is_empty() => Ok(Duration::from_secs(seconds)),
         _ => Err("a duration is written like 90s, 10m or 1h30m".to_owned()),
     }
 }
+
+/// Ten years, in seconds.
+const LONGEST: u64 = 10 * 365 * 24 * 60 * 60;
 
 /// How long a lease lasts.
 pub fn lease(text: &str) -> std::result::Result<Duration, String> {

@@ -61,13 +61,11 @@ impl Reader {
             if self.follow && draining.is_cancelled() {
                 return Err(Error::Closed.into());
             }
-            self.page = self
-                .images
-                .store
-                .audit_events(self.query.clone())
-                .await?
-                .into();
+            let query = self.query.clone();
+            let (page, seen) = self.images.store.audit_events(query).await?;
+            self.page = page.into();
             if self.page.is_empty() {
+                self.query.after = seen;
                 if !self.follow {
                     return Ok(None);
                 }

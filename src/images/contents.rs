@@ -4,7 +4,7 @@ use std::fs::File;
 
 use super::{DesktopImage, Error, Images, Result};
 use crate::blobs::{self, LocalContents};
-use crate::metadata::{self, ContentFacts};
+use crate::metadata::{self, ContentFacts, DeletedContent};
 
 /// How many contents are removed before their ids are forgotten together.
 const SWEEP: usize = 100;
@@ -46,11 +46,20 @@ impl Images {
         }
     }
 
-    /// Removes the bytes of contents on the deletion list, in the background.
+    /// Has the bytes of contents on the deletion list removed in the background.
     pub fn sweep_soon(&self) {
-        let images = self.clone();
-        tokio::spawn(async move {
-            match images.sweep().await {
+        self.to_sweep.notify_one();
+    }
+
+    /// Sweeps whenever that is asked for: once for all who ask meanwhile.
+    pub(super) async fn sweep_when_asked(self) {
+        let stopping = self.engine.stopping();
+        loop {
+            tokio::select! {
+                () = self.to_sweep.notified() => {}
+                () = stopping.cancelled() => return,
+            }
+            match self.sweep().await {
                 // The next start sweeps.
                 Ok(()) | Err(Error::Metadata(metadata::Error::Closed)) => {}
                 Err(error) => tracing::warn!(
@@ -58,7 +67,7 @@ impl Images {
                     "contents were not removed; the next sweep tries again"
                 ),
             }
-        });
+        }
     }
 
     /// Removes the bytes of all contents on the deletion list. What cannot be removed, or may
@@ -66,16 +75,18 @@ impl Images {
     pub async fn sweep(&self) -> Result<()> {
         let mut last = String::new();
         loop {
-            let ids = self.store.contents_to_delete(last, SWEEP).await?;
-            match ids.last() {
-                Some(id) => last = id.clone(),
+            let deleted = self.store.contents_to_delete(last, SWEEP).await?;
+            match deleted.last() {
+                Some(content) => last = content.id.clone(),
                 None => return Ok(()),
             }
             let contents = self.contents.clone();
             let removed = tokio::task::spawn_blocking(move || {
-                let removed = remove_all(&contents, ids);
-                // Before the ids are forgotten: a file must not come back without one.
-                contents.sync()?;
+                let removed = remove_all(&contents, deleted);
+                if !removed.is_empty() {
+                    // Before the ids are forgotten: a file must not come back without one.
+                    contents.sync()?;
+                }
                 Ok::<_, blobs::Error>(removed)
             })
             .await
@@ -87,15 +98,18 @@ impl Images {
     }
 }
 
-/// The ids of the contents that could be removed; the others are tried again at the next sweep.
-fn remove_all(contents: &LocalContents, ids: Vec<String>) -> Vec<String> {
-    ids.into_iter()
-        .filter(|id| {
-            let removed = contents.remove(id);
+/// Removes contents; the ids of those that are gone for good. The others are tried again at the
+/// next sweep.
+fn remove_all(contents: &LocalContents, deleted: Vec<DeletedContent>) -> Vec<String> {
+    deleted
+        .into_iter()
+        .filter(|content| {
+            let removed = contents.remove(&content.id);
             if let Err(error) = &removed {
-                tracing::error!(content_id = id, %error, "a content cannot be removed");
+                tracing::error!(content_id = content.id, %error, "a content cannot be removed");
             }
-            removed.is_ok()
+            removed.is_ok() && content.may_be_forgotten
         })
+        .map(|content| content.id)
         .collect()
 }

@@ -21,7 +21,7 @@ mod worker;
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 pub use compute_images::NewComputeImageSource;
 pub use contents::Download;
@@ -35,7 +35,7 @@ pub use upload::{Piece, Upload, UploadError};
 
 use faults::Faults;
 
-use crate::blobs::LocalContents;
+use crate::blobs::{self, LocalContents};
 use crate::metadata::{Accept, Change, Store};
 use crate::operations::{Engine, Operation};
 use crate::sources::ImportFolder;
@@ -51,6 +51,7 @@ pub struct Images {
     engine: Engine,
     import_folder: Option<Arc<ImportFolder>>,
     uploads: Arc<Semaphore>,
+    to_sweep: Arc<Notify>,
     faults: Faults,
 }
 
@@ -67,6 +68,7 @@ impl Images {
             engine,
             import_folder: import_folder.map(Arc::new),
             uploads: Arc::new(Semaphore::new(UPLOADS)),
+            to_sweep: Arc::default(),
             faults: Faults::none(),
         }
     }
@@ -88,6 +90,13 @@ impl Images {
 
     /// Asks an operation to stop, and returns it as it now stands.
     pub async fn cancel_operation(&self, id: &str) -> Result<Operation> {
-        Ok(self.engine.cancel(id, Arc::new(self.clone())).await?)
+        // A caller that hangs up must not take along what was begun.
+        let (images, id) = (self.clone(), id.to_owned());
+        let worker = Arc::new(self.clone());
+        self.engine
+            .spawn(async move { images.engine.cancel(&id, worker).await })
+            .await
+            .map_err(|stopped| blobs::Error::Io(stopped.into()))?
+            .map_err(Error::from)
     }
 }

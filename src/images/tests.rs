@@ -120,7 +120,7 @@ impl Process {
                 folder_id: None,
                 limit: NonZeroUsize::MAX,
             };
-            let events = self.store.audit_events(query).await.unwrap();
+            let (events, _) = self.store.audit_events(query).await.unwrap();
             let statuses: Vec<AuditStatus> = events.iter().map(|event| event.status).collect();
             let end = match &operation.outcome {
                 Some(Outcome::Succeeded(_)) => AuditStatus::Done,

@@ -64,6 +64,10 @@ impl Images {
     where
         S: Stream<Item = std::result::Result<Piece, UploadError>> + Send,
     {
+        // A repeat brings no bytes.
+        if let Some(first) = self.store.repeated_operation(&accept).await? {
+            return Ok(first);
+        }
         // Each upload keeps two threads. Waiting would keep a share of its connection too, from
         // which those that run must read.
         let _permit = self.uploads.try_acquire().map_err(|_| Error::Busy)?;
@@ -79,7 +83,8 @@ impl Images {
         };
         let run = self.engine.attend(lease, accepted_at);
         let latency = self.engine.settings().simulated_latency;
-        let ended = self.take(&run, upload, accepted_at + latency).await;
+        let not_before = accepted_at.checked_add(latency).unwrap_or(accepted_at);
+        let ended = self.take(&run, upload, not_before).await;
         self.record(run, ended).await
     }
 
@@ -88,6 +93,7 @@ impl Images {
     async fn record(&self, run: Run, ended: Ended) -> Result<Operation> {
         let images = self.clone();
         let id = run.lease.operation_id.clone();
+        let no_room = matches!(&ended, Err(failure) if failure.reason == Reason::Exhausted);
         let recording = self
             .engine
             .spawn(async move { images.engine.conclude(run, &images, ended).await });
@@ -97,7 +103,8 @@ impl Images {
             Ok(Ok(Ok(None) | Err(metadata::Error::LeaseLost { .. }))) => self.operation(&id).await,
             Ok(Ok(Err(error))) => Err(error.into()),
             Ok(Err(stopped)) => Err(blobs::Error::Io(stopped.into()).into()),
-            Err(_) => Err(blobs::Error::Full.into()),
+            Err(_) if no_room => Err(blobs::Error::Full.into()),
+            Err(_) => self.operation(&id).await,
         }
     }
 
@@ -112,9 +119,11 @@ impl Images {
         };
         let writer = self.create_content(&run.lease).await.map_err(last)?;
         let sha256 = self.read_body(&writer, run, upload).await?;
-        let stop = run.stop();
+        let (stop, stopping) = (run.stop(), self.engine.stopping());
         tokio::select! {
             () = tokio::time::sleep_until(not_before.into()) => {}
+            // The bytes are here, and would be lost.
+            () = stopping.cancelled() => {}
             () = stop.cancelled() => return Err(Failure::cancelled()),
         }
         self.finish(&run.lease, writer, sha256).await.map_err(last)

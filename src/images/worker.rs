@@ -43,22 +43,22 @@ impl Worker for Images {
     /// At once, not only by the sweep: the failure may be that there is no room left, which the
     /// record of it needs too.
     async fn undo(&self, lease: &Lease) {
+        let contents = self.contents.clone();
+        let mut written = lease.discarded.clone();
         if !lease.content_id.is_empty() {
-            let contents = self.contents.clone();
-            let id = lease.content_id.clone();
-            let removed = tokio::task::spawn_blocking(move || contents.remove(&id)).await;
-            if !matches!(removed, Ok(Ok(()))) {
-                tracing::warn!(
-                    content_id = lease.content_id,
-                    "the bytes of a failed import were not removed; the sweep tries again"
-                );
-            }
+            written.push(lease.content_id.clone());
+        }
+        let removed = tokio::task::spawn_blocking(move || {
+            written.iter().all(|id| contents.remove(id).is_ok())
+        });
+        if !removed.await.unwrap_or(false) {
+            tracing::warn!(
+                operation_id = lease.operation_id,
+                "the bytes of a failed import were not removed; the sweep tries again"
+            );
         }
         self.faults.undone().await;
-        // What earlier attempts wrote has been on the deletion list since the claim.
-        if let Err(error) = self.sweep().await {
-            tracing::warn!(%error, "contents were not removed; the next sweep tries again");
-        }
+        self.sweep_soon();
     }
 }
 
@@ -81,6 +81,7 @@ impl Images {
         if let Err(error) = self.sweep().await {
             tracing::warn!(%error, "contents were not removed; the next sweep tries again");
         }
+        self.engine.spawn(self.clone().sweep_when_asked());
         self.engine.serve(std::sync::Arc::new(self.clone()));
         Ok(())
     }

@@ -168,6 +168,8 @@ pub struct Lease {
     pub change: Change,
     /// The content that this attempt writes to; empty where it writes none.
     pub content_id: String,
+    /// What earlier attempts wrote to; on the deletion list since the claim.
+    pub discarded: Vec<String>,
     /// Counts the claims of the operation, from 1.
     pub attempt: i64,
     /// Whether it was to be cancelled when it was claimed.
@@ -175,5 +177,6 @@ pub struct Lease {
     /// What the attempt before failed of, or what is being undone.
     pub failure: Option<Failure>,
     pub(super) key: i64,
+    pub(super) folder_key: i64,
     pub(super) token: i64,
 }

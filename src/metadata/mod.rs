@@ -24,8 +24,8 @@ pub use ids::{Id, IdGenerator};
 pub use listing::{Column, Condition, Direction, ListQuery, Page, Position, name_hash};
 pub use quotas::{Metric, Quota, QuotaScope};
 pub use sqlite::Store;
-pub use sqlite::claims::{CancelRequested, Candidate, NextClaim, Renewed};
-pub use sqlite::contents::{ContentFacts, LiveContent};
+pub use sqlite::claims::{CancelRequested, Candidate, NextClaim, Occupied, Renewed};
+pub use sqlite::contents::{ContentFacts, DeletedContent, LiveContent};
 #[cfg(test)]
 pub use time::ManualClock;
 pub use time::{Clock, SystemClock, Timestamp};

@@ -15,10 +15,12 @@ use super::retry::{self, MOST_ATTEMPTS};
 use super::run::Signals;
 use super::watchers::Watchers;
 use super::{Failure, Operation, Phase, Reason, Run};
-use crate::metadata::{Candidate, Error, Lease, NextClaim, Result, Start, Store};
+use crate::metadata::{Candidate, Error, Lease, NextClaim, Occupied, Result, Start, Store};
 
 /// How long the engine sleeps at the most when nothing wakes it.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// How long an operation that cannot be claimed is not tried again.
+const AVOIDED: Duration = Duration::from_secs(60);
 /// Between two tries of a step that the store refuses.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -69,12 +71,19 @@ struct Inner {
     store: Store,
     settings: Settings,
     places: Arc<Semaphore>,
-    running: Mutex<HashMap<String, (Candidate, Arc<Signals>)>>,
+    running: Mutex<HashMap<String, Running>>,
     watchers: Watchers,
     work: Notify,
     tasks: TaskTracker,
     draining: CancellationToken,
     stopping: CancellationToken,
+}
+
+/// An operation that is worked on here.
+struct Running {
+    candidate: Candidate,
+    signals: Arc<Signals>,
+    has_place: bool,
 }
 
 impl Engine {
@@ -120,7 +129,7 @@ impl Engine {
 
     /// Takes care of an operation that its accepter works on, got not before `claimed`.
     pub fn attend(&self, lease: Lease, claimed: Instant) -> Run {
-        Run::start(self, lease, claimed)
+        Run::start(self, lease, claimed, false)
     }
 
     /// Sees every change of an operation in this process from now on.
@@ -164,13 +173,12 @@ impl Engine {
     }
 
     async fn look_for_work(self, worker: Arc<dyn Worker>) {
+        let mut avoided = Vec::new();
         loop {
-            // Semaphores are closed by nobody.
-            let Ok(place) = self.inner.places.clone().acquire_owned().await else {
-                return;
-            };
-            match self.claim_next().await {
-                Ok(Ok((lease, claimed))) => self.drive(lease, claimed, worker.clone(), Some(place)),
+            // Without one, those that only have to be ended can be.
+            let place = self.inner.places.clone().try_acquire_owned().ok();
+            match self.claim_next(place.is_some(), &mut avoided).await {
+                Ok(Ok((lease, claimed))) => self.drive(lease, claimed, worker.clone(), place),
                 Ok(Err(sleep)) => {
                     drop(place);
                     let _ = tokio::time::timeout(sleep, self.inner.work.notified()).await;
@@ -184,17 +192,17 @@ impl Engine {
         }
     }
 
-    /// The next operation, or how long to wait for one.
-    async fn claim_next(&self) -> Result<std::result::Result<(Lease, Instant), Duration>> {
-        let settings = &self.inner.settings;
-        let held = self.running().values().map(|(held, _)| *held).collect();
-        // A place is always left for another folder.
-        let folder_limit = settings.concurrency.saturating_sub(1).max(1);
-        let NextClaim { candidate, next_at } = self
-            .inner
-            .store
-            .next_claim(held, folder_limit, self.horizon())
-            .await?;
+    /// The next operation, or how long to wait for one. One that cannot be claimed because its
+    /// row is damaged is avoided for a while, lest it stand before all others.
+    async fn claim_next(
+        &self,
+        has_place: bool,
+        avoided: &mut Vec<(Candidate, Instant)>,
+    ) -> Result<std::result::Result<(Lease, Instant), Duration>> {
+        avoided.retain(|(_, since)| since.elapsed() < AVOIDED);
+        let occupied = self.occupied(has_place, avoided);
+        let store = &self.inner.store;
+        let NextClaim { candidate, next_at } = store.next_claim(occupied, self.horizon()).await?;
         let Some(candidate) = candidate else {
             let until = next_at.map_or(i64::MAX, |at| at.0 - self.inner.store.now().0);
             let until = Duration::from_micros(u64::try_from(until).unwrap_or(0));
@@ -203,10 +211,33 @@ impl Engine {
             return Ok(Err(sleep));
         };
         let claimed = Instant::now();
-        let lease = self.claim(candidate).await?;
+        let lease = self
+            .claim(candidate)
+            .await
+            .inspect_err(|_| avoided.push((candidate, claimed)))?;
         Ok(lease
             .map(|lease| (lease, claimed))
             .ok_or(Duration::from_millis(1)))
+    }
+
+    /// What runs here already.
+    fn occupied(&self, has_place: bool, avoided: &[(Candidate, Instant)]) -> Occupied {
+        let running = self.running();
+        let avoided = avoided.iter().map(|(candidate, _)| *candidate);
+        let placed = running.values().filter(|it| it.has_place);
+        Occupied {
+            held: running
+                .values()
+                .map(|it| it.candidate)
+                .chain(avoided)
+                .collect(),
+            placed: placed.map(|it| it.candidate).collect(),
+            folder_limit: match has_place {
+                // One is always left for another folder.
+                true => self.inner.settings.concurrency.saturating_sub(1).max(1),
+                false => 0,
+            },
+        }
     }
 
     async fn claim(&self, candidate: Candidate) -> Result<Option<Lease>> {
@@ -224,7 +255,7 @@ impl Engine {
             .lease
             .max(settings.simulated_latency)
             .max(retry::LONGEST_PAUSE)
-            + LONGEST_SLEEP
+            .saturating_add(LONGEST_SLEEP)
     }
 
     /// Works on a claimed operation in the background.
@@ -235,11 +266,10 @@ impl Engine {
         worker: Arc<dyn Worker>,
         place: Option<OwnedSemaphorePermit>,
     ) {
-        let run = Run::start(self, lease, claimed);
+        let run = Run::start(self, lease, claimed, place.is_some());
         self.announce(&run.lease.operation_id);
         let engine = self.clone();
         self.inner.tasks.spawn(async move {
-            let _place = place;
             let stopping = engine.inner.stopping.clone();
             let ended = tokio::select! {
                 ended = attempt(&run, &*worker) => ended,
@@ -249,6 +279,8 @@ impl Engine {
             if let Err(error) = engine.conclude(run, &*worker, ended).await {
                 tracing::error!(operation_id = id, %error, "how the operation ended was not recorded");
             }
+            // Before the search goes on, which may need it.
+            drop(place);
             engine.wake();
         });
     }
@@ -301,6 +333,7 @@ impl Engine {
                     message = failure.message,
                     "an attempt failed; there will be another"
                 );
+                run.retire();
                 worker.undo(lease).await;
                 return Ok(None);
             }
@@ -373,11 +406,16 @@ impl Engine {
     /// once, one that runs elsewhere at its next heartbeat; one that nobody runs is ended here.
     pub async fn cancel(&self, operation_id: &str, worker: Arc<dyn Worker>) -> Result<Operation> {
         let requested = self.inner.store.request_cancel(operation_id).await?;
-        if let Some((_, signals)) = self.running().get(operation_id) {
-            signals.cancel();
-        }
-        if let Some(candidate) = requested.waiting {
-            // Ending it takes no place. If this does not get it, the search for work does.
+        let runs_here = match self.running().get(operation_id) {
+            Some(running) => {
+                running.signals.cancel();
+                true
+            }
+            None => false,
+        };
+        if let Some(candidate) = requested.candidate.filter(|_| !runs_here) {
+            // Ending it takes no place. If this does not get it, since another worker has it or
+            // had it until its end, the search for work does.
             let claimed = Instant::now();
             match self.claim(candidate).await {
                 Ok(Some(lease)) => self.drive(lease, claimed, worker, None),
@@ -393,13 +431,22 @@ impl Engine {
         self.inner.watchers.announce(operation_id);
     }
 
-    pub(super) fn enter(&self, lease: &Lease, signals: Arc<Signals>) {
-        self.running()
-            .insert(lease.operation_id.clone(), (lease.candidate(), signals));
+    pub(super) fn enter(&self, lease: &Lease, signals: Arc<Signals>, has_place: bool) {
+        let running = Running {
+            candidate: lease.candidate(),
+            signals,
+            has_place,
+        };
+        self.running().insert(lease.operation_id.clone(), running);
     }
 
-    pub(super) fn leave(&self, lease: &Lease) {
-        self.running().remove(&lease.operation_id);
+    /// Another run of the same operation may have entered since; that one stays.
+    pub(super) fn leave(&self, lease: &Lease, signals: &Arc<Signals>) {
+        let mut running = self.running();
+        let entered = running.get(&lease.operation_id);
+        if entered.is_some_and(|entered| Arc::ptr_eq(&entered.signals, signals)) {
+            running.remove(&lease.operation_id);
+        }
     }
 
     pub(super) fn store(&self) -> &Store {
@@ -410,7 +457,7 @@ impl Engine {
         &self.inner.settings
     }
 
-    fn running(&self) -> MutexGuard<'_, HashMap<String, (Candidate, Arc<Signals>)>> {
+    fn running(&self) -> MutexGuard<'_, HashMap<String, Running>> {
         self.inner
             .running
             .lock()

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 
 use super::{Engine, Progress};
 use crate::metadata::{Error, Lease};
@@ -17,7 +17,7 @@ pub struct Run {
     pub lease: Lease,
     signals: Arc<Signals>,
     engine: Engine,
-    _heart: DropGuard,
+    heart: CancellationToken,
 }
 
 /// What an attempt and its heartbeat tell each other.
@@ -70,12 +70,12 @@ impl ProgressCounter {
 
 impl Run {
     /// Takes care of a lease that was got not before `claimed`.
-    pub(super) fn start(engine: &Engine, lease: Lease, claimed: Instant) -> Self {
+    pub(super) fn start(engine: &Engine, lease: Lease, claimed: Instant, has_place: bool) -> Self {
         let signals = Arc::new(Signals::default());
         if lease.cancel_requested {
             signals.cancel();
         }
-        engine.enter(&lease, signals.clone());
+        engine.enter(&lease, signals.clone(), has_place);
         let heart = CancellationToken::new();
         let beating = beat(engine.clone(), lease.clone(), signals.clone(), claimed);
         let ended = heart.clone();
@@ -84,7 +84,7 @@ impl Run {
             lease,
             signals,
             engine: engine.clone(),
-            _heart: heart.drop_guard(),
+            heart,
         }
     }
 
@@ -103,9 +103,17 @@ impl Run {
     }
 }
 
+impl Run {
+    /// Gives up the lease: somebody else may have the operation from now on.
+    pub(super) fn retire(&self) {
+        self.heart.cancel();
+        self.engine.leave(&self.lease, &self.signals);
+    }
+}
+
 impl Drop for Run {
     fn drop(&mut self) {
-        self.engine.leave(&self.lease);
+        self.retire();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use rusqlite::Transaction;
 
-use super::super::{Accept, Accepted, Change, Id, Origin, Result, Start};
+use super::super::{Accept, Accepted, Change, Error, Id, Origin, Result, Start};
 use super::operations::{self, New};
 use super::{Store, claims, compute_images, desktop_images};
 use crate::operations::Kind;
@@ -134,25 +134,26 @@ pub(super) fn complete(
     Ok(applied.response)
 }
 
-/// Takes back what was prepared.
+/// Takes back what was prepared, as far as it is still there.
 pub(super) fn revert(
     transaction: &Transaction<'_>,
     store: &Store,
     kind: Kind,
     image_id: &str,
 ) -> Result<()> {
-    match kind {
-        Kind::CopyDesktopImage => {
-            desktop_images::delete(transaction, store, image_id)?;
-        }
+    let reverted = match kind {
+        Kind::CopyDesktopImage => desktop_images::delete(transaction, store, image_id).map(|_| ()),
         Kind::CreateComputeImage => {
-            compute_images::delete(transaction, store, image_id)?;
+            compute_images::delete(transaction, store, image_id).map(|_| ())
         }
-        Kind::DeleteDesktopImage => desktop_images::unmark_deleting(transaction, image_id)?,
-        Kind::DeleteComputeImage => compute_images::unmark_deleting(transaction, image_id)?,
-        Kind::UpdateDesktopImage | Kind::UpdateComputeImage => {}
+        Kind::DeleteDesktopImage => desktop_images::unmark_deleting(transaction, image_id),
+        Kind::DeleteComputeImage => compute_images::unmark_deleting(transaction, image_id),
+        Kind::UpdateDesktopImage | Kind::UpdateComputeImage => Ok(()),
+    };
+    match reverted {
+        Err(Error::ImageNotFound { .. }) => Ok(()),
+        reverted => reverted,
     }
-    Ok(())
 }
 
 /// Where the content of a new image that needs no worker comes from.

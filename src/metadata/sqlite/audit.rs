@@ -72,13 +72,13 @@ pub fn record(
 }
 
 impl Store {
-    /// Audit events, the oldest first.
-    pub async fn audit_events(&self, query: AuditQuery) -> Result<Vec<AuditEvent>> {
+    /// Audit events, the oldest first, and the sequence number up to which all were looked at.
+    pub async fn audit_events(&self, query: AuditQuery) -> Result<(Vec<AuditEvent>, i64)> {
         self.read(move |transaction| {
             let folder_key = match &query.folder_id {
                 None => None,
                 Some(id) => match folders::find(transaction, id)? {
-                    None => return Ok(Vec::new()),
+                    None => return Ok((Vec::new(), query.after)),
                     found => found,
                 },
             };
@@ -91,8 +91,9 @@ impl Store {
             let limit = i64::try_from(query.limit.get()).unwrap_or(i64::MAX);
             // Each row has two numbers, one for each event that it may tell of.
             let mut rows = statement.query(params![query.after / 2, folder_key, limit])?;
-            let mut events = Vec::new();
+            let (mut events, mut read) = (Vec::new(), 0);
             while let Some(row) = rows.next()? {
+                read += 1;
                 let event = from_row(row)?;
                 match row.get::<_, i64>("status")? {
                     STARTED => events.push(event),
@@ -114,7 +115,15 @@ impl Store {
                 }
             }
             events.retain(|event| event.sequence > query.after);
-            Ok(events)
+            let seen = if read < limit {
+                let last: Option<i64> = transaction
+                    .prepare_cached("SELECT max(sequence) FROM audit_events")?
+                    .query_row([], |row| row.get(0))?;
+                last.map_or(query.after, |last| (2 * last).max(query.after))
+            } else {
+                events.last().map_or(query.after, |event| event.sequence)
+            };
+            Ok((events, seen))
         })
         .await
     }
@@ -127,10 +136,15 @@ impl Store {
                 .prepare_cached(
                     "DELETE FROM audit_events WHERE sequence IN (
                          SELECT sequence FROM audit_events ORDER BY sequence LIMIT ?2)
-                     AND recorded_at < ?1
+                     AND (recorded_at < ?1 OR recorded_at > ?3)
                      AND sequence < (SELECT max(sequence) FROM audit_events)",
                 )?
-                .execute(params![store.now().before(age).0, limit as i64])?)
+                .execute(params![
+                    store.now().before(age).0,
+                    limit as i64,
+                    // Written by a clock that was wrong.
+                    store.now().after(super::CLOCK_SLIP).0
+                ])?)
         })
         .await
     }

@@ -54,9 +54,9 @@ impl Checkpoints {
         }
         let moved = writer
             .busy_timeout(PATIENCE)
-            .and_then(|()| checkpoint(writer, "RESTART"))
-            .and_then(|_| writer.busy_timeout(super::BUSY_TIMEOUT));
-        if let Err(error) = moved {
+            .and_then(|()| checkpoint(writer, "RESTART"));
+        let restored = writer.busy_timeout(super::BUSY_TIMEOUT);
+        if let Err(error) = moved.and(restored) {
             tracing::warn!(%error, "the log of the database was not started over");
         }
     }

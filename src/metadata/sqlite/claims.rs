@@ -18,7 +18,22 @@ use crate::operations::{
 
 /// An operation that may be claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Candidate(i64);
+pub struct Candidate {
+    key: i64,
+    folder_key: i64,
+}
+
+/// What a process that looks for work has already.
+#[derive(Debug, Default)]
+pub struct Occupied {
+    /// Not to be looked for.
+    pub held: HashSet<Candidate>,
+    /// Those that count against the limit of their folder.
+    pub placed: Vec<Candidate>,
+    /// How many of a folder may have a place. Beyond that only those are looked for that have to
+    /// be ended, being cancelled or undone.
+    pub folder_limit: usize,
+}
 
 /// What a worker finds when it looks for work.
 #[derive(Debug, Default)]
@@ -33,8 +48,8 @@ pub struct NextClaim {
 pub struct CancelRequested {
     /// As it now stands.
     pub operation: Operation,
-    /// Set where no worker has it: somebody has to end it.
-    pub waiting: Option<Candidate>,
+    /// Set where it has not ended: if nobody has it, somebody has to end it.
+    pub candidate: Option<Candidate>,
 }
 
 /// What the holder of a lease learns at its renewal.
@@ -46,40 +61,34 @@ pub struct Renewed {
 impl Lease {
     /// The operation, as one that is not to be looked for.
     pub fn candidate(&self) -> Candidate {
-        Candidate(self.key)
+        Candidate {
+            key: self.key,
+            folder_key: self.folder_key,
+        }
     }
 }
 
 impl Store {
-    /// The operation whose turn is next: of the folder in which the fewest run, the one that has
-    /// waited longest. Leaves out `held`, those that run here, and folders in which `folder_limit`
-    /// run already. No time of the queue can be further ahead than `horizon`.
-    pub async fn next_claim(
-        &self,
-        held: HashSet<Candidate>,
-        folder_limit: usize,
-        horizon: Duration,
-    ) -> Result<NextClaim> {
+    /// The operation whose turn is next: of the folder in which the fewest have a place, the one
+    /// that has waited longest. No time of the queue can be further ahead than `horizon`.
+    pub async fn next_claim(&self, occupied: Occupied, horizon: Duration) -> Result<NextClaim> {
         let now = self.now();
         self.read(move |transaction| {
             let latest = now.after(horizon);
-            let mut best: Option<(i64, i64, i64)> = None;
+            let mut best: Option<((usize, i64, i64), Candidate)> = None;
             let mut next_at: Option<i64> = None;
             for folder_key in folders_with_work(transaction)? {
-                let running: i64 = transaction
-                    .prepare_cached(
-                        "SELECT count(*) FROM operations
-                         WHERE folder_key = ?1 AND phase IN (1, 2)
-                         AND claimable_at > ?2 AND claimable_at <= ?3",
-                    )?
-                    .query_row([folder_key, now.0, latest.0], |row| row.get(0))?;
-                let due = first_due(transaction, folder_key, now, latest, &held)?;
-                if let Some((key, since)) = due
-                    && (running as u64) < folder_limit as u64
-                {
+                let placed = occupied.placed.iter();
+                let placed = placed.filter(|it| it.folder_key == folder_key).count();
+                let held = &occupied.held;
+                let only_to_end = placed >= occupied.folder_limit;
+                let due = first_due(transaction, folder_key, now, latest, held, only_to_end)?;
+                if let Some((key, since)) = due {
                     // What lies beyond the horizon has waited for a clock that was set back.
-                    let rank = (running, since.min(now.0), key);
-                    best = Some(best.map_or(rank, |best| best.min(rank)));
+                    let rank = (placed, since.min(now.0), key);
+                    if best.is_none_or(|(least, _)| rank < least) {
+                        best = Some((rank, Candidate { key, folder_key }));
+                    }
                 }
                 let later: Option<i64> = transaction
                     .prepare_cached(
@@ -90,7 +99,7 @@ impl Store {
                 next_at = [next_at, later].into_iter().flatten().min();
             }
             Ok(NextClaim {
-                candidate: best.map(|(_, _, key)| Candidate(key)),
+                candidate: best.map(|(_, candidate)| candidate),
                 next_at: next_at.map(Timestamp),
             })
         })
@@ -113,11 +122,13 @@ impl Store {
                     "SELECT EXISTS (SELECT 1 FROM operations WHERE key = ?1 AND phase < 3
                                     AND (claimable_at <= ?2 OR claimable_at > ?3))",
                 )?
-                .query_row([candidate.0, now.0, now.after(horizon).0], |row| row.get(0))?;
+                .query_row([candidate.key, now.0, now.after(horizon).0], |row| {
+                    row.get(0)
+                })?;
             if !due {
                 return Ok(None);
             }
-            claim(transaction, store, candidate.0, lease)
+            claim(transaction, store, candidate.key, lease)
         })
         .await
     }
@@ -165,10 +176,17 @@ impl Store {
             transaction
                 .prepare_cached(
                     "UPDATE operations SET phase = ?2, lease_token = NULL, claimable_at = ?3,
-                            attempt = max(attempt - 1, 0), progress_done = 0, progress_total = NULL
+                            attempt = max(attempt - ?4, 0), progress_done = 0,
+                            progress_total = NULL
                      WHERE key = ?1",
                 )?
-                .execute(params![lease.key, state.phase as i64, store.now().0])?;
+                .execute(params![
+                    lease.key,
+                    state.phase as i64,
+                    store.now().0,
+                    // An undoing does not count as an attempt.
+                    i64::from(lease.phase == Phase::Running)
+                ])?;
             Ok(())
         })
         .await
@@ -229,23 +247,30 @@ impl Store {
             let Some((state, _)) = operations::state(transaction, parsed.key)? else {
                 return Err(Error::OperationNotFound { id: id.clone() });
             };
-            let waits = state.phase == Phase::Queued;
+            let mut candidate = None;
             match state.after(Event::CancelRequested) {
                 Err(Refused::Done) => {}
                 Err(refused) => return Err(operations::refusal(refused, &id)),
                 Ok(_) => {
-                    transaction
+                    let folder_key = transaction
                         .prepare_cached(
                             "UPDATE operations SET cancel_requested = 1,
                                     claimable_at = iif(phase = ?2, ?3, claimable_at)
-                             WHERE key = ?1",
+                             WHERE key = ?1 RETURNING folder_key",
                         )?
-                        .execute(params![parsed.key, Phase::Queued as i64, store.now().0])?;
+                        .query_row(
+                            params![parsed.key, Phase::Queued as i64, store.now().0],
+                            |row| row.get(0),
+                        )?;
+                    candidate = Some(Candidate {
+                        key: parsed.key,
+                        folder_key,
+                    });
                 }
             }
             Ok(CancelRequested {
                 operation,
-                waiting: waits.then_some(Candidate(parsed.key)),
+                candidate,
             })
         })
         .await
@@ -266,26 +291,31 @@ fn folders_with_work(transaction: &Transaction<'_>) -> Result<Vec<i64>> {
     Ok(folders)
 }
 
-/// The operation of a folder that may be claimed and has waited longest, and since when.
+/// The operation of a folder that may be claimed and has waited longest, and since when; where
+/// `only_to_end`, of those that are cancelled or being undone.
 fn first_due(
     transaction: &Transaction<'_>,
     folder_key: i64,
     now: Timestamp,
     latest: Timestamp,
     held: &HashSet<Candidate>,
+    only_to_end: bool,
 ) -> Result<Option<(i64, i64)>> {
     let mut statement = transaction.prepare_cached(
         "SELECT key, claimable_at FROM operations
          WHERE folder_key = ?1 AND phase < 3 AND claimable_at <= ?2
+         AND (NOT ?5 OR cancel_requested OR phase = 2)
          UNION ALL
          SELECT key, claimable_at FROM operations
          WHERE folder_key = ?1 AND phase < 3 AND claimable_at > ?3
+         AND (NOT ?5 OR cancel_requested OR phase = 2)
          ORDER BY claimable_at, key LIMIT ?4",
     )?;
-    let mut rows = statement.query(params![folder_key, now.0, latest.0, held.len() as i64 + 1])?;
+    let limit = held.len() as i64 + 1;
+    let mut rows = statement.query(params![folder_key, now.0, latest.0, limit, only_to_end])?;
     while let Some(row) = rows.next()? {
         let key = row.get(0)?;
-        if !held.contains(&Candidate(key)) {
+        if !held.contains(&Candidate { key, folder_key }) {
             return Ok(Some((key, row.get(1)?)));
         }
     }
@@ -303,6 +333,7 @@ pub(super) fn claim(
     struct Found {
         id: Id,
         state: State,
+        folder_key: i64,
         folder_id: String,
         kind: Kind,
         image_id: String,
@@ -312,8 +343,8 @@ pub(super) fn claim(
     }
     let found = transaction
         .prepare_cached(
-            "SELECT operation.key, id_rest, kind, phase, cancel_requested, folder.id AS folder_id,
-                    image_key, image_id_rest, attempt, coalesce(task, '') AS task, error_reason,
+            "SELECT operation.key, id_rest, kind, phase, cancel_requested, folder_key,
+                    folder.id AS folder_id, image_key, image_id_rest, attempt, coalesce(task, '') AS task, error_reason,
                     error_message, error_subject
              FROM operations AS operation JOIN folders AS folder ON folder.key = folder_key
              WHERE operation.key = ?1",
@@ -334,6 +365,7 @@ pub(super) fn claim(
                     phase: operations::phase(row.get("phase")?)?,
                     cancel_requested: row.get("cancel_requested")?,
                 },
+                folder_key: row.get("folder_key")?,
                 folder_id: row.get("folder_id")?,
                 image_id: image.text(image_prefix(kind)),
                 attempt: row.get("attempt")?,
@@ -351,7 +383,7 @@ pub(super) fn claim(
         .state
         .after(Event::Claimed)
         .map_err(|refused| operations::refusal(refused, &operation_id))?;
-    contents::discard_pending(transaction, store, key)?;
+    let discarded = contents::discard_pending(transaction, store, key)?;
     let change: Change = match serde_json::from_str(&found.task) {
         Ok(change) => change,
         Err(error) => {
@@ -395,10 +427,12 @@ pub(super) fn claim(
         phase: state.phase,
         change,
         content_id,
+        discarded,
         attempt,
         cancel_requested: found.state.cancel_requested,
         failure: found.failure,
         key,
+        folder_key: found.folder_key,
         token,
     }))
 }

@@ -51,7 +51,7 @@ pub(super) struct Found {
 
 impl Found {
     fn usage(&self) -> Usage {
-        Usage::compute_images(1, self.image.storage_size)
+        Usage::compute_images(1, Some(self.image.storage_size))
     }
 
     fn applied(self, response: bool) -> Result<Applied> {
@@ -112,7 +112,7 @@ pub(super) fn insert(
     let source = accept::source(origin)
         .map(|id| find_ready(transaction, id))
         .transpose()?;
-    let stored_size = source.as_ref().map_or(0, |(it, _)| it.image.storage_size);
+    let stored_size = source.as_ref().map(|(it, _)| it.image.storage_size);
     let smallest = match (&source, new.min_disk_size) {
         (None, size) => size,
         (Some((source, _)), 0) => source.image.min_disk_size,
@@ -187,7 +187,7 @@ pub(super) fn publish(
     let found = find(transaction, &lease.image_id)?;
     let smallest = min_disk_size(found.image.min_disk_size, facts.virtual_size)?;
     // The image itself is counted since it was accepted.
-    let usage = Usage::compute_images(0, facts.stored_size);
+    let usage = Usage::compute_images(0, Some(facts.stored_size));
     let folder_id = &found.image.folder_id;
     let reservation = quotas::check(transaction, folder_id, found.folder_key, usage)?;
     let pending = contents::find_pending(

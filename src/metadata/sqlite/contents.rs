@@ -26,6 +26,14 @@ pub struct ContentFacts {
     pub sha256: [u8; 32],
 }
 
+/// Bytes that nobody refers to any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeletedContent {
+    pub id: String,
+    /// Not as long as a worker may write it once more.
+    pub may_be_forgotten: bool,
+}
+
 /// Bytes that an image refers to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveContent {
@@ -35,16 +43,26 @@ pub struct LiveContent {
 
 impl Store {
     /// Contents whose bytes are to be removed: at most `limit` of them, by id, after that one.
-    pub async fn contents_to_delete(&self, after: String, limit: usize) -> Result<Vec<String>> {
+    pub async fn contents_to_delete(
+        &self,
+        after: String,
+        limit: usize,
+    ) -> Result<Vec<DeletedContent>> {
+        let now = self.now();
         self.read(move |transaction| {
             let mut statement = transaction.prepare_cached(
-                "SELECT content_id FROM content_deletions WHERE content_id > ?1
-                 ORDER BY content_id LIMIT ?2",
+                "SELECT content_id, forget_after <= ?3 FROM content_deletions
+                 WHERE content_id > ?1 ORDER BY content_id LIMIT ?2",
             )?;
-            let ids = statement
-                .query_map(params![after, limit as i64], |row| row.get(0))?
+            let deleted = statement
+                .query_map(params![after, limit as i64, now.0], |row| {
+                    Ok(DeletedContent {
+                        id: row.get(0)?,
+                        may_be_forgotten: row.get(1)?,
+                    })
+                })?
                 .collect::<rusqlite::Result<_>>()?;
-            Ok(ids)
+            Ok(deleted)
         })
         .await
     }
@@ -153,20 +171,19 @@ pub(super) fn publish(
     Ok(pending.key)
 }
 
-/// Puts all that an operation was writing on the deletion list.
+/// Puts all that an operation was writing on the deletion list; the ids.
 pub(super) fn discard_pending(
     transaction: &Transaction<'_>,
     store: &Store,
     operation_key: i64,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     let keys: Vec<i64> = transaction
         .prepare_cached("SELECT key FROM contents WHERE state = 0 AND operation_key = ?1")?
         .query_map([operation_key], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
-    for key in keys {
-        discard(transaction, store, key, LATE_WRITES)?;
-    }
-    Ok(())
+    keys.into_iter()
+        .map(|key| discard(transaction, store, key, LATE_WRITES))
+        .collect()
 }
 
 /// Puts a content on the deletion list if no image refers to it: the foreign keys tell.
@@ -177,7 +194,7 @@ pub(super) fn discard_unreferenced(
 ) -> Result<()> {
     match discard(transaction, store, key, Duration::ZERO) {
         Err(Error::Sqlite(error)) if is_foreign_key(&error) => Ok(()),
-        ended => ended,
+        ended => ended.map(|_| ()),
     }
 }
 
@@ -186,20 +203,20 @@ fn is_foreign_key(error: &rusqlite::Error) -> bool {
 }
 
 /// The row goes and the id is put on the deletion list. The foreign keys refuse it for a content
-/// that an image refers to; a refused statement leaves nothing behind.
+/// that an image refers to; a refused statement leaves nothing behind. Returns the id.
 fn discard(
     transaction: &Transaction<'_>,
     store: &Store,
     key: i64,
     remembered: Duration,
-) -> Result<()> {
+) -> Result<String> {
     let id: String = transaction
         .prepare_cached("DELETE FROM contents WHERE key = ?1 RETURNING id")?
         .query_row([key], |row| row.get(0))?;
     transaction
         .prepare_cached("INSERT INTO content_deletions (content_id, forget_after) VALUES (?1, ?2)")?
         .execute(params![id, store.now().after(remembered).0])?;
-    Ok(())
+    Ok(id)
 }
 
 /// The live content under this key.

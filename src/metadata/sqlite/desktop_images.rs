@@ -44,7 +44,7 @@ struct Found {
 
 impl Found {
     fn usage(&self) -> Usage {
-        Usage::desktop_images(1, self.image.storage_size)
+        Usage::desktop_images(1, Some(self.image.storage_size))
     }
 
     fn applied(self, response: bool) -> Result<Applied> {
@@ -98,7 +98,7 @@ pub(super) fn insert(
 ) -> Result<Applied> {
     let source = compute_images::source(transaction, &new.compute_image_id)?;
     let folder_key = folders::find(transaction, &new.folder_id)?;
-    let usage = Usage::desktop_images(1, source.stored_size);
+    let usage = Usage::desktop_images(1, Some(source.stored_size));
     // A folder that nobody has used has no names and no limits of its own.
     let known = folder_key.unwrap_or(folders::TOTAL);
     check_name_is_free(transaction, &new.folder_id, known, &new.name, None)?;

@@ -10,18 +10,19 @@ use super::{Store, unreadable};
 #[derive(Debug, Clone, Copy)]
 pub struct Usage {
     pub count: (Metric, i64),
-    pub size: (Metric, i64),
+    /// None as long as it is not known.
+    pub size: (Metric, Option<i64>),
 }
 
 impl Usage {
-    pub fn desktop_images(count: i64, bytes: i64) -> Self {
+    pub fn desktop_images(count: i64, bytes: Option<i64>) -> Self {
         Self {
             count: (Metric::DesktopImagesCount, count),
             size: (Metric::DesktopImagesSize, bytes),
         }
     }
 
-    pub fn compute_images(count: i64, bytes: i64) -> Self {
+    pub fn compute_images(count: i64, bytes: Option<i64>) -> Self {
         Self {
             count: (Metric::ComputeImagesCount, count),
             size: (Metric::ComputeImagesSize, bytes),
@@ -59,9 +60,9 @@ fn over(transaction: &Transaction<'_>, folder_key: i64, usage: &Usage) -> Result
 }
 
 impl Usage {
-    fn of(&self, metric: Metric) -> i64 {
+    fn of(&self, metric: Metric) -> Option<i64> {
         if metric == self.count.0 {
-            self.count.1
+            Some(self.count.1)
         } else {
             self.size.1
         }
@@ -83,12 +84,14 @@ pub fn check(
 ) -> Result<Reservation> {
     let rows = over(transaction, folder_key, &usage)?;
     for row in &rows {
-        let more = usage.of(row.metric);
-        // An image whose size is not known yet takes at least something.
-        let unknown = more == 0 && usage.count.1 > 0;
-        let exceeded = match row.used.checked_add(more) {
-            Some(used) => (more > 0 && used > row.limit) || (unknown && used >= row.limit),
-            None => true,
+        let exceeded = match usage.of(row.metric) {
+            // It will take at least something.
+            None => row.used >= row.limit,
+            Some(0) => false,
+            Some(more) => row
+                .used
+                .checked_add(more)
+                .is_none_or(|used| used > row.limit),
         };
         if exceeded {
             return Err(Error::QuotaExceeded {
@@ -118,7 +121,7 @@ pub fn release(transaction: &Transaction<'_>, folder_key: i64, usage: Usage) -> 
 
 fn add(transaction: &Transaction<'_>, rows: &[Row], usage: &Usage, sign: i64) -> Result<()> {
     for row in rows {
-        let more = sign * usage.of(row.metric);
+        let more = sign * usage.of(row.metric).unwrap_or(0);
         if more != 0 {
             transaction
                 .prepare_cached(
@@ -205,8 +208,13 @@ fn used(transaction: &Transaction<'_>, folder_key: i64, metric: Metric) -> Resul
             "compute_images JOIN contents AS content ON content.key = content_key",
         ),
     };
+    let which = match folder_key {
+        TOTAL => "?1 = 0",
+        // By the index.
+        _ => "folder_key = ?1",
+    };
     Ok(transaction.query_row(
-        &format!("SELECT {what} FROM {from} WHERE ?1 = {TOTAL} OR folder_key = ?1"),
+        &format!("SELECT {what} FROM {from} WHERE {which}"),
         params![folder_key],
         |row| row.get(0),
     )?)

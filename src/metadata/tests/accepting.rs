@@ -235,6 +235,7 @@ async fn a_copy_that_meets_the_deletion_of_its_source_is_refused_or_keeps_the_co
             .await
             .unwrap();
         assert_eq!(gone.len(), 1);
+        let gone = gone.into_iter().map(|content| content.id).collect();
         fixture.store.contents_deleted(gone).await.unwrap();
     }
 }

@@ -30,7 +30,9 @@ async fn a_worker_that_was_silent_for_too_long_can_commit_nothing() {
     assert_ne!(taken_over.content_id, late.content_id);
     is_powerless(&fixture.store, &late).await;
     let deleted = fixture.store.contents_to_delete(String::new(), 9).await;
-    assert_eq!(deleted.unwrap(), [late.content_id.as_str()]);
+    let deleted = deleted.unwrap();
+    assert_eq!(deleted[0].id, late.content_id);
+    assert!(deleted.len() == 1 && !deleted[0].may_be_forgotten);
     // Its bytes may come late, so they are looked for again and again for a while.
     let ids = vec![late.content_id.clone()];
     fixture.store.contents_deleted(ids.clone()).await.unwrap();
@@ -93,7 +95,8 @@ async fn a_lease_that_is_renewed_is_kept_and_tells_of_a_cancel() {
     assert_eq!(after, before);
 
     let cancelled = fixture.store.request_cancel(&lease.operation_id).await;
-    assert!(cancelled.unwrap().waiting.is_none());
+    assert_eq!(cancelled.unwrap().candidate, Some(lease.candidate()));
+    assert_eq!(fixture.next().await, None, "its worker has it");
     let renewed = fixture.store.renew(&lease, LEASE, progress).await.unwrap();
     assert!(renewed.cancel_requested);
     // Too late to succeed.
@@ -236,23 +239,31 @@ async fn a_folder_with_a_thousand_imports_does_not_stand_before_another() {
         let uri = Origin::Uri("file:///n".to_owned());
         fixture.accept(import(folder, &format!("n{n}"), uri), Start::Now)
     };
+    let mut waiting = Vec::new();
     for n in 0..1000 {
-        import("many", n).await.unwrap();
+        waiting.push(import("many", n).await.unwrap().id);
     }
-    let mut running = Vec::new();
-    running.push(fixture.claim().await.unwrap());
-    import("one", 0).await.unwrap();
-    import("two", 0).await.unwrap();
-    for _ in 0..4 {
-        running.push(fixture.claim().await.unwrap());
+    let mut running: Vec<Lease> = Vec::new();
+    let mut folders = Vec::new();
+    for n in 0..5 {
+        if n == 1 {
+            import("one", 0).await.unwrap();
+            import("two", 0).await.unwrap();
+        }
+        let next = fixture.next_beside(&running).await.unwrap();
+        let lease = fixture.store.claim(next, LEASE, HORIZON).await.unwrap();
+        folders.push(lease.as_ref().unwrap().folder_id.clone());
+        running.extend(lease);
     }
-    let folders: Vec<&str> = running.iter().map(|lease| &lease.folder_id[..]).collect();
     assert_eq!(folders, ["many", "one", "two", "many", "many"]);
-    assert_eq!(
-        fixture.next().await,
-        None,
-        "three of a folder are its limit"
-    );
-    fixture.store.release(&running[0]).await.unwrap();
-    assert_eq!(fixture.claim().await.unwrap().folder_id, "many");
+    let next = fixture.next_beside(&running).await;
+    assert_eq!(next, None, "three of a folder are its limit");
+    // What only has to be ended needs no place.
+    fixture.store.request_cancel(&waiting[500]).await.unwrap();
+    let next = fixture.next_beside(&running).await.unwrap();
+    let ending = fixture.store.claim(next, LEASE, HORIZON).await.unwrap();
+    assert_eq!(ending.unwrap().operation_id, waiting[500]);
+    let freed = running.remove(0);
+    fixture.store.release(&freed).await.unwrap();
+    assert!(fixture.next_beside(&running).await.is_some());
 }

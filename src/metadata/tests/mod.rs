@@ -4,7 +4,6 @@ mod accepting;
 mod leases;
 mod states;
 
-use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,7 +69,17 @@ impl Fixture {
     }
 
     async fn next(&self) -> Option<Candidate> {
-        let next = self.store.next_claim(HashSet::new(), 3, HORIZON).await;
+        self.next_beside(&[]).await
+    }
+
+    /// The operation whose turn it is where those of `placed` have a place.
+    async fn next_beside(&self, placed: &[Lease]) -> Option<Candidate> {
+        let occupied = Occupied {
+            placed: placed.iter().map(Lease::candidate).collect(),
+            folder_limit: 3,
+            ..Occupied::default()
+        };
+        let next = self.store.next_claim(occupied, HORIZON).await;
         next.unwrap().candidate
     }
 
@@ -87,7 +96,7 @@ impl Fixture {
             folder_id: None,
             limit: NonZeroUsize::MAX,
         };
-        let events = self.store.audit_events(query).await.unwrap();
+        let (events, _) = self.store.audit_events(query).await.unwrap();
         let of_it = events.iter().filter(|e| e.operation_id == operation_id);
         of_it.map(|event| event.status).collect()
     }
