@@ -76,20 +76,14 @@ fn apply(transaction: &Transaction<'_>, store: &Store, change: &Change) -> Resul
         Change::UpdateDesktopImage { id, changes } => {
             desktop_images::update(transaction, store, id, changes)
         }
-        Change::DeleteDesktopImage { id } => {
-            desktop_images::check_deletable(transaction, id)?;
-            desktop_images::delete(transaction, store, id)
-        }
+        Change::DeleteDesktopImage { id } => desktop_images::delete_now(transaction, store, id),
         Change::CreateComputeImage { new, origin } => {
             compute_images::insert(transaction, store, new, origin, true)
         }
         Change::UpdateComputeImage { id, changes } => {
             compute_images::update(transaction, store, id, changes)
         }
-        Change::DeleteComputeImage { id } => {
-            compute_images::check_deletable(transaction, id)?;
-            compute_images::delete(transaction, store, id)
-        }
+        Change::DeleteComputeImage { id } => compute_images::delete_now(transaction, store, id),
     }
 }
 

@@ -215,6 +215,15 @@ pub(super) fn check_update(
     id: &str,
     changes: &ComputeImageChanges,
 ) -> Result<Applied> {
+    updatable(transaction, id, changes)?.applied(false)
+}
+
+/// An image for which the changes are in order.
+fn updatable(
+    transaction: &Transaction<'_>,
+    id: &str,
+    changes: &ComputeImageChanges,
+) -> Result<Found> {
     let (found, _) = find_ready(transaction, id)?;
     if let Some(name) = &changes.name {
         let folder_id = &found.image.folder_id;
@@ -229,7 +238,7 @@ pub(super) fn check_update(
     if let Some(size) = changes.min_disk_size {
         min_disk_size(size, found.virtual_size)?;
     }
-    found.applied(false)
+    Ok(found)
 }
 
 /// Changes a READY image.
@@ -239,8 +248,7 @@ pub(super) fn update(
     id: &str,
     changes: &ComputeImageChanges,
 ) -> Result<Applied> {
-    check_update(transaction, id, changes)?;
-    let (found, _) = find_ready(transaction, id)?;
+    let found = updatable(transaction, id, changes)?;
     let image = found.image;
     let name = changes.name.as_ref().unwrap_or(&image.name);
     let smallest = match changes.min_disk_size {
@@ -265,9 +273,13 @@ pub(super) fn update(
     get(transaction, found.id)?.applied(true)
 }
 
-/// Refuses to delete an image that is being made or deleted.
-pub(super) fn check_deletable(transaction: &Transaction<'_>, id: &str) -> Result<()> {
-    find_ready(transaction, id).map(|_| ())
+/// Removes an image at once, unless it is being made or deleted.
+pub(super) fn delete_now(
+    transaction: &Transaction<'_>,
+    store: &Store,
+    id: &str,
+) -> Result<Applied> {
+    remove(transaction, store, find_ready(transaction, id)?.0)
 }
 
 pub(super) fn mark_deleting(transaction: &Transaction<'_>, id: &str) -> Result<Applied> {
@@ -281,10 +293,14 @@ pub(super) fn unmark_deleting(transaction: &Transaction<'_>, id: &str) -> Result
     set_status(transaction, &mut found, Status::Ready)
 }
 
-/// Removes an image; desktop images copied from it keep the content.
+/// Removes an image in whatever state it is.
 pub(super) fn delete(transaction: &Transaction<'_>, store: &Store, id: &str) -> Result<Applied> {
-    let found = find(transaction, id)?;
-    listing::retire_name(transaction, id, &found.image.name, store.now())?;
+    remove(transaction, store, find(transaction, id)?)
+}
+
+/// Removes an image; desktop images copied from it keep the content.
+fn remove(transaction: &Transaction<'_>, store: &Store, found: Found) -> Result<Applied> {
+    listing::retire_name(transaction, &found.image.id, &found.image.name, store.now())?;
     transaction
         .prepare_cached("DELETE FROM compute_images WHERE key = ?1")?
         .execute([found.id.key])?;

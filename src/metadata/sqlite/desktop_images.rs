@@ -164,6 +164,15 @@ pub(super) fn check_update(
     id: &str,
     changes: &DesktopImageChanges,
 ) -> Result<Applied> {
+    updatable(transaction, id, changes)?.applied(false)
+}
+
+/// An image for which the changes are in order.
+fn updatable(
+    transaction: &Transaction<'_>,
+    id: &str,
+    changes: &DesktopImageChanges,
+) -> Result<Found> {
     let found = find_active(transaction, id)?;
     if let Some(name) = &changes.name {
         let folder_id = &found.image.folder_id;
@@ -175,7 +184,7 @@ pub(super) fn check_update(
             Some(found.id),
         )?;
     }
-    found.applied(false)
+    Ok(found)
 }
 
 /// Changes an image.
@@ -185,8 +194,7 @@ pub(super) fn update(
     id: &str,
     changes: &DesktopImageChanges,
 ) -> Result<Applied> {
-    check_update(transaction, id, changes)?;
-    let mut found = find_active(transaction, id)?;
+    let mut found = updatable(transaction, id, changes)?;
     let image = &mut found.image;
     if let Some(name) = changes.name.as_ref().filter(|name| **name != image.name) {
         listing::retire_name(transaction, id, &image.name, store.now())?;
@@ -211,9 +219,13 @@ pub(super) fn update(
     found.applied(true)
 }
 
-/// Refuses to delete an image that is being made or deleted.
-pub(super) fn check_deletable(transaction: &Transaction<'_>, id: &str) -> Result<()> {
-    find_active(transaction, id).map(|_| ())
+/// Removes an image at once, unless it is being made or deleted.
+pub(super) fn delete_now(
+    transaction: &Transaction<'_>,
+    store: &Store,
+    id: &str,
+) -> Result<Applied> {
+    remove(transaction, store, find_active(transaction, id)?)
 }
 
 pub(super) fn mark_deleting(transaction: &Transaction<'_>, id: &str) -> Result<Applied> {
@@ -227,10 +239,14 @@ pub(super) fn unmark_deleting(transaction: &Transaction<'_>, id: &str) -> Result
     set_status(transaction, &mut found, Status::Active)
 }
 
-/// Removes an image, and its content where nothing else refers to it.
+/// Removes an image in whatever state it is.
 pub(super) fn delete(transaction: &Transaction<'_>, store: &Store, id: &str) -> Result<Applied> {
-    let found = find(transaction, id)?;
-    listing::retire_name(transaction, id, &found.image.name, store.now())?;
+    remove(transaction, store, find(transaction, id)?)
+}
+
+/// Removes an image, and its content where nothing else refers to it.
+fn remove(transaction: &Transaction<'_>, store: &Store, found: Found) -> Result<Applied> {
+    listing::retire_name(transaction, &found.image.id, &found.image.name, store.now())?;
     transaction
         .prepare_cached("DELETE FROM desktop_images WHERE key = ?1")?
         .execute([found.id.key])?;
