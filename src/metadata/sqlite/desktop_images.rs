@@ -309,22 +309,23 @@ fn find(transaction: &Transaction<'_>, id: &str) -> Result<Found> {
         .ok_or_else(not_found)
 }
 
+/// By the places of the columns in `SELECT`: a name would be looked up anew in each row.
 fn image(row: &Row<'_>) -> rusqlite::Result<DesktopImage> {
-    let status: i64 = row.get("status")?;
+    let status: i64 = row.get(4)?;
     let id = Id {
-        key: row.get("key")?,
-        rest: row.get("id_rest")?,
+        key: row.get(0)?,
+        rest: row.get(1)?,
     };
     Ok(DesktopImage {
         id: id.text(DESKTOP_IMAGE_PREFIX),
-        folder_id: row.get("folder_id")?,
+        folder_id: row.get(2)?,
         created_at: id.created_at(),
         status: Status::from_number(status)
             .ok_or_else(|| unreadable(format!("status {status}")))?,
-        name: row.get("name")?,
-        description: row.get("description")?,
-        labels: from_json(row.get_ref("labels")?.as_str()?)?,
-        storage_size: row.get("stored_size")?,
-        min_disk_size: row.get("min_disk_size")?,
+        name: row.get(5)?,
+        description: row.get(6)?,
+        labels: from_json(row.get_ref(7)?.as_str()?)?,
+        storage_size: row.get(10)?,
+        min_disk_size: row.get(8)?,
     })
 }
