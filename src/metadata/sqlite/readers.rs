@@ -126,3 +126,47 @@ impl Readers {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const BOUND: Duration = Duration::from_secs(30);
+
+    #[tokio::test]
+    async fn quick_reads_do_not_wait_for_slow_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let readers = Readers::new(folder.path().join("database"));
+        let (gates, slow): (Vec<_>, Vec<_>) = (0..2 * readers.few)
+            .map(|_| {
+                let (gate, shut) = mpsc::channel::<()>();
+                let readers = readers.clone();
+                // Ends when the gate is dropped.
+                let read = async move { readers.read(move |_| Ok(shut.recv().is_err())).await };
+                (gate, tokio::spawn(read))
+            })
+            .unzip();
+        // All slow ones are there before the quick one.
+        tokio::task::yield_now().await;
+        let quick = tokio::time::timeout(BOUND, readers.read(|_| Ok(true))).await;
+        assert!(quick.unwrap().unwrap());
+        drop(gates);
+        for read in slow {
+            assert!(read.await.unwrap().unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_read_that_panics_spoils_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let readers = Readers::new(folder.path().join("database"));
+        for _ in 0..2 * readers.few {
+            let panicked = readers.read(|_| -> Result<()> { panic!("as it should") });
+            assert!(matches!(panicked.await, Err(Error::Closed)));
+        }
+        let next = tokio::time::timeout(BOUND, readers.read(|_| Ok(true))).await;
+        assert!(next.unwrap().unwrap());
+    }
+}
