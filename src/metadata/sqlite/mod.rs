@@ -14,17 +14,20 @@ mod operations;
 mod quotas;
 mod readers;
 mod schema;
+mod transaction;
 mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rusqlite::Connection;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, Transaction};
 
 use super::{Clock, Error, Id, IdGenerator, Result, Timestamp};
+use quotas::Limits;
 use readers::Readers;
+use transaction::Transaction;
 use writer::Writer;
 
 const STATEMENTS_PER_CONNECTION: usize = 64;
@@ -48,6 +51,7 @@ struct Inner {
     readers: Readers,
     clock: Arc<dyn Clock>,
     ids: IdGenerator,
+    limits: Limits,
 }
 
 impl Store {
@@ -62,6 +66,7 @@ impl Store {
         }
         schema::migrate(&mut connection, path)?;
         let last_key = last_key(&connection)?;
+        let limits = Limits::load(&connection)?;
         let latest = Id::first_key(clock.now().after(CLOCK_SLIP));
         let ids = IdGenerator::new(clock.clone(), if last_key < latest { last_key } else { 0 });
         Ok(Self {
@@ -69,6 +74,7 @@ impl Store {
                 writer: Writer::start(connection, connect(path, READER_CACHE)?)?,
                 readers: Readers::new(path.to_owned()),
                 ids,
+                limits,
                 clock,
             }),
         })
@@ -83,6 +89,10 @@ impl Store {
     /// The time by the store's clock, which may go back.
     pub fn now(&self) -> Timestamp {
         self.inner.clock.now()
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.inner.limits
     }
 
     fn new_id(&self) -> Id {

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, Transaction};
+use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::super::{Error, Result};
-use super::{READER_CACHE, connect};
+use super::{READER_CACHE, Transaction, connect};
 
 /// How many idle connections are kept.
 const IDLE: usize = 8;
@@ -35,7 +35,7 @@ struct State {
     idle: Vec<Connection>,
 }
 
-type Job = Box<dyn FnOnce(Result<&mut Connection>) + Send>;
+type Job = Box<dyn FnOnce(Result<&Connection>) + Send>;
 
 impl Readers {
     pub fn new(path: PathBuf) -> Self {
@@ -52,9 +52,14 @@ impl Readers {
         work: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (caller, mut outcome) = oneshot::channel();
-        let job = move |connection: Result<&mut Connection>| {
+        let job = move |connection: Result<&Connection>| {
             if !caller.is_closed() {
-                let read = connection.and_then(|connection| work(&connection.transaction()?));
+                let read = connection.and_then(|connection| {
+                    work(&Transaction::begin(
+                        connection,
+                        TransactionBehavior::Deferred,
+                    )?)
+                });
                 // The caller may have gone meanwhile.
                 let _ = caller.send(read);
             }
@@ -96,8 +101,8 @@ impl Readers {
         let mut connection = None;
         while let Some(job) = self.next(&mut connection) {
             let opened = match &mut connection {
-                Some(connection) => Ok(connection),
-                none => connect(&self.path, READER_CACHE).map(|opened| none.insert(opened)),
+                Some(connection) => Ok(&*connection),
+                none => connect(&self.path, READER_CACHE).map(|opened| &*none.insert(opened)),
             };
             // The caller of a job that panics is told; the others wait for this thread.
             if catch_unwind(AssertUnwindSafe(|| job(opened))).is_err() {
