@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 
-use http::{Method, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, header};
 use tonic::body::Body;
 use tower::Service;
 use tower_http::compression::{Compression, Predicate, predicate::SizeAbove};
@@ -15,10 +15,17 @@ const SMALLEST: u64 = 256;
 /// Calls a service with what the client sent, decoded, and encodes the reply as the client likes.
 /// Bodies in other codings go to the service as they are. It must limit what it reads, since a body
 /// can be much larger decoded.
-pub async fn call<S>(service: S, request: Request<Body>) -> Response<Body>
+pub async fn call<S>(service: S, mut request: Request<Body>) -> Response<Body>
 where
     S: Service<Request<DecompressionBody<Body>>, Response = Response<Body>, Error = Infallible>,
 {
+    if let Some(name) = request.headers_mut().get_mut(header::CONTENT_ENCODING) {
+        for (coding, known) in [("gzip", "gzip"), ("x-gzip", "gzip"), ("zstd", "zstd")] {
+            if name.as_bytes().eq_ignore_ascii_case(coding.as_bytes()) {
+                *name = HeaderValue::from_static(known);
+            }
+        }
+    }
     let head = *request.method() == Method::HEAD
         && request.headers().contains_key(header::ACCEPT_ENCODING);
     let compression = Compression::new(service).compress_when(SizeAbove::new(SMALLEST).and(Text));
