@@ -343,6 +343,8 @@ async fn read(mut body: Body) -> (Read, bool) {
             Err(frame) => read.trailers = frame.into_trailers().unwrap_or_default(),
         }
     }
+    // Who asks once more, as what encodes a body does, is told the same.
+    assert!(body.frame().await.is_none());
     (read, false)
 }
 
