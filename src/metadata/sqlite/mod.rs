@@ -13,6 +13,7 @@ mod listing;
 mod operations;
 mod quotas;
 mod schema;
+mod transaction;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -20,9 +21,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, Transaction};
+use rusqlite::{Connection, TransactionBehavior};
 
 use super::{Clock, Error, Id, IdGenerator, Result, Timestamp};
+use quotas::Limits;
+use transaction::Transaction;
 use writer::Writer;
 
 /// How many idle connections for reading are kept.
@@ -49,6 +52,7 @@ struct Inner {
     readers: Mutex<Vec<Connection>>,
     clock: Arc<dyn Clock>,
     ids: IdGenerator,
+    limits: Limits,
 }
 
 impl Store {
@@ -63,6 +67,7 @@ impl Store {
         }
         schema::migrate(&mut connection, path)?;
         let last_key = last_key(&connection)?;
+        let limits = Limits::load(&connection)?;
         let latest = Id::first_key(clock.now().after(CLOCK_SLIP));
         let ids = IdGenerator::new(clock.clone(), if last_key < latest { last_key } else { 0 });
         Ok(Self {
@@ -71,6 +76,7 @@ impl Store {
                 writer: Writer::start(connection, connect(path, READER_CACHE)?)?,
                 readers: Mutex::new(Vec::new()),
                 ids,
+                limits,
                 clock,
             }),
         })
@@ -85,6 +91,10 @@ impl Store {
     /// The time by the store's clock, which may go back.
     pub fn now(&self) -> Timestamp {
         self.inner.clock.now()
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.inner.limits
     }
 
     fn new_id(&self) -> Id {
@@ -113,12 +123,12 @@ impl Store {
         let store = self.clone();
         tokio::task::spawn_blocking(move || {
             let idle = store.lock_readers().pop();
-            let mut connection = match idle {
+            let connection = match idle {
                 Some(connection) => connection,
                 None => connect(&store.inner.path, READER_CACHE)?,
             };
             let result = {
-                let transaction = connection.transaction()?;
+                let transaction = Transaction::begin(&connection, TransactionBehavior::Deferred)?;
                 work(&transaction)
             };
             let mut readers = store.lock_readers();
