@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 
-use http::{Method, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, header};
 use tonic::body::Body;
 use tower::Service;
 use tower_http::compression::{Compression, Predicate, predicate::SizeAbove};
@@ -15,11 +15,11 @@ const SMALLEST: u64 = 256;
 /// Calls a service with what the client sent, decoded, and encodes the reply as the client likes.
 /// Bodies in other codings go to the service as they are. It must limit what it reads, since a body
 /// can be much larger decoded.
-pub async fn call<S>(mut service: S, request: Request<Body>) -> Response<Body>
+pub async fn call<S>(mut service: S, mut request: Request<Body>) -> Response<Body>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
 {
-    let headers = request.headers();
+    let headers = request.headers_mut();
     let likes_codings = headers.contains_key(header::ACCEPT_ENCODING);
     if !likes_codings && !headers.contains_key(header::CONTENT_ENCODING) {
         let Ok(mut response) = service.call(request).await;
@@ -28,6 +28,13 @@ where
             response.headers_mut().insert(header::VARY, vary);
         }
         return response;
+    }
+    if let Some(name) = headers.get_mut(header::CONTENT_ENCODING) {
+        for (coding, known) in [("gzip", "gzip"), ("x-gzip", "gzip"), ("zstd", "zstd")] {
+            if name.as_bytes().eq_ignore_ascii_case(coding.as_bytes()) {
+                *name = HeaderValue::from_static(known);
+            }
+        }
     }
     let head = *request.method() == Method::HEAD && likes_codings;
     let service = tower::service_fn(move |request: Request<DecompressionBody<Body>>| {

@@ -68,31 +68,23 @@ pub fn check_encoding(headers: &HeaderMap) -> Result<(), Rejection> {
     }
 }
 
-/// Refuses bodies that by their headers are not JSON. Everything else may turn out to be JSON, as
-/// what `curl -d` sends under `application/x-www-form-urlencoded` does; no type at all is JSON.
+/// Refuses bodies that by their headers are not JSON. Taken is what calls itself JSON, what says
+/// nothing, and the two types under which clients send whatever they have: that of forms, as `curl -d`
+/// does, and plain text.
 pub fn check_content_type(headers: &HeaderMap) -> Result<(), Rejection> {
     let Some(content_type) = headers.get(header::CONTENT_TYPE) else {
         return Ok(());
     };
     let whole = printable(content_type);
     let essence = whole.split(';').next().unwrap_or_default().trim();
-    let (kind, subtype) = essence.split_once('/').unwrap_or((essence, ""));
-    let subtype = subtype.to_ascii_lowercase();
-    let refused = match kind.to_ascii_lowercase().as_str() {
-        "text" | "application" => {
-            subtype.ends_with("+xml")
-                || subtype.ends_with("protobuf")
-                || matches!(
-                    subtype.as_str(),
-                    "html" | "xml" | "yaml" | "x-yaml" | "csv" | "octet-stream" | "zip" | "gzip"
-                )
-        }
-        // Forms of several parts, pictures, sound and the like.
-        _ => !subtype.ends_with("+json"),
+    let is_taken = match essence.to_ascii_lowercase().as_str() {
+        "" | "application/json" | "text/json" => true,
+        "application/x-www-form-urlencoded" | "text/plain" => true,
+        other => other.contains('/') && other.ends_with("+json"),
     };
-    match refused {
-        true => Err(Rejection::MediaType(essence.to_owned())),
-        false => Ok(()),
+    match is_taken {
+        true => Ok(()),
+        false => Err(Rejection::MediaType(essence.to_owned())),
     }
 }
 
@@ -114,7 +106,7 @@ pub fn frame(
         if !body.is_empty() {
             check_content_type(&parts.headers)?;
         }
-        json_body(codec, binding, body.trim_ascii(), &mut frame)?;
+        json_body(codec, binding, &body, &mut frame)?;
     }
     let body_end = frame.len();
     let is_put = query.is_empty() && bindings::append_path(found, PREFIX, &mut frame)?;
@@ -152,7 +144,7 @@ fn json_body(
             .ok_or_else(|| Rejection::BodyBroken(format!("{} is not known", input.full_name())))
     };
     let read = match &binding.body {
-        _ if body.is_empty() => return Ok(()),
+        _ if trimmed(body).is_empty() => return Ok(()),
         BodyRule::Whole => codec.to_wire(message()?, body, out),
         BodyRule::Field(field) => codec.field_to_wire(message()?, field.number(), body, out),
         BodyRule::None if is_empty_object(body) => return Ok(()),
@@ -186,9 +178,21 @@ fn raw_body(
 }
 
 fn is_empty_object(body: &[u8]) -> bool {
-    body.strip_prefix(b"{")
+    trimmed(body)
+        .strip_prefix(b"{")
         .and_then(|rest| rest.strip_suffix(b"}"))
-        .is_some_and(|inside| inside.trim_ascii().is_empty())
+        .is_some_and(|inside| trimmed(inside).is_empty())
+}
+
+/// A text without what JSON takes for white space around it.
+fn trimmed(text: &[u8]) -> &[u8] {
+    let is_space = |byte: &u8| b" \n\r\t".contains(byte);
+    let start = text.iter().position(|byte| !is_space(byte));
+    let end = text.iter().rposition(|byte| !is_space(byte));
+    match (start, end) {
+        (Some(start), Some(end)) => &text[start..=end],
+        _ => &[],
+    }
 }
 
 /// The gRPC request that carries the frame, the headers as metadata, and the facts of the
