@@ -114,7 +114,7 @@ pub fn frame(
         if !body.is_empty() {
             check_content_type(&parts.headers)?;
         }
-        json_body(codec, binding, body.trim_ascii(), &mut frame)?;
+        json_body(codec, binding, &body, &mut frame)?;
     }
     let body_end = frame.len();
     let is_put = query.is_empty() && bindings::append_path(found, PREFIX, &mut frame)?;
@@ -152,7 +152,7 @@ fn json_body(
             .ok_or_else(|| Rejection::BodyBroken(format!("{} is not known", input.full_name())))
     };
     let read = match &binding.body {
-        _ if body.is_empty() => return Ok(()),
+        _ if trimmed(body).is_empty() => return Ok(()),
         BodyRule::Whole => codec.to_wire(message()?, body, out),
         BodyRule::Field(field) => codec.field_to_wire(message()?, field.number(), body, out),
         BodyRule::None if is_empty_object(body) => return Ok(()),
@@ -186,9 +186,21 @@ fn raw_body(
 }
 
 fn is_empty_object(body: &[u8]) -> bool {
-    body.strip_prefix(b"{")
+    trimmed(body)
+        .strip_prefix(b"{")
         .and_then(|rest| rest.strip_suffix(b"}"))
-        .is_some_and(|inside| inside.trim_ascii().is_empty())
+        .is_some_and(|inside| trimmed(inside).is_empty())
+}
+
+/// A text without what JSON takes for white space around it.
+fn trimmed(text: &[u8]) -> &[u8] {
+    let is_space = |byte: &u8| b" \n\r\t".contains(byte);
+    let start = text.iter().position(|byte| !is_space(byte));
+    let end = text.iter().rposition(|byte| !is_space(byte));
+    match (start, end) {
+        (Some(start), Some(end)) => &text[start..=end],
+        _ => &[],
+    }
 }
 
 /// The gRPC request that carries the frame, the headers as metadata, and the facts of the
