@@ -5,6 +5,7 @@
 #[path = "../../src/transcoding/codec/tests/reference.rs"]
 #[allow(dead_code)]
 mod reference;
+mod seeds;
 mod things;
 
 use libfuzzer_sys::fuzz_target;
@@ -42,7 +43,15 @@ const LOOSER: [&str; 6] = [
     "invalid base64",
 ];
 
-fuzz_target!(|json: &[u8]| {
+fn plant() {
+    let cases = seeds::cases().into_iter();
+    seeds::plant(
+        "json_to_wire",
+        cases.flat_map(|case| [case.body, case.message]),
+    );
+}
+
+fuzz_target!(init: plant(), |json: &[u8]| {
     let mut wire = Vec::new();
     let by_codec = THINGS.codec.to_wire(THINGS.message_type, json, &mut wire);
     let by_reference = reference::read(json, &THINGS.descriptor);

@@ -1,22 +1,29 @@
-//! The codec of `transcoding.test.Thing`, which has a field of every kind.
+//! The descriptors of `tests/data/transcoding`, and the codec of `transcoding.test.Thing`, which has a
+//! field of every kind. Each target uses a part.
+#![allow(dead_code)]
 
-use std::{path::Path, sync::LazyLock};
+use std::{
+    path::{Path, PathBuf},
+    sync::LazyLock,
+};
 
 use desktop_images::transcoding::codec::{Codec, MessageType, Settings};
 use prost_reflect::{DescriptorPool, MessageDescriptor};
 
 pub struct Things {
+    pub pool: DescriptorPool,
     pub codec: Codec,
     pub message_type: MessageType,
     pub descriptor: MessageDescriptor,
 }
 
 pub static THINGS: LazyLock<Things> = LazyLock::new(|| {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let folders = ["tests/data/transcoding", "proto"].map(|folder| root.join(folder));
+    let folders = ["tests/data/transcoding", "proto"].map(|folder| root().join(folder));
     let mut compiler = protox::Compiler::new(folders).expect("the folders are there");
     compiler.include_imports(true);
-    compiler.open_file("things.proto").expect("it compiles");
+    compiler
+        .open_files(["things.proto", "corners.proto"])
+        .expect("they compile");
     let set = compiler.encode_file_descriptor_set();
     let pool = DescriptorPool::decode(&set[..]).expect("it was just made");
     let descriptor = pool
@@ -25,7 +32,13 @@ pub static THINGS: LazyLock<Things> = LazyLock::new(|| {
     let codec = Codec::new(&pool, Settings::default());
     Things {
         message_type: codec.find(&descriptor).expect("it is there"),
+        pool,
         codec,
         descriptor,
     }
 });
+
+/// The folder of the crate under test.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}

@@ -3,10 +3,12 @@
 
 mod build;
 mod calls;
+mod matcher;
 mod openapi;
 mod properties;
 mod refusals;
 mod requests;
+mod routers;
 mod routing;
 mod streams;
 mod table;
@@ -33,7 +35,7 @@ use tonic::{Code, Status, body::Body};
 use tonic_types::pb;
 use tower::{Service, ServiceExt};
 
-use super::{Settings, Transcoder};
+use super::{Settings, Transcoder, router, template};
 
 const SERVICE: &str = "transcoding.test.Things";
 

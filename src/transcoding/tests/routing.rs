@@ -5,8 +5,10 @@ use std::borrow::Cow;
 use http::Method;
 use proptest::prelude::*;
 
-use super::super::{
+use super::{
+    matcher,
     router::{Miss, Route, RouteMethod, Router},
+    routers,
     template::Template,
 };
 
@@ -241,4 +243,28 @@ proptest! {
             prop_assert!(found.captures().count() <= 2);
         }
     }
+    #[test]
+    fn any_path_leads_where_the_slow_matcher_says(
+        rules in proptest::collection::vec(rule(), 0..10),
+        method in "GET|POST|HEAD|PUT|OPTIONS",
+        path in "(/(a|b|%61|%62|a%2Fb|a:b|c|%ff|)){0,5}(:a|:%62|:c|%|)",
+    ) {
+        let (router, rules) = routers::build(rules);
+        routers::compare(&router, &rules, &method, &path);
+    }
+}
+
+/// Rules of few words, so that they meet each other and the paths.
+fn rule() -> impl Strategy<Value = matcher::Rule> {
+    let segment = r"a|b|%61|a%3Ab|\*|\*\*|\{v\}|\{v=\*\*\}|\{w=a/\*\*\}|\{w=\*/b\}";
+    let segments = proptest::collection::vec(segment, 1..4);
+    let rule = ("GET|POST|HEAD|\\*", any::<bool>(), segments, "|:a|:b");
+    rule.prop_filter_map("a template", |(method, serves_head, segments, verb)| {
+        let template = format!("/{}{verb}", segments.join("/"));
+        Some(matcher::Rule {
+            method,
+            serves_head,
+            template: Template::parse(&template).ok()?,
+        })
+    })
 }
