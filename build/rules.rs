@@ -30,7 +30,37 @@ pub fn generate(pool: &DescriptorPool) -> Result<String> {
     for request in &requests {
         generate_message(&mut code, &options, request)?;
     }
+    code.push_str(&limits(&options, &requests)?);
     Ok(code)
+}
+
+/// A table of the same rules, by the full name of their field, for descriptions of the API.
+fn limits(options: &Options, messages: &[MessageDescriptor]) -> Result<String> {
+    let mut rows = Vec::new();
+    for field in messages.iter().flat_map(MessageDescriptor::fields) {
+        let rules = options.rules(&field)?;
+        let mut length = rules.length.unwrap_or_default();
+        if rules.required || options.is_chosen_text(&field) {
+            length.0 = length.0.or((field.kind() == Kind::String).then_some(1));
+        }
+        rows.push(format!(
+            "({:?}, Limits {{ required: {}, value: {:?}, size: {:?}, length: {length:?}, \
+             pattern: {:?}, key_length: {:?}, key_pattern: {:?} }}),\n",
+            field.full_name(),
+            rules.required,
+            rules.value.unwrap_or_default(),
+            rules.size.unwrap_or_default(),
+            rules.pattern,
+            rules.key_length.unwrap_or_default(),
+            rules.key_pattern
+        ));
+    }
+    rows.sort();
+    Ok(format!(
+        "pub static LIMITS: [(&str, Limits); {}] = [\n{}];\n",
+        rows.len(),
+        rows.concat()
+    ))
 }
 
 fn is_ours(full_name: &str) -> bool {
@@ -81,9 +111,7 @@ fn generate_message(
                 )
             }
             Some(oneof) => {
-                // A source that is chosen but empty is no source.
-                rules.required |=
-                    options.exactly_one(&oneof.options()) && field.kind() == Kind::String;
+                rules.required |= options.is_chosen_text(&field);
                 let Some(check) = check_value(&rules, &field, "value")? else {
                     continue;
                 };
@@ -253,6 +281,13 @@ impl Options {
     fn exactly_one(&self, options: &DynamicMessage) -> bool {
         options.has_extension(&self.exactly_one)
             && options.get_extension(&self.exactly_one).as_bool() == Some(true)
+    }
+
+    /// Whether a field is a text of which a oneof needs exactly one: chosen but empty is not chosen.
+    fn is_chosen_text(&self, field: &FieldDescriptor) -> bool {
+        let oneof = field.containing_oneof();
+        field.kind() == Kind::String
+            && oneof.is_some_and(|oneof| self.exactly_one(&oneof.options()))
     }
 
     fn rules(&self, field: &FieldDescriptor) -> Result<Rules> {

@@ -120,6 +120,7 @@ pub async fn throughput(folder: &Path, figures: &mut Figures) -> Result<(), Box<
         ("commit-each", Variant::CommitEach, LOG),
         ("durable-quiet", Variant::Durable, QUIET),
         ("stores-nothing-quiet", Variant::StoresNothing, QUIET),
+        ("waits-for-nothing", Variant::WaitsForNothing, LOG),
     ] {
         let server = Server::start(variant, log_level, &folder.join(name)).await?;
         let copies = Copies::of(&server);
@@ -140,6 +141,7 @@ pub async fn throughput(folder: &Path, figures: &mut Figures) -> Result<(), Box<
         contender("a commit each", 2, false),
         contender("durable, no log of requests", 3, false),
         contender("storing nothing, no log of requests", 4, false),
+        contender("storing nothing, but waiting in groups", 5, false),
     ];
     let (mut longest_gap, mut slowest) = (Duration::ZERO, Duration::ZERO);
     for _ in 0..ROUNDS {
@@ -170,6 +172,7 @@ pub async fn throughput(folder: &Path, figures: &mut Figures) -> Result<(), Box<
         each,
         quiet,
         nothing_quiet,
+        waiting,
     ] = contenders.map(|each| each.rates);
     let ratio = |ours: &[f64], theirs: &[f64]| {
         let pairs = ours.iter().zip(theirs);
@@ -206,6 +209,10 @@ pub async fn throughput(folder: &Path, figures: &mut Figures) -> Result<(), Box<
     figures.fact(
         "durable / storing nothing, no log of requests",
         format!("{:.2}", ratio(&quiet, &nothing_quiet)),
+    );
+    figures.fact(
+        "storing nothing, but waiting in groups / storing nothing: what a store of no cost would reach",
+        format!("{:.2}", ratio(&waiting, &nothing)),
     );
     let (server, copies) = &mut servers[0];
     for keys in [false, true] {

@@ -15,9 +15,19 @@ use std::process::ExitCode;
 
 use figures::Figures;
 
+/// What can be measured alone, by naming it.
+const THROUGHPUT: &str = "throughput";
+const ALONE: &str = "alone";
+const IMAGES: &str = "images";
+const PARTS: [&str; 3] = [THROUGHPUT, ALONE, IMAGES];
+
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     // `cargo bench` passes --bench. The folder decides which disk is measured.
-    let folder = std::env::args().skip(1).find(|word| word != "--bench");
+    let words = std::env::args().skip(1).filter(|word| word != "--bench");
+    let (chosen, folders): (Vec<_>, Vec<_>) =
+        words.partition(|word| PARTS.contains(&word.as_str()));
+    let chosen = |part| chosen.is_empty() || chosen.iter().any(|word| word == part);
+    let folder = folders.into_iter().next();
     let folder = folder.unwrap_or_else(|| env!("CARGO_TARGET_TMPDIR").to_owned());
     let folder = tempfile::TempDir::with_prefix_in("bench-operations-", folder)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -26,9 +36,16 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let facts = machine::facts(folder.path())?;
     let mut figures = Figures::default();
     runtime.block_on(async {
-        copies::throughput(folder.path(), &mut figures).await?;
-        copies::alone(folder.path(), &mut figures).await?;
-        images::few_and_many(folder.path(), &mut figures).await
+        if chosen(THROUGHPUT) {
+            copies::throughput(folder.path(), &mut figures).await?;
+        }
+        if chosen(ALONE) {
+            copies::alone(folder.path(), &mut figures).await?;
+        }
+        if chosen(IMAGES) {
+            images::few_and_many(folder.path(), &mut figures).await?;
+        }
+        Ok::<_, Box<dyn Error>>(())
     })?;
     println!("{}\n\n{figures}", facts.join("\n"));
     Ok(match figures.failed() {

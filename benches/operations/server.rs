@@ -28,6 +28,8 @@ pub enum Variant {
     Durable,
     /// All but the store: the reply is made up.
     StoresNothing,
+    /// The same, but a Copy waits for a group of others, as it would for their commit.
+    WaitsForNothing,
     /// Each has a commit of its own.
     CommitEach,
 }
@@ -56,6 +58,7 @@ impl Server {
         let baseline = match variant {
             Variant::Durable => "",
             Variant::StoresNothing => "stores-nothing",
+            Variant::WaitsForNothing => "waits-for-nothing",
             Variant::CommitEach => "commit-each",
         };
         command.env("DESKTOP_IMAGES_BASELINE", baseline);

@@ -12,7 +12,7 @@ use libfuzzer_sys::fuzz_target;
 use things::THINGS;
 
 /// What the codec refuses by the letter of the mapping and prost-reflect takes.
-const STRICTER: [&str; 7] = [
+const STRICTER: [&str; 8] = [
     "duplicate name",
     // Numbers in strings that are none of JSON's: "+1", "01", "inf".
     "invalid value: ",
@@ -21,6 +21,8 @@ const STRICTER: [&str; 7] = [
     "number out of range",
     // Fractions that a double rounds away.
     "not a whole number",
+    // Digits of a second that prost-reflect drops.
+    "finer than nanoseconds",
     // prost-reflect counts levels anew inside Any.
     "nested more than",
     "multiple fields provided for oneof",

@@ -3,6 +3,7 @@
 
 use std::sync::OnceLock;
 
+use prost_reflect::FieldDescriptor;
 use regex::Regex;
 
 use super::{desktopimages, yandex};
@@ -38,7 +39,34 @@ struct TextRule {
 }
 
 /// Inclusive bounds, either of which may be open.
-type Range = (Option<i64>, Option<i64>);
+pub type Range = (Option<i64>, Option<i64>);
+
+/// What the options of a field demand of its value: of each element where it is a list, of each value
+/// where it is a map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// Whether it must be there, and not empty.
+    pub required: bool,
+    /// The value of a number.
+    pub value: Range,
+    /// How many elements a list or a map has.
+    pub size: Range,
+    /// How many Unicode characters a text has.
+    pub length: Range,
+    /// A regular expression that a whole text matches.
+    pub pattern: Option<&'static str>,
+    /// The length of the keys of a map.
+    pub key_length: Range,
+    /// What the keys of a map match.
+    pub key_pattern: Option<&'static str>,
+}
+
+/// The limits of a field: none where it is in no request.
+pub fn limits(field: &FieldDescriptor) -> Limits {
+    let table = &generated::LIMITS;
+    let found = table.binary_search_by_key(&field.full_name(), |(name, _)| name);
+    found.map(|index| table[index].1).unwrap_or_default()
+}
 
 /// A regular expression of the contract, compiled at its first use.
 struct Pattern {

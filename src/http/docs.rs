@@ -8,12 +8,13 @@ use bytes::Bytes;
 use flate2::read::GzDecoder;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
+use prost_reflect::FieldDescriptor;
 use serde_json::{Value, json};
 use tonic::body::Body;
 use utoipa_swagger_ui::{Config, SwaggerFile};
 
 use crate::contract;
-use crate::transcoding::{self, Info};
+use crate::transcoding::{self, Info, Limits};
 
 const DOCUMENT: &str = "/openapi.json";
 const PAGE: &str = "/docs";
@@ -41,7 +42,7 @@ impl Docs {
             description: DESCRIPTION,
         };
         let pool = contract::descriptor_pool();
-        let mut document = transcoding::openapi(pool, contract::SERVICES, info)?;
+        let mut document = transcoding::openapi(pool, contract::SERVICES, info, limits)?;
         for (path, method, operation) in [
             ("/compute/v1/images:upload", "post", upload()),
             (
@@ -112,6 +113,20 @@ impl Docs {
         };
         *response.body_mut() = Body::new(Full::new(bytes.into()));
         Some(response)
+    }
+}
+
+/// The options of a field, which the checks of requests are made of, too.
+fn limits(field: &FieldDescriptor) -> Limits {
+    let limits = contract::rules::limits(field);
+    Limits {
+        required: limits.required,
+        value: limits.value,
+        size: limits.size,
+        length: limits.length,
+        pattern: limits.pattern.map(str::to_owned),
+        key_length: limits.key_length,
+        key_pattern: limits.key_pattern.map(str::to_owned),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 
-use http::{Method, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, header};
 use tonic::body::Body;
 use tower::Service;
 use tower_http::compression::{Compression, Predicate, predicate::SizeAbove};
@@ -15,13 +15,32 @@ const SMALLEST: u64 = 256;
 /// Calls a service with what the client sent, decoded, and encodes the reply as the client likes.
 /// Bodies in other codings go to the service as they are. It must limit what it reads, since a body
 /// can be much larger decoded.
-pub async fn call<S>(service: S, request: Request<Body>) -> Response<Body>
+pub async fn call<S>(mut service: S, mut request: Request<Body>) -> Response<Body>
 where
-    S: Service<Request<DecompressionBody<Body>>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
 {
-    let head = *request.method() == Method::HEAD
-        && request.headers().contains_key(header::ACCEPT_ENCODING);
-    let compression = Compression::new(service).compress_when(SizeAbove::new(SMALLEST).and(Text));
+    let headers = request.headers_mut();
+    let likes_codings = headers.contains_key(header::ACCEPT_ENCODING);
+    if !likes_codings && !headers.contains_key(header::CONTENT_ENCODING) {
+        let Ok(mut response) = service.call(request).await;
+        if is_encoded_for_others(&response) {
+            let vary = header::ACCEPT_ENCODING.into();
+            response.headers_mut().insert(header::VARY, vary);
+        }
+        return response;
+    }
+    if let Some(name) = headers.get_mut(header::CONTENT_ENCODING) {
+        for (coding, known) in [("gzip", "gzip"), ("x-gzip", "gzip"), ("zstd", "zstd")] {
+            if name.as_bytes().eq_ignore_ascii_case(coding.as_bytes()) {
+                *name = HeaderValue::from_static(known);
+            }
+        }
+    }
+    let head = *request.method() == Method::HEAD && likes_codings;
+    let service = tower::service_fn(move |request: Request<DecompressionBody<Body>>| {
+        service.call(request.map(Body::new))
+    });
+    let compression = Compression::new(service).compress_when(worth());
     let mut service = RequestDecompression::new(compression).pass_through_unaccepted(true);
     let Ok(mut response) = service.call(request).await;
     if head {
@@ -29,6 +48,19 @@ where
         response.headers_mut().remove(header::CONTENT_LENGTH);
     }
     response.map(Body::new)
+}
+
+/// Whether clients that like a coding get a reply in another one.
+fn is_encoded_for_others(response: &Response<Body>) -> bool {
+    let headers = response.headers();
+    !headers.contains_key(header::CONTENT_ENCODING)
+        && !headers.contains_key(header::VARY)
+        && worth().should_compress(response)
+}
+
+/// Replies that are worth encoding: long enough, and text.
+fn worth() -> impl Predicate {
+    SizeAbove::new(SMALLEST).and(Text)
 }
 
 /// Replies that are text. Anything else may be dense already.

@@ -122,7 +122,7 @@ impl Edge {
         if request.uri().path() == upload::PATH {
             return match *request.method() {
                 Method::POST => Box::pin(upload::answer(&self.images, request, request_id)).await,
-                _ => not_allowed(&request, "POST", request_id),
+                _ => not_allowed(&request, "OPTIONS, POST", request_id),
             };
         }
         if let Some(image_id) = download::image_id(request.uri().path()) {
@@ -131,13 +131,13 @@ impl Edge {
                     let (head, _) = request.into_parts();
                     Box::pin(download::answer(&self.images, &head, &image_id, request_id)).await
                 }
-                _ => not_allowed(&request, "GET, HEAD", request_id),
+                _ => not_allowed(&request, "GET, HEAD, OPTIONS", request_id),
             };
         }
         if Docs::has(request.uri().path()) {
             return match *request.method() {
                 Method::GET | Method::HEAD => self.describe(request, request_id).await,
-                _ => not_allowed(&request, "GET, HEAD", request_id),
+                _ => not_allowed(&request, "GET, HEAD, OPTIONS", request_id),
             };
         }
         let mut services = self.services.clone();

@@ -7,9 +7,11 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// A stream that says whether it takes several buffers at once. HTTP/2 writes each message of 256
-/// bytes or more by itself to one that does, and gathers messages of up to 1 KiB for one that
-/// does not, which is most of what a reply costs where many are under way.
+/// A stream that says whether it takes several buffers at once. HTTP/2 asks at the start: it then
+/// writes each message of 256 bytes or more by itself to one that does, and gathers messages of up to
+/// 1 KiB for one that does not, which is most of what a reply costs where many are under way. It
+/// asks again at each write, and puts a larger message behind its header in one system call only for
+/// one that does. So a stream for HTTP/2 does from its first byte on.
 pub struct Connection {
     stream: TcpStream,
     vectored: bool,
@@ -37,10 +39,11 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.vectored = true;
         self.stream().poll_write(context, buffer)
     }
 

@@ -1,6 +1,9 @@
 //! A Copy that stores nothing. Only in builds for benches/operations.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
 
 use super::{DesktopImage, DesktopImageStatus};
 use crate::metadata::{
@@ -37,4 +40,33 @@ pub fn made_up(accept: Accept, new: NewDesktopImage) -> Operation {
         progress: Progress::default(),
         outcome: Some(Outcome::Succeeded(serde_json::to_string(&image).ok())),
     }
+}
+
+/// Waits as one does for a commit, in the time of which nothing is done: what is left is what it
+/// costs that many requests are under way.
+pub async fn wait() {
+    /// About as long as a commit on a fast disk.
+    const GROUP: Duration = Duration::from_millis(5);
+    static WAITING: Mutex<Vec<oneshot::Sender<()>>> = Mutex::new(Vec::new());
+    static ANSWERS: LazyLock<()> = LazyLock::new(|| {
+        let runtime = tokio::runtime::Handle::current();
+        std::thread::spawn(move || {
+            loop {
+                std::thread::sleep(GROUP);
+                let group = std::mem::take(&mut *lock());
+                runtime.spawn(async move {
+                    for caller in group {
+                        let _ = caller.send(());
+                    }
+                });
+            }
+        });
+    });
+    fn lock() -> std::sync::MutexGuard<'static, Vec<oneshot::Sender<()>>> {
+        WAITING.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    LazyLock::force(&ANSWERS);
+    let (caller, answer) = oneshot::channel();
+    lock().push(caller);
+    let _ = answer.await;
 }

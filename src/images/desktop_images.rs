@@ -1,5 +1,7 @@
 //! What can be done with desktop images.
 
+#[cfg(feature = "bench-baselines")]
+use super::baseline;
 use super::listing::{self, ListRequest};
 use super::{DesktopImage, Images, Result};
 #[cfg(feature = "bench-baselines")]
@@ -15,8 +17,13 @@ impl Images {
         new: NewDesktopImage,
     ) -> Result<Operation> {
         #[cfg(feature = "bench-baselines")]
-        if Baseline::chosen() == Some(Baseline::StoresNothing) {
-            return Ok(super::baseline::made_up(accept, new));
+        match Baseline::chosen() {
+            Some(Baseline::StoresNothing) => return Ok(baseline::made_up(accept, new)),
+            Some(Baseline::WaitsForNothing) => {
+                baseline::wait().await;
+                return Ok(baseline::made_up(accept, new));
+            }
+            _ => {}
         }
         self.accept(accept, Change::CopyDesktopImage(new)).await
     }

@@ -7,6 +7,8 @@ use std::sync::LazyLock;
 pub enum Baseline {
     /// A Copy is checked and answered, but not stored.
     StoresNothing,
+    /// A Copy is not stored either, but waits for a group of others before it is answered.
+    WaitsForNothing,
     /// Each change has a commit of its own.
     CommitEach,
 }
@@ -18,6 +20,7 @@ impl Baseline {
             LazyLock::new(
                 || match std::env::var("DESKTOP_IMAGES_BASELINE").ok()?.as_str() {
                     "stores-nothing" => Some(Baseline::StoresNothing),
+                    "waits-for-nothing" => Some(Baseline::WaitsForNothing),
                     "commit-each" => Some(Baseline::CommitEach),
                     _ => None,
                 },

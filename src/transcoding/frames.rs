@@ -22,11 +22,7 @@ pub struct Messages {
 impl Messages {
     /// The reply of a method. A status that came instead of messages is an error at once.
     pub fn new(parts: &http::response::Parts, body: Body, method: &Method) -> Result<Self, Status> {
-        if let Some(status) = grpc_status(&parts.headers, &parts.headers)
-            && status.code() != Code::Ok
-        {
-            return Err(status);
-        }
+        end(&parts.headers, &parts.headers).unwrap_or(Ok(()))?;
         if parts.status != StatusCode::OK {
             return Err(status_of_http(parts.status));
         }
@@ -85,14 +81,12 @@ impl Messages {
     }
 
     fn end(&self) -> Result<(), Status> {
-        let status = grpc_status(&self.trailers, &self.headers)
-            .or_else(|| grpc_status(&self.headers, &self.headers));
-        match status {
-            None => Err(self.defect("its reply has no status")),
-            Some(status) if status.code() != Code::Ok => Err(status),
-            Some(_) if !self.data.is_empty() => Err(self.defect("its reply ends within a frame")),
-            Some(_) => Ok(()),
+        let end = end(&self.trailers, &self.headers).or_else(|| end(&self.headers, &self.headers));
+        end.ok_or_else(|| self.defect("its reply has no status"))??;
+        if !self.data.is_empty() {
+            return Err(self.defect("its reply ends within a frame"));
         }
+        Ok(())
     }
 
     /// INTERNAL for a reply that no right service gives.
@@ -102,10 +96,13 @@ impl Messages {
     }
 }
 
-/// The status in trailers, or in headers of a reply without a message. Its metadata is that of the
-/// headers and the trailers together.
-fn grpc_status(trailers: &HeaderMap, headers: &HeaderMap) -> Option<Status> {
+/// How a reply ended, by its trailers, or by the headers of one without a message. The metadata of a
+/// failure is that of the headers and the trailers together.
+fn end(trailers: &HeaderMap, headers: &HeaderMap) -> Option<Result<(), Status>> {
     let code = Code::from_bytes(trailers.get("grpc-status")?.as_bytes());
+    if code == Code::Ok {
+        return Some(Ok(()));
+    }
     let message = trailers
         .get("grpc-message")
         .map(|message| percent_encoding::percent_decode(message.as_bytes()).decode_utf8_lossy())
@@ -118,12 +115,12 @@ fn grpc_status(trailers: &HeaderMap, headers: &HeaderMap) -> Option<Status> {
     let mut metadata = headers.clone();
     // One that is in both was sent again.
     metadata.extend(trailers.clone());
-    Some(Status::with_details_and_metadata(
+    Some(Err(Status::with_details_and_metadata(
         code,
         message,
         details.into(),
         MetadataMap::from_headers(metadata),
-    ))
+    )))
 }
 
 /// The gRPC code of a reply that some layer gave without one, as the gRPC specification maps them.

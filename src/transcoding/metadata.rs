@@ -52,18 +52,20 @@ fn append(
     name: HeaderName,
     value: &HeaderValue,
 ) -> Result<(), Rejection> {
-    let value = if name.as_str().ends_with("-bin") {
-        let bytes = value.to_str().ok().and_then(values::bytes);
-        let text = bytes.map(|bytes| BASE64_STANDARD_NO_PAD.encode(bytes));
-        text.and_then(|text| text.parse().ok())
-            .ok_or_else(|| Rejection::BadHeader {
-                name: name.to_string(),
-                problem: "must be base64 (either alphabet), as its name ends in -bin",
-            })?
-    } else {
-        value.clone()
-    };
-    metadata.append(name, value);
+    if !name.as_str().ends_with("-bin") {
+        metadata.append(name, value.clone());
+        return Ok(());
+    }
+    // Several values may have been joined on the way.
+    for text in value.to_str().unwrap_or("?").split(',') {
+        let text = values::bytes(text.trim()).map(|bytes| BASE64_STANDARD_NO_PAD.encode(bytes));
+        let value = text.and_then(|text| text.parse().ok());
+        let value = value.ok_or_else(|| Rejection::BadHeader {
+            name: name.to_string(),
+            problem: "must be base64 (either alphabet), as its name ends in -bin",
+        })?;
+        metadata.append(&name, value);
+    }
     Ok(())
 }
 

@@ -35,7 +35,7 @@ mod tests;
 
 pub use deadline::{Deadline, Deadlines};
 pub use json::write as to_json;
-pub use openapi::{Info, openapi};
+pub use openapi::{Bounds, Info, Limits, openapi};
 pub use params::message_from_query;
 pub use rules::BuildError;
 pub use service::{Settings, Transcoder, is_grpc};

@@ -98,6 +98,8 @@ enum Unresolved {
     NoField,
     #[error("unknown query parameter: this method takes its fields in the body")]
     InBody,
+    #[error("unknown query parameter: {0} has members that only a body can give")]
+    OnlyInBody(String),
     #[error("more than {MAX_NAMES} names deep")]
     TooDeep,
     #[error("already taken from the body")]
@@ -116,10 +118,7 @@ fn resolve<'n>(
         return Err(Unresolved::InBody);
     }
     let (names, key) = match name.split_once('[') {
-        Some((names, key)) => (
-            names,
-            Some(key.strip_suffix(']').ok_or(Unresolved::NoField)?),
-        ),
+        Some((names, key)) => (names, Some(key)),
         None => (name, None),
     };
     let mut fields: Vec<FieldDescriptor> = Vec::new();
@@ -134,6 +133,9 @@ fn resolve<'n>(
                 {
                     message
                 }
+                Kind::Message(_) if parent.is_list() => {
+                    return Err(Unresolved::OnlyInBody(parent.name().to_owned()));
+                }
                 _ => return Err(Unresolved::NoField),
             },
         };
@@ -146,6 +148,13 @@ fn resolve<'n>(
             .ok_or(Unresolved::NoField)?;
         fields.push(field);
     }
+    let key = match (key, fields.last()) {
+        (None, _) => None,
+        (Some(key), Some(field)) if field.is_map() && key.contains("].") && !key.ends_with(']') => {
+            return Err(Unresolved::OnlyInBody(field.name().to_owned()));
+        }
+        (Some(key), _) => Some(key.strip_suffix(']').ok_or(Unresolved::NoField)?),
+    };
     if let Some(binding) = binding {
         if let (BodyRule::Field(body), Some(first)) = (&binding.body, fields.first())
             && body == first

@@ -74,8 +74,8 @@ pub enum Rejection {
     /// The body is not JSON by its own account.
     #[error("the request body must be JSON (content-type application/json), not {0}")]
     MediaType(String),
-    /// The body is compressed.
-    #[error("the request body must be sent without content-encoding, not as {0}")]
+    /// The body is compressed, by what is not decoded here or before.
+    #[error("the content-encoding {0} of the request body is not taken")]
     ContentEncoding(String),
     /// A method that takes a stream of requests.
     #[error("{0} takes a stream of requests and is served over gRPC only")]

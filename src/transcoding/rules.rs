@@ -103,6 +103,11 @@ pub enum BodyRule {
 }
 
 impl Binding {
+    /// The rule, as `GET /path`.
+    pub fn rule(&self) -> &str {
+        &self.rule
+    }
+
     fn title(&self) -> String {
         format!("{} ({})", self.rule, self.method.name)
     }

@@ -28,7 +28,7 @@ use super::{
 
 const REQUEST_ID: &str = "x-request-id";
 
-/// Limits of a [`Transcoder`].
+/// What a [`Transcoder`] takes and gives, where there is a choice.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The largest body of a request that becomes a message, in bytes. Requests that are gRPC already
@@ -36,6 +36,8 @@ pub struct Settings {
     pub max_request_body: usize,
     /// Whether query parameters that name no field are passed over instead of refused.
     pub ignore_unknown_parameters: bool,
+    /// How messages are written as JSON, and what is read. Errors have one form always.
+    pub json: codec::Settings,
 }
 
 impl Default for Settings {
@@ -43,6 +45,7 @@ impl Default for Settings {
         Self {
             max_request_body: 4 * 1024 * 1024,
             ignore_unknown_parameters: false,
+            json: codec::Settings::default(),
         }
     }
 }
@@ -60,8 +63,8 @@ impl Default for Settings {
 /// - HEAD is served from GET where the method is marked `idempotency_level = NO_SIDE_EFFECTS`;
 ///   OPTIONS tells the methods of a path. `X-HTTP-Method-Override` has no meaning here: it would make
 ///   a request another one than those who stand in between, logs and browsers among them, took it for.
-/// - A body is JSON whatever its content type says, unless that names something which cannot be JSON
-///   (415). Whoever listens where browsers reach must check `Origin` before this layer.
+/// - A body is JSON, under a type of JSON, none, that of forms (as `curl -d` sends) or plain text; other
+///   types are refused (415). Whoever listens where browsers reach must check `Origin` before this layer.
 /// - A `google.api.HttpBody` is taken and given as it is, with its content type.
 /// - The query has the fields of the request and nothing else: there are no system parameters such as
 ///   `$alt` or `prettyPrint`.
@@ -100,7 +103,7 @@ impl<S> Transcoder<S> {
     ) -> Result<Self, BuildError> {
         let shared = Shared {
             router: rules::compile(pool, services)?,
-            codec: Arc::new(Codec::new(pool, codec::Settings::default())),
+            codec: Arc::new(Codec::new(pool, settings.json)),
             pool: pool.clone(),
             settings,
         };

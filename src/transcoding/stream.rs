@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue, Response, header};
 use http_body::Frame;
 use http_body_util::StreamBody;
@@ -56,6 +56,8 @@ pub async fn json(
         let frame = writer.frame().await?;
         Some((Ok::<_, Status>(frame), writer))
     });
+    // What encodes a body asks for more behind its end.
+    let frames = frames.fuse();
     let body = Body::new(StreamBody::new(frames));
     let mut response = response::response(HeaderValue::from_static(form.media_type()), body);
     let headers = response.headers_mut();

@@ -10,6 +10,8 @@ use base64::{
 use prost_reflect::{DynamicMessage, Kind, MapKey, MessageDescriptor, Value};
 use serde::de::{IntoDeserializer, value::StrDeserializer};
 
+use super::codec;
+
 /// A value of one kind: scalars, enums by name or number, Timestamp, Duration, FieldMask and the
 /// wrappers. Other messages have no form as one text.
 pub fn parse(kind: &Kind, text: &str) -> Result<Value, String> {
@@ -108,7 +110,8 @@ fn message(descriptor: &MessageDescriptor, text: &str) -> Result<DynamicMessage,
     Ok(message)
 }
 
-fn is_wrapper(name: &str) -> bool {
+/// Whether a type is one of the wrappers, by its full name.
+pub fn is_wrapper(name: &str) -> bool {
     matches!(
         name,
         "google.protobuf.FloatValue"
@@ -124,6 +127,9 @@ fn is_wrapper(name: &str) -> bool {
 }
 
 fn from_json_string(descriptor: &MessageDescriptor, text: &str) -> Option<DynamicMessage> {
+    if codec::is_too_fine(text) {
+        return None;
+    }
     let text: StrDeserializer<'_, serde::de::value::Error> = text.into_deserializer();
     DynamicMessage::deserialize(descriptor.clone(), text).ok()
 }

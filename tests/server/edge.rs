@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
 use crate::support::{Disk, Fill, TestServer};
@@ -101,6 +102,41 @@ async fn messages_are_decoded_within_the_limit() {
 }
 
 #[tokio::test]
+async fn codings_are_read_as_they_may_be_written() {
+    let server = TestServer::start().await;
+    let url = server.url("/cloud-desktop/v1/images:copy");
+    let body = json!({"folderId": "f", "name": "n", "imageId": "x"}).to_string();
+    let (front, back) = body.as_bytes().split_at(9);
+    let garbage = |encoded: Vec<u8>| [&encoded[..], b"garbage"].concat();
+    for (encoding, bytes, status) in [
+        // Members one behind another are one text.
+        ("gzip", [gzip(front), gzip(back)].concat(), 404),
+        ("zstd", [zstd(front), zstd(back)].concat(), 404),
+        ("gzip", garbage(gzip(body.as_bytes())), 400),
+        ("zstd", garbage(zstd(body.as_bytes())), 400),
+        ("gzip", body.clone().into_bytes(), 400),
+        ("zstd", gzip(body.as_bytes()), 400),
+        ("GZip", gzip(body.as_bytes()), 404),
+        ("x-gzip", gzip(body.as_bytes()), 404),
+        ("ZSTD", zstd(body.as_bytes()), 404),
+        ("identity", body.clone().into_bytes(), 404),
+        // Not decoded here: a coding that is not taken, and one within another.
+        ("br", body.clone().into_bytes(), 415),
+        ("deflate", body.clone().into_bytes(), 415),
+        ("gzip, gzip", gzip(&gzip(body.as_bytes())), 415),
+        // A bomb in a bomb is a bomb.
+        ("gzip", gzip(&gzip(&vec![b' '; 64 << 20])), 400),
+    ] {
+        let request = server.http.post(&url).header("content-encoding", encoding);
+        let reply = request.body(bytes).send().await.expect("a reply");
+        let code = reply.status();
+        let json: Value =
+            serde_json::from_slice(&reply.bytes().await.expect("a body")).expect("JSON");
+        assert_eq!(code, status, "{encoding}: {json}");
+    }
+}
+
+#[tokio::test]
 async fn image_bytes_are_never_encoded() {
     let server = TestServer::start().await;
     let disk = Disk::mbr(3, Fill::Sparse(1));
@@ -192,6 +228,25 @@ async fn grpc_web_is_served_on_the_same_port() {
 
     let reply = post(&url, b"\x0a\x01x").await.expect("a reply");
     assert_eq!(reply.headers()["grpc-status"], "5");
+
+    // The same in base64, for clients that read text only.
+    let request = server
+        .http
+        .post(&list)
+        .header("content-type", "application/grpc-web-text")
+        .header("accept", "application/grpc-web-text")
+        .body(BASE64_STANDARD.encode(frame(b"\x0a\x01f")));
+    let reply = request.send().await.expect("a reply");
+    assert_eq!(reply.status(), 200);
+    let text = reply.text().await.expect("a body");
+    // Each frame may be encoded by itself, with padding.
+    let decoded = text.as_bytes().chunks(4).map(|four| {
+        let bytes = BASE64_STANDARD.decode(four);
+        bytes.unwrap_or_else(|error| panic!("{error}: {text}"))
+    });
+    let frames = decoded.collect::<Vec<_>>().concat();
+    assert_eq!(frames[..6], [0, 0, 0, 0, 0, 0x80], "{text}");
+    assert!(String::from_utf8_lossy(&frames[10..]).contains("grpc-status:0"));
 }
 
 #[tokio::test]
@@ -213,11 +268,48 @@ async fn the_api_describes_itself_without_asking_anybody() {
         ("/cloud-desktop/v1/images/{image_id}", "patch"),
         ("/cloud-desktop/v1/images/{image_id}:download", "get"),
         ("/operations/{operation_id}:cancel", "post"),
+        ("/operations/{operation_id}:watch", "get"),
+        ("/desktop-images/v1/auditEvents", "get"),
     ] {
         let operation = &document["paths"][path][method];
         assert!(operation["operationId"].is_string(), "{method} {path}");
         assert!(operation["summary"].is_string(), "{method} {path}");
     }
+    // Fields have the limits of their options.
+    let parameters = &document["paths"]["/cloud-desktop/v1/images"]["get"]["parameters"];
+    let parameter = |name: &str| {
+        let mut all = parameters.as_array().expect("parameters").iter();
+        all.find(|own| own["name"] == name).expect("a parameter")
+    };
+    let folder = parameter("folderId");
+    assert_eq!(folder["required"], true);
+    let text = json!({"type": "string", "minLength": 1, "maxLength": 50});
+    assert_eq!(folder["schema"], text);
+    assert_eq!(
+        parameter("pageSize")["schema"],
+        json!({"type": "integer", "format": "int64", "minimum": 0, "maximum": 1000})
+    );
+    let schemas = &document["components"]["schemas"];
+    let create = &schemas["yandex.cloud.compute.v1.CreateImageRequest"];
+    assert_eq!(create["required"], json!(["folderId"]));
+    let size = &create["properties"]["minDiskSize"];
+    assert_eq!(size["type"], json!(["integer", "string"]));
+    assert_eq!(
+        (&size["minimum"], &size["maximum"]),
+        (&json!(1 << 22), &json!(1u64 << 42))
+    );
+    assert_eq!(create["properties"]["uri"]["minLength"], 1);
+    let labels = &create["properties"]["labels"];
+    assert_eq!(labels["maxProperties"], 64);
+    assert_eq!(labels["propertyNames"]["minLength"], 1);
+    assert_eq!(labels["additionalProperties"]["maxLength"], 63);
+    let copy = &schemas["yandex.cloud.clouddesktop.v1.api.CopyDesktopImageRequest"];
+    assert_eq!(copy["required"], json!(["folderId", "name", "imageId"]));
+    let update = &document["paths"]["/cloud-desktop/v1/images/{image_id}"]["patch"]["requestBody"];
+    let update = &update["content"]["application/json"]["schema"];
+    assert!(update["properties"]["name"].is_object(), "{update}");
+    assert!(update["properties"].get("imageId").is_none(), "{update}");
+
     let reply = get("/docs", "identity").await;
     assert_eq!(reply.url().path(), "/docs/");
     let policy = reply.headers()["content-security-policy"]

@@ -23,6 +23,7 @@ mod latency;
 mod lists;
 mod operations;
 mod quotas;
+mod rest_streams;
 mod retention;
 mod uploads;
 mod validation;

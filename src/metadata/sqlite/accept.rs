@@ -1,10 +1,8 @@
 //! Accepting a change: idempotency key, quotas, images and operation in one transaction.
 
-use rusqlite::Transaction;
-
 use super::super::{Accept, Accepted, Change, Error, Id, Origin, Result, Start};
 use super::operations::{self, New};
-use super::{Store, claims, compute_images, desktop_images};
+use super::{Store, Transaction, claims, compute_images, desktop_images};
 use crate::operations::Kind;
 
 /// What a change has done to the rows of images so far.

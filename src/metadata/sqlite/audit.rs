@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use rusqlite::{Row, Transaction, params};
+use rusqlite::{Row, params};
 
 use super::super::{
     AuditEvent, AuditQuery, AuditStatus, COMPUTE_IMAGE_PREFIX, DESKTOP_IMAGE_PREFIX, Id,
     OPERATION_PREFIX, Result, Timestamp,
 };
-use super::{Store, folders, operations, unreadable};
+use super::{Store, Transaction, folders, operations, unreadable};
 use crate::operations::{Failure, Kind, Reason};
 
 const STARTED: i64 = 0;

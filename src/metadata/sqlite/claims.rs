@@ -6,12 +6,12 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use rusqlite::{OptionalExtension, Transaction, named_params, params};
+use rusqlite::{OptionalExtension, named_params, params};
 
 use super::super::{Change, Error, Id, Lease, OPERATION_PREFIX, Result, Timestamp};
 use super::audit::image_prefix;
 use super::operations::{self, advance};
-use super::{Store, accept, contents};
+use super::{Store, Transaction, accept, contents};
 use crate::operations::{
     Event, Failure, Kind, Operation, Outcome, Phase, Progress, Reason, Refused, State,
 };

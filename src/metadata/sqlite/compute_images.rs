@@ -1,6 +1,6 @@
 //! Compute images, and what changes them.
 
-use rusqlite::{OptionalExtension, Row, Transaction, named_params, params};
+use rusqlite::{OptionalExtension, Row, named_params, params};
 
 use super::super::{
     COMPUTE_IMAGE_PREFIX, ComputeImageChanges, ContentFacts, Error, Id, Lease, ListQuery,
@@ -8,7 +8,7 @@ use super::super::{
 };
 use super::accept::{self, Applied};
 use super::quotas::{self, Usage};
-use super::{Store, contents, folders, from_json, listing, unreadable};
+use super::{Store, Transaction, contents, folders, from_json, listing, unreadable};
 use crate::images::{ComputeImage, ComputeImageStatus as Status};
 
 const TABLE: listing::Table<ComputeImage> = listing::Table {
@@ -123,7 +123,7 @@ pub(super) fn insert(
     let known = folder_key.unwrap_or(folders::TOTAL);
     check_name_is_free(transaction, &new.folder_id, known, &new.name, None)?;
     let usage = Usage::compute_images(1, stored_size);
-    let reservation = quotas::check(transaction, &new.folder_id, known, usage)?;
+    let reservation = quotas::check(transaction, store, &new.folder_id, known, usage)?;
 
     let folder_key = match folder_key {
         Some(key) => key,
@@ -189,7 +189,7 @@ pub(super) fn publish(
     // The image itself is counted since it was accepted.
     let usage = Usage::compute_images(0, Some(facts.stored_size));
     let folder_id = &found.image.folder_id;
-    let reservation = quotas::check(transaction, folder_id, found.folder_key, usage)?;
+    let reservation = quotas::check(transaction, store, folder_id, found.folder_key, usage)?;
     let pending = contents::find_pending(
         transaction,
         &lease.operation_id,
@@ -304,7 +304,7 @@ fn remove(transaction: &Transaction<'_>, store: &Store, found: Found) -> Result<
     transaction
         .prepare_cached("DELETE FROM compute_images WHERE key = ?1")?
         .execute([found.id.key])?;
-    quotas::release(transaction, found.folder_key, found.usage())?;
+    quotas::release(transaction, store, found.folder_key, found.usage())?;
     if let Some(content_key) = found.content_key {
         contents::discard_unreferenced(transaction, store, content_key)?;
     }

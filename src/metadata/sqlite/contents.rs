@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{OptionalExtension, params};
 
 use super::super::{Error, Result};
-use super::Store;
+use super::{Store, Transaction};
 
 /// How long the deletion list remembers what a worker was writing: one that lost its lease without
 /// knowing has stopped by then.

@@ -1,6 +1,6 @@
 //! Desktop images, and what changes them.
 
-use rusqlite::{OptionalExtension, Row, Transaction, params};
+use rusqlite::{OptionalExtension, Row, params};
 
 use super::super::{
     DESKTOP_IMAGE_PREFIX, DesktopImageChanges, Error, Id, ListQuery, LiveContent, NewDesktopImage,
@@ -8,7 +8,9 @@ use super::super::{
 };
 use super::accept::Applied;
 use super::quotas::{self, Usage};
-use super::{Store, compute_images, contents, folders, from_json, listing, unreadable};
+use super::{
+    Store, Transaction, compute_images, contents, folders, from_json, listing, unreadable,
+};
 use crate::images::{DesktopImage, DesktopImageStatus as Status};
 
 const SELECT: &str = "SELECT image.key, id_rest, folder.id AS folder_id, folder_key, status, name,
@@ -99,16 +101,13 @@ pub(super) fn insert(
     let source = compute_images::source(transaction, &new.compute_image_id)?;
     let folder_key = folders::find(transaction, &new.folder_id)?;
     let usage = Usage::desktop_images(1, Some(source.stored_size));
-    // A folder that nobody has used has no names and no limits of its own.
+    // A folder that nobody has used has no limits of its own.
     let known = folder_key.unwrap_or(folders::TOTAL);
-    check_name_is_free(transaction, &new.folder_id, known, &new.name, None)?;
-    let reservation = quotas::check(transaction, &new.folder_id, known, usage)?;
-
+    let reservation = quotas::check(transaction, store, &new.folder_id, known, usage)?;
     let folder_key = match folder_key {
         Some(key) => key,
         None => folders::intern(transaction, &new.folder_id)?,
     };
-    reservation.take(transaction)?;
     let id = store.new_id();
     let image = DesktopImage {
         id: id.text(DESKTOP_IMAGE_PREFIX),
@@ -125,11 +124,13 @@ pub(super) fn insert(
         storage_size: source.stored_size,
         min_disk_size: source.min_disk_size,
     };
-    transaction
+    // The index says whether the name is free: a search of it beforehand would be a second one.
+    let inserted = transaction
         .prepare_cached(
             "INSERT INTO desktop_images (key, id_rest, folder_key, status, name, description,
                  labels, min_disk_size, content_key)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+             ON CONFLICT (folder_key, name) DO NOTHING",
         )?
         .execute(params![
             id.key,
@@ -142,6 +143,10 @@ pub(super) fn insert(
             image.min_disk_size,
             source.content_key,
         ])?;
+    if inserted == 0 {
+        return Err(name_taken(&new.folder_id, &new.name));
+    }
+    reservation.take(transaction)?;
     Found {
         id,
         image,
@@ -176,13 +181,7 @@ fn updatable(
     let found = find_active(transaction, id)?;
     if let Some(name) = &changes.name {
         let folder_id = &found.image.folder_id;
-        check_name_is_free(
-            transaction,
-            folder_id,
-            found.folder_key,
-            name,
-            Some(found.id),
-        )?;
+        check_name_is_free(transaction, folder_id, found.folder_key, name, found.id)?;
     }
     Ok(found)
 }
@@ -250,7 +249,7 @@ fn remove(transaction: &Transaction<'_>, store: &Store, found: Found) -> Result<
     transaction
         .prepare_cached("DELETE FROM desktop_images WHERE key = ?1")?
         .execute([found.id.key])?;
-    quotas::release(transaction, found.folder_key, found.usage())?;
+    quotas::release(transaction, store, found.folder_key, found.usage())?;
     contents::discard_unreferenced(transaction, store, found.content_key)?;
     found.applied(false)
 }
@@ -268,18 +267,22 @@ fn check_name_is_free(
     folder_id: &str,
     folder_key: i64,
     name: &str,
-    except: Option<Id>,
+    except: Id,
 ) -> Result<()> {
     let holder: Option<i64> = transaction
         .prepare_cached("SELECT key FROM desktop_images WHERE folder_key = ?1 AND name = ?2")?
         .query_row(params![folder_key, name], |row| row.get(0))
         .optional()?;
     match holder {
-        Some(key) if except.is_none_or(|id| id.key != key) => Err(Error::NameTaken {
-            folder_id: folder_id.to_owned(),
-            name: name.to_owned(),
-        }),
+        Some(key) if key != except.key => Err(name_taken(folder_id, name)),
         _ => Ok(()),
+    }
+}
+
+fn name_taken(folder_id: &str, name: &str) -> Error {
+    Error::NameTaken {
+        folder_id: folder_id.to_owned(),
+        name: name.to_owned(),
     }
 }
 
@@ -309,22 +312,23 @@ fn find(transaction: &Transaction<'_>, id: &str) -> Result<Found> {
         .ok_or_else(not_found)
 }
 
+/// By the places of the columns in `SELECT`: a name would be looked up anew in each row.
 fn image(row: &Row<'_>) -> rusqlite::Result<DesktopImage> {
-    let status: i64 = row.get("status")?;
+    let status: i64 = row.get(4)?;
     let id = Id {
-        key: row.get("key")?,
-        rest: row.get("id_rest")?,
+        key: row.get(0)?,
+        rest: row.get(1)?,
     };
     Ok(DesktopImage {
         id: id.text(DESKTOP_IMAGE_PREFIX),
-        folder_id: row.get("folder_id")?,
+        folder_id: row.get(2)?,
         created_at: id.created_at(),
         status: Status::from_number(status)
             .ok_or_else(|| unreadable(format!("status {status}")))?,
-        name: row.get("name")?,
-        description: row.get("description")?,
-        labels: from_json(row.get_ref("labels")?.as_str()?)?,
-        storage_size: row.get("stored_size")?,
-        min_disk_size: row.get("min_disk_size")?,
+        name: row.get(5)?,
+        description: row.get(6)?,
+        labels: from_json(row.get_ref(7)?.as_str()?)?,
+        storage_size: row.get(10)?,
+        min_disk_size: row.get(8)?,
     })
 }

@@ -1,8 +1,9 @@
 //! Folders by their short numbers.
 
-use rusqlite::{OptionalExtension, Transaction};
+use rusqlite::OptionalExtension;
 
 use super::super::Result;
+use super::Transaction;
 
 /// No folder has this key; of quotas it means all folders together.
 pub const TOTAL: i64 = 0;

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use rusqlite::types::Value;
-use rusqlite::{OptionalExtension, Row, Transaction, params, params_from_iter};
+use rusqlite::{OptionalExtension, Row, params, params_from_iter};
 
 use super::super::{
     Column, Direction, Error, Id, ListQuery, Page, Position, Result, Timestamp, name_hash,
 };
-use super::folders;
+use super::{Transaction, folders};
 
 /// What differs between the kinds of images.
 pub(super) struct Table<T> {

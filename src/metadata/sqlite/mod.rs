@@ -12,21 +12,24 @@ mod folders;
 mod listing;
 mod operations;
 mod quotas;
+mod readers;
 mod schema;
+mod transaction;
 mod writer;
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rusqlite::Connection;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, Transaction};
 
 use super::{Clock, Error, Id, IdGenerator, Result, Timestamp};
+use quotas::Limits;
+use readers::Readers;
+use transaction::Transaction;
 use writer::Writer;
 
-/// How many idle connections for reading are kept.
-const IDLE_READERS: usize = 8;
 const STATEMENTS_PER_CONNECTION: usize = 64;
 /// Pages kept in memory, in KiB: of the connection that writes, which holds the ends of all
 /// indexes, and of each that reads.
@@ -44,11 +47,11 @@ pub struct Store {
 }
 
 struct Inner {
-    path: PathBuf,
     writer: Writer,
-    readers: Mutex<Vec<Connection>>,
+    readers: Readers,
     clock: Arc<dyn Clock>,
     ids: IdGenerator,
+    limits: Limits,
 }
 
 impl Store {
@@ -63,14 +66,15 @@ impl Store {
         }
         schema::migrate(&mut connection, path)?;
         let last_key = last_key(&connection)?;
+        let limits = Limits::load(&connection)?;
         let latest = Id::first_key(clock.now().after(CLOCK_SLIP));
         let ids = IdGenerator::new(clock.clone(), if last_key < latest { last_key } else { 0 });
         Ok(Self {
             inner: Arc::new(Inner {
-                path: path.to_owned(),
                 writer: Writer::start(connection, connect(path, READER_CACHE)?)?,
-                readers: Mutex::new(Vec::new()),
+                readers: Readers::new(path.to_owned()),
                 ids,
+                limits,
                 clock,
             }),
         })
@@ -79,12 +83,16 @@ impl Store {
     /// Waits until what was accepted is written and the file is closed.
     pub async fn close(&self) {
         self.inner.writer.close().await;
-        self.lock_readers().clear();
+        self.inner.readers.close();
     }
 
     /// The time by the store's clock, which may go back.
     pub fn now(&self) -> Timestamp {
         self.inner.clock.now()
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.inner.limits
     }
 
     fn new_id(&self) -> Id {
@@ -110,33 +118,7 @@ impl Store {
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let store = self.clone();
-        tokio::task::spawn_blocking(move || {
-            let idle = store.lock_readers().pop();
-            let mut connection = match idle {
-                Some(connection) => connection,
-                None => connect(&store.inner.path, READER_CACHE)?,
-            };
-            let result = {
-                let transaction = connection.transaction()?;
-                work(&transaction)
-            };
-            let mut readers = store.lock_readers();
-            if readers.len() < IDLE_READERS {
-                readers.push(connection);
-            }
-            result
-        })
-        .await
-        .map_err(|_| Error::Closed)?
-    }
-
-    fn lock_readers(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
-        // Nothing panics while it holds this lock, and the list would still be whole.
-        self.inner
-            .readers
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.inner.readers.read(work).await
     }
 }
 

@@ -1,10 +1,10 @@
 //! Operations as rows: reading them, and the one way to change their phase.
 
-use rusqlite::{OptionalExtension, Row, Transaction, named_params, params};
+use rusqlite::{OptionalExtension, Row, named_params, params};
 
 use super::super::{Accept, Change, Error, Id, OPERATION_PREFIX, Result, Timestamp};
 use super::audit::{self, About, Step, image_prefix};
-use super::{Store, compute_images, unreadable};
+use super::{Store, Transaction, compute_images, unreadable};
 use crate::operations::{
     Event, Failure, Kind, Operation, Outcome, Phase, Progress, Reason, Refused, State,
 };

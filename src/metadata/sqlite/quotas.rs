@@ -1,10 +1,12 @@
 //! Limits, and what is used of those that stand. Only folders with a limit are counted.
 
-use rusqlite::{Transaction, params};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rusqlite::{Connection, params};
 
 use super::super::{Error, Metric, Quota, QuotaScope, Result};
 use super::folders::{self, TOTAL};
-use super::{Store, unreadable};
+use super::{Store, Transaction, unreadable};
 
 /// What an image takes of its folder's quotas.
 #[derive(Debug, Clone, Copy)]
@@ -37,11 +39,45 @@ struct Row {
     used: i64,
 }
 
+/// Whether there may be limits. As long as none has ever been set, which is the normal case,
+/// nothing has to be looked up.
+pub struct Limits(AtomicBool);
+
+impl Limits {
+    pub fn load(connection: &Connection) -> rusqlite::Result<Self> {
+        let stand =
+            connection.query_row("SELECT EXISTS (SELECT 1 FROM quotas)", [], |row| row.get(0))?;
+        Ok(Self(AtomicBool::new(stand)))
+    }
+
+    fn may_stand(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// To be told before a limit is written, and not to be taken back: the limit may be one of a
+    /// transaction that is undone, or that takes one away.
+    fn one_is_set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 /// The limits that stand over a folder for what `usage` counts.
-fn over(transaction: &Transaction<'_>, folder_key: i64, usage: &Usage) -> Result<Vec<Row>> {
+fn over(
+    transaction: &Transaction<'_>,
+    store: &Store,
+    folder_key: i64,
+    usage: &Usage,
+) -> Result<Vec<Row>> {
+    if !store.limits().may_stand() {
+        return Ok(Vec::new());
+    }
+    // Not with IN: SQLite would make a table of each list first.
     let mut statement = transaction.prepare_cached(
         "SELECT folder_key, metric, \"limit\", used FROM quotas
-         WHERE folder_key IN (?1, ?2) AND metric IN (?3, ?4)",
+         WHERE folder_key = ?1 AND metric BETWEEN ?3 AND ?4
+         UNION ALL
+         SELECT folder_key, metric, \"limit\", used FROM quotas
+         WHERE folder_key = ?2 AND ?2 <> ?1 AND metric BETWEEN ?3 AND ?4",
     )?;
     let rows = statement
         .query_map(
@@ -78,11 +114,12 @@ pub struct Reservation {
 /// Refuses what would exceed a limit. Writes nothing yet.
 pub fn check(
     transaction: &Transaction<'_>,
+    store: &Store,
     folder_id: &str,
     folder_key: i64,
     usage: Usage,
 ) -> Result<Reservation> {
-    let rows = over(transaction, folder_key, &usage)?;
+    let rows = over(transaction, store, folder_key, &usage)?;
     for row in &rows {
         let exceeded = match usage.of(row.metric) {
             // It will take at least something.
@@ -114,8 +151,13 @@ impl Reservation {
 }
 
 /// Gives back what an image took.
-pub fn release(transaction: &Transaction<'_>, folder_key: i64, usage: Usage) -> Result<()> {
-    let rows = over(transaction, folder_key, &usage)?;
+pub fn release(
+    transaction: &Transaction<'_>,
+    store: &Store,
+    folder_key: i64,
+    usage: Usage,
+) -> Result<()> {
+    let rows = over(transaction, store, folder_key, &usage)?;
     add(transaction, &rows, &usage, -1)
 }
 
@@ -165,7 +207,7 @@ impl Store {
         metric: Metric,
         limit: Option<i64>,
     ) -> Result<i64> {
-        self.write(move |transaction, _| {
+        self.write(move |transaction, store| {
             let folder_key = match (&scope, limit) {
                 (QuotaScope::Total, _) => Some(TOTAL),
                 (QuotaScope::Folder(id), Some(_)) => Some(folders::intern(transaction, id)?),
@@ -182,6 +224,7 @@ impl Store {
                     .execute([folder_key, metric as i64])?;
                 return Ok(used);
             };
+            store.limits().one_is_set();
             transaction
                 .prepare_cached(
                     "INSERT OR REPLACE INTO quotas (folder_key, metric, \"limit\", used)

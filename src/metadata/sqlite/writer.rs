@@ -5,11 +5,12 @@ use std::sync::Mutex;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, TransactionBehavior};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::{Error, Result};
+use super::Transaction;
 use super::checkpoint::Checkpoints;
 
 /// How many commands share a commit at the most.
@@ -17,8 +18,11 @@ const BATCH: usize = 1024;
 /// How many commands wait at the most before senders wait too.
 const QUEUE: usize = 4096;
 
-/// From how many commands in a batch on the next one is waited for.
+/// From how many commands in a batch on the next one is waited for, and how many are enough. While
+/// these are written, the callers of the last batch are answered and ask again: a longer wait
+/// would only have one wait for the other.
 const MANY: usize = 32;
+const ENOUGH: usize = 256;
 const LONGEST_GATHERING: Duration = Duration::from_millis(10);
 /// Between two looks at who has come.
 const GLANCE: Duration = Duration::from_micros(200);
@@ -139,7 +143,7 @@ fn batch_limit() -> usize {
 }
 
 fn serve(
-    mut connection: Connection,
+    connection: Connection,
     mut queue: mpsc::Receiver<Box<dyn Command>>,
     checkpoints: Checkpoints,
     runtime: Option<Handle>,
@@ -147,6 +151,7 @@ fn serve(
     let _abort_on_panic = AbortOnPanic;
     let (mut last, mut took) = (0, Duration::ZERO);
     while let Some(first) = queue.blocking_recv() {
+        let arrived = Instant::now();
         gather(&queue, last, took);
         let mut batch = vec![first];
         while batch.len() < batch_limit() {
@@ -157,7 +162,7 @@ fn serve(
         }
         let begun = Instant::now();
         last = batch.len();
-        if run_together(&mut connection, &mut batch).is_ok() {
+        if run_together(&connection, &mut batch).is_ok() {
             let reply = move || batch.into_iter().for_each(|command| command.reply(Ok(())));
             match &runtime {
                 // Waking many from outside of the runtime costs a lock and maybe a system call
@@ -169,13 +174,20 @@ fn serve(
             // One command spoiled the transaction: each now has one of its own.
             for command in batch {
                 let mut alone = [command];
-                let ended = run_together(&mut connection, &mut alone);
+                let ended = run_together(&connection, &mut alone);
                 let [command] = alone;
                 command.reply(ended);
             }
         }
         took = begun.elapsed();
         checkpoints.between_batches(&connection);
+        tracing::debug!(
+            commands = last,
+            gathered_micros = (begun - arrived).as_micros() as u64,
+            committed_micros = took.as_micros() as u64,
+            checkpoint_micros = (begun.elapsed() - took).as_micros() as u64,
+            "batch"
+        );
     }
     // With it goes the sender of the checkpoints' orders.
     drop(connection);
@@ -189,15 +201,15 @@ fn gather(queue: &mpsc::Receiver<Box<dyn Command>>, last: usize, took: Duration)
     if last < MANY {
         return;
     }
-    let expected = (last + last / 4).min(batch_limit());
+    let expected = (last + last / 4).min(ENOUGH);
     let begun = Instant::now();
     while queue.len() + 1 < expected && begun.elapsed() < took.min(LONGEST_GATHERING) {
         std::thread::sleep(GLANCE);
     }
 }
 
-fn run_together(connection: &mut Connection, batch: &mut [Box<dyn Command>]) -> Result<()> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+fn run_together(connection: &Connection, batch: &mut [Box<dyn Command>]) -> Result<()> {
+    let transaction = Transaction::begin(connection, TransactionBehavior::Immediate)?;
     for command in batch {
         command.run(&transaction)?;
     }

@@ -29,6 +29,7 @@ use error::Stop;
 pub use error::{JsonError, WireError};
 use reader::Reader;
 use schema::{Field, Message, Schema};
+pub use times::is_too_fine;
 use to_json::Writer;
 use to_wire::Builder;
 

@@ -129,6 +129,13 @@ pub fn parse_duration(text: &str) -> Option<(i64, i32)> {
     is_right.then_some((sign * seconds, sign as i32 * nanos))
 }
 
+/// Whether the text of a time or a duration has digits behind the ninth that count.
+pub fn is_too_fine(text: &str) -> bool {
+    let fraction = text.split_once('.').map_or("", |(_, fraction)| fraction);
+    let digits = fraction.bytes().take_while(u8::is_ascii_digit);
+    digits.skip(9).any(|digit| digit != b'0')
+}
+
 /// Puts one path of a FieldMask by its JSON names; tells if that can be read back.
 #[must_use]
 pub fn put_mask_path(path: &[u8], out: &mut Vec<u8>) -> bool {

@@ -23,6 +23,9 @@ impl<'c> Builder<'c, '_> {
                 let text = self.string(right)?;
                 let time = times::parse_timestamp(&text);
                 let time = time.ok_or_else(|| self.wrong_text(&text, right))?;
+                if times::is_too_fine(&text) {
+                    return Err(self.reader.data("finer than nanoseconds"));
+                }
                 put_seconds_and_nanos(time, out);
                 Ok(())
             }
@@ -31,6 +34,9 @@ impl<'c> Builder<'c, '_> {
                 let text = self.string(right)?;
                 let time = times::parse_duration(&text);
                 let time = time.ok_or_else(|| self.wrong_text(&text, right))?;
+                if times::is_too_fine(&text) {
+                    return Err(self.reader.data("finer than nanoseconds"));
+                }
                 put_seconds_and_nanos(time, out);
                 Ok(())
             }

@@ -1,15 +1,17 @@
 //! An OpenAPI 3.1 document of the HTTP rules of services, with the comments of their protos.
 //!
-//! What OpenAPI has no words for is left out: methods of its own making (`custom`), and that a
-//! variable may hold slashes, which is said in the parameter's description.
+//! What OpenAPI 3.1 has no words for is said in prose: methods of an API's own making (`custom`) are
+//! listed in the description of the whole, and that a variable may hold slashes in that of the
+//! parameter. Streams of requests, which are served over gRPC only, are left out.
 
 mod comments;
+mod limits;
 mod operation;
 mod paths;
 mod schema;
 
 use http::Method;
-use prost_reflect::{DescriptorPool, MethodDescriptor};
+use prost_reflect::{DescriptorPool, FieldDescriptor, MethodDescriptor};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -17,6 +19,7 @@ use super::{
     rules::{self, Binding, BuildError},
 };
 use comments::Comments;
+pub use limits::{Bounds, Limits};
 use paths::Paths;
 use schema::Schemas;
 
@@ -40,15 +43,18 @@ pub struct Info<'i> {
     pub description: &'i str,
 }
 
-/// The document of all methods of the named services.
+/// The document of all methods of the named services; `limits` tells what the fields of requests may
+/// hold.
 pub fn openapi(
     pool: &DescriptorPool,
     services: impl IntoIterator<Item = impl AsRef<str>>,
     info: Info<'_>,
+    limits: impl Fn(&FieldDescriptor) -> Limits,
 ) -> Result<Value, BuildError> {
     let comments = Comments::of(pool);
-    let mut schemas = Schemas::new(&comments);
+    let mut schemas = Schemas::new(&comments, &limits);
     let mut paths = Paths::default();
+    let mut untold = Vec::new();
     let mut tags = Vec::new();
     for service in services {
         let service = service.as_ref();
@@ -63,20 +69,22 @@ pub fn openapi(
             let mut methods = descriptor.methods();
             let name = route.value.method.name.rsplit('/').next();
             if let Some(method) = methods.find(|method| Some(method.name()) == name) {
-                add(route, &method, &mut paths, &mut schemas);
+                untold.extend(add(route, &method, &mut paths, &mut schemas));
             }
         }
     }
-    let error = pool.get_message_by_name("google.rpc.Status").map_or_else(
-        || json!({"type": "object"}),
-        |status| schemas.message(&status),
-    );
+    let mut description = info.description.to_owned();
+    if !untold.is_empty() {
+        description.push_str("\n\nServed, too, by methods that OpenAPI has no place for:\n");
+        description.push_str(&untold.concat());
+    }
+    let error = schemas.status(pool);
     Ok(json!({
         "openapi": "3.1.0",
         "info": {
             "title": info.title,
             "version": info.version,
-            "description": info.description,
+            "description": description,
         },
         "tags": tags,
         "paths": paths.into_json(),
@@ -92,27 +100,32 @@ pub fn openapi(
     }))
 }
 
+/// Adds the operations of a route. What has no place among them is returned, as an item of a list.
 fn add(
     route: &Route<Binding>,
     method: &MethodDescriptor,
     paths: &mut Paths,
     schemas: &mut Schemas<'_>,
-) {
+) -> Option<String> {
     if route.value.method.client_streaming {
-        return;
+        return None;
     }
+    let mut untold = None;
     let served: &[Method] = match &route.method {
         RouteMethod::Any => &ANY,
         RouteMethod::Exactly(method) => std::slice::from_ref(method),
     };
     for http_method in served {
         let Some(key) = path_item_key(http_method) else {
+            let (rule, name) = (route.value.rule(), &route.value.method.name);
+            untold = Some(format!("\n- `{rule}` ({name})"));
             continue;
         };
         let (path, names) = paths.of(&route.template);
         let operation = operation::operation(route, method, &names, schemas);
         paths.insert(&path, key, operation);
     }
+    untold
 }
 
 /// The member of a path that a method has in OpenAPI.

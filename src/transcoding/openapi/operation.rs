@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::{
     comments, object,
     paths::{Part, parts},
-    schema::{Schemas, describe},
+    schema::{Place, Schemas, describe},
 };
 use crate::transcoding::{
     router::Route,
@@ -17,6 +17,11 @@ use crate::transcoding::{
 
 /// The deepest field that is written out as a query parameter, in names. Deeper ones work, too.
 const MAX_NAMES: usize = 4;
+
+/// What is said of the forms of a stream.
+const STREAM: &str = "\n\nOne after another: as a JSON array, as lines of one message each, or as \
+    server-sent events with one in the `data` of each and an event `end` behind them. A failure on the \
+    way is the last element: a `google.rpc.Status` with `@type`, as an event of the name `error`.";
 
 /// The operation of a rule; `names` are those of the parameters in its path.
 pub fn operation(
@@ -89,13 +94,13 @@ fn path_parameters(
                 .and_then(position)
                 .and_then(|index| route.value.variables.get(index)?.last());
             let mut parameter = json!({"name": name, "in": "path", "required": true});
-            parameter["schema"] = match field {
-                Some(field) => schemas.kind(&field.kind()),
-                None => json!({"type": "string"}),
+            let mut description = match field {
+                Some(field) => described(&mut parameter, schemas.field(field, Place::Url)),
+                None => {
+                    parameter["schema"] = json!({"type": "string"});
+                    String::new()
+                }
             };
-            let mut description = field
-                .map_or("", |field| schemas.comments.field(field))
-                .to_owned();
             if let Some(variable) = variable
                 && variable.several_segments
             {
@@ -168,20 +173,27 @@ impl Query<'_, '_> {
             }
             _ => return,
         }
-        let mut schema = self.schemas.field(field);
-        let parts = schema.as_object_mut();
-        let description = parts.and_then(|parts| {
-            if let Some(deprecated) = parts.remove("deprecated") {
-                parameter["deprecated"] = deprecated;
-            }
-            parts.remove("description")
-        });
-        if let Some(description) = description {
-            parameter["description"] = description;
+        if above.len() == 1 && self.schemas.is_required(field) {
+            parameter["required"] = true.into();
         }
-        parameter["schema"] = schema;
+        let description = described(&mut parameter, self.schemas.field(field, Place::Url));
+        describe(&mut parameter, &description);
         self.parameters.push(parameter);
     }
+}
+
+/// Puts a schema into a parameter, which says itself what the field is; returns that.
+fn described(parameter: &mut Value, mut schema: Value) -> String {
+    let mut description = None;
+    if let Value::Object(schema) = &mut schema {
+        if let Some(deprecated) = schema.remove("deprecated") {
+            parameter["deprecated"] = deprecated;
+        }
+        description = schema.remove("description");
+    }
+    parameter["schema"] = schema;
+    let description = description.as_ref().and_then(Value::as_str);
+    description.unwrap_or_default().to_owned()
 }
 
 /// Whether a value of this kind is written as one text.
@@ -200,18 +212,35 @@ fn request_body(
     if binding.takes_raw_body {
         return Some(json!({"content": {"*/*": {}}}));
     }
-    let schema = match &binding.body {
+    let in_path: Vec<_> = binding.variables.iter().map(Vec::as_slice).collect();
+    let input = method.input();
+    let (schema, required) = match &binding.body {
         BodyRule::None => return None,
-        BodyRule::Whole => schemas.message(&method.input()),
-        BodyRule::Field(field) => schemas.field(field),
+        BodyRule::Whole if in_path.is_empty() => {
+            let required = input.fields().any(|field| schemas.is_required(&field));
+            (schemas.message(&input), required)
+        }
+        BodyRule::Whole => {
+            let schema = schemas.message_without(&input, &in_path);
+            let required = schema.get("required").is_some();
+            (schema, required)
+        }
+        BodyRule::Field(field) => {
+            let schema = schemas.field(field, Place::Json);
+            (schema, schemas.is_required(field))
+        }
     };
-    Some(json!({"content": {"application/json": {"schema": schema}}}))
+    let mut body = json!({"content": {"application/json": {"schema": schema}}});
+    if required {
+        body["required"] = true.into();
+    }
+    Some(body)
 }
 
 fn reply(binding: &Binding, method: &MethodDescriptor, schemas: &mut Schemas<'_>) -> Value {
     let output = method.output();
     let comment = schemas.comments.message(&output);
-    let description = match comments::summary(comment) {
+    let mut description = match comments::summary(comment) {
         summary if summary.is_empty() => "The reply.".to_owned(),
         summary => summary,
     };
@@ -220,12 +249,16 @@ fn reply(binding: &Binding, method: &MethodDescriptor, schemas: &mut Schemas<'_>
     }
     let schema = match &binding.reply_field {
         None => schemas.message(&output),
-        Some(field) => schemas.field(field),
+        Some(field) => schemas.field(field, Place::Json),
     };
     let content = if binding.method.server_streaming {
+        description.push_str(STREAM);
+        let error = schemas.status(method.parent_pool());
+        let error = json!({"allOf": [error, {"required": ["@type"]}]});
+        let element = json!({"anyOf": [schema, error]});
         json!({
-            "application/json": {"schema": {"type": "array", "items": schema}},
-            "application/x-ndjson": {"schema": schema},
+            "application/json": {"schema": {"type": "array", "items": element}},
+            "application/x-ndjson": {"schema": element},
             "text/event-stream": {"schema": {"type": "string"}},
         })
     } else {

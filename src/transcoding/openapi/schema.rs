@@ -2,21 +2,33 @@
 
 use std::collections::BTreeMap;
 
-use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
+use prost_reflect::{DescriptorPool, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value, json};
 
-use super::comments::Comments;
+use super::{comments::Comments, limits::Limits};
+use crate::transcoding::values;
+
+/// Where a value is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In a text of JSON.
+    Json,
+    /// In a path or a query.
+    Url,
+}
 
 /// Schemas of the messages and enums that were referred to, by full name.
 pub struct Schemas<'c> {
     pub comments: &'c Comments,
+    limits: &'c dyn Fn(&FieldDescriptor) -> Limits,
     components: BTreeMap<String, Value>,
 }
 
 impl<'c> Schemas<'c> {
-    pub fn new(comments: &'c Comments) -> Self {
+    pub fn new(comments: &'c Comments, limits: &'c dyn Fn(&FieldDescriptor) -> Limits) -> Self {
         Self {
             comments,
+            limits,
             components: BTreeMap::new(),
         }
     }
@@ -25,17 +37,34 @@ impl<'c> Schemas<'c> {
         self.components.into_iter().collect()
     }
 
-    /// The schema of a field's value, with its comment.
-    pub fn field(&mut self, field: &FieldDescriptor) -> Value {
+    /// Whether a request must have a field.
+    pub fn is_required(&self, field: &FieldDescriptor) -> bool {
+        (self.limits)(field).required
+    }
+
+    /// The schema of a field's value, with its comment and its limits.
+    pub fn field(&mut self, field: &FieldDescriptor, place: Place) -> Value {
+        let limits = (self.limits)(field);
+        let mut value = |kind| self.kind(kind, place);
         let mut schema = match field.kind() {
             Kind::Message(entry) if field.is_map() => {
-                let values = self.kind(&entry.map_entry_value_field().kind());
+                let values = value(&entry.map_entry_value_field().kind());
                 json!({"type": "object", "additionalProperties": values})
             }
-            kind if field.is_list() => json!({"type": "array", "items": self.kind(&kind)}),
-            kind => self.kind(&kind),
+            kind if field.is_list() => json!({"type": "array", "items": value(&kind)}),
+            kind => value(&kind),
         };
+        limits.apply(field, &mut schema);
         let mut description = self.comments.field(field).to_owned();
+        let mut add = |sentence: &str| {
+            if !description.is_empty() {
+                description.push_str("\n\n");
+            }
+            description.push_str(sentence);
+        };
+        if let Some(sentence) = limits.value_in_words() {
+            add(&sentence);
+        }
         if let Some(oneof) = field.containing_oneof()
             && !oneof.is_synthetic()
         {
@@ -43,10 +72,7 @@ impl<'c> Schemas<'c> {
                 .fields()
                 .map(|field| format!("`{}`", field.json_name()))
                 .collect();
-            if !description.is_empty() {
-                description.push_str("\n\n");
-            }
-            description.push_str(&format!("Only one of {} can be set.", names.join(", ")));
+            add(&format!("Only one of {} can be set.", names.join(", ")));
         }
         if let Value::Object(schema) = &mut schema {
             if !description.is_empty() {
@@ -61,7 +87,7 @@ impl<'c> Schemas<'c> {
     }
 
     /// The schema of one value of a kind.
-    pub fn kind(&mut self, kind: &Kind) -> Value {
+    fn kind(&mut self, kind: &Kind, place: Place) -> Value {
         match kind {
             Kind::String => json!({"type": "string"}),
             Kind::Bytes => json!({"type": "string", "contentEncoding": "base64"}),
@@ -72,6 +98,12 @@ impl<'c> Schemas<'c> {
             Kind::Uint32 | Kind::Fixed32 => {
                 json!({"type": "integer", "minimum": 0, "maximum": u32::MAX})
             }
+            Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 if place == Place::Url => {
+                json!({"type": "integer", "format": "int64"})
+            }
+            Kind::Uint64 | Kind::Fixed64 if place == Place::Url => {
+                json!({"type": "integer", "format": "uint64", "minimum": 0})
+            }
             // 64 bits do not fit the numbers of JavaScript.
             Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => {
                 json!({"type": "string", "format": "int64"})
@@ -80,6 +112,15 @@ impl<'c> Schemas<'c> {
             Kind::Float => json!({"type": "number", "format": "float"}),
             Kind::Double => json!({"type": "number", "format": "double"}),
             Kind::Enum(descriptor) => self.enumeration(descriptor),
+            // Nothing stands for null there.
+            Kind::Message(wrapper)
+                if place == Place::Url && values::is_wrapper(wrapper.full_name()) =>
+            {
+                match wrapper.get_field(1) {
+                    Some(value) => self.kind(&value.kind(), place),
+                    None => json!({}),
+                }
+            }
             Kind::Message(descriptor) => self.message(descriptor),
         }
     }
@@ -94,15 +135,54 @@ impl<'c> Schemas<'c> {
         if !self.components.contains_key(name) {
             // Before its fields, which may be of this type.
             self.components.insert(name.to_owned(), Value::Null);
-            let properties: Map<_, _> = message
-                .fields()
-                .map(|field| (field.json_name().to_owned(), self.field(&field)))
-                .collect();
-            let mut schema = json!({"type": "object", "properties": properties});
-            describe(&mut schema, self.comments.message(message));
+            let schema = self.message_without(message, &[]);
             self.components.insert(name.to_owned(), schema);
         }
         reference(name)
+    }
+
+    /// The schema of a message without some fields, each named from the message down: those that a
+    /// path gives are not asked for in the body.
+    pub fn message_without(
+        &mut self,
+        message: &MessageDescriptor,
+        left_out: &[&[FieldDescriptor]],
+    ) -> Value {
+        let mut properties = Map::new();
+        let mut required = Vec::new();
+        for field in message.fields() {
+            let within: Vec<_> = left_out
+                .iter()
+                .filter_map(|path| path.split_first())
+                .filter_map(|(first, deeper)| (*first == field).then_some(deeper))
+                .collect();
+            let kind = field.kind();
+            let schema = match (within.iter().any(|deeper| deeper.is_empty()), &kind) {
+                (true, _) => continue,
+                (_, Kind::Message(inner)) if !within.is_empty() => {
+                    self.message_without(inner, &within)
+                }
+                _ => self.field(&field, Place::Json),
+            };
+            properties.insert(field.json_name().to_owned(), schema);
+            if self.is_required(&field) {
+                required.push(field.json_name().to_owned());
+            }
+        }
+        let mut schema = json!({"type": "object", "properties": properties});
+        if !required.is_empty() {
+            schema["required"] = required.into();
+        }
+        describe(&mut schema, self.comments.message(message));
+        schema
+    }
+
+    /// The schema of an error.
+    pub fn status(&mut self, pool: &DescriptorPool) -> Value {
+        match pool.get_message_by_name("google.rpc.Status") {
+            Some(status) => self.message(&status),
+            None => json!({"type": "object"}),
+        }
     }
 
     fn enumeration(&mut self, descriptor: &EnumDescriptor) -> Value {

@@ -56,6 +56,7 @@ fn pool() -> &'static DescriptorPool {
                 "health.proto",
                 "corners.proto",
                 "google/rpc/error_details.proto",
+                "google/rpc/status.proto",
             ])
             .expect("they compile");
         compiler.descriptor_pool()

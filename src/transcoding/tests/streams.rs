@@ -251,3 +251,51 @@ async fn a_client_that_closes_its_connection_ends_the_call() {
         );
     }
 }
+
+/// Over HTTP/2 a client gives up one call and keeps its connection.
+#[tokio::test]
+async fn a_client_that_resets_its_stream_ends_the_call() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let source = Source {
+        messages: 1,
+        ..Source::default()
+    };
+    let watched = transcoder(source.clone());
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.expect("a connection");
+        let stream = hyper_util::rt::TokioIo::new(stream);
+        let executor = hyper_util::rt::TokioExecutor::new();
+        let builder = hyper::server::conn::http2::Builder::new(executor);
+        let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
+            watched.clone().oneshot(request)
+        });
+        let _ = builder.serve_connection(stream, service).await;
+    });
+    let stream = tokio::net::TcpStream::connect(address)
+        .await
+        .expect("a server");
+    let (requests, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+    tokio::spawn(connection);
+    for _ in 0..2 {
+        source.given.store(0, Ordering::SeqCst);
+        source.dropped.store(false, Ordering::SeqCst);
+        let mut requests = requests.clone().ready().await.expect("a connection");
+        let request = Request::get(format!("http://{address}/v1/watch"));
+        let request = request.body(()).expect("a request");
+        let (reply, mut stream) = requests.send_request(request, true).expect("a stream");
+        assert_eq!(reply.await.expect("a reply").status(), 200);
+        assert!(!source.dropped.load(Ordering::SeqCst), "the call runs");
+        stream.send_reset(h2::Reason::CANCEL);
+        let dropped = async {
+            while !source.dropped.load(Ordering::SeqCst) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), dropped)
+            .await
+            .expect("the call is dropped");
+    }
+}

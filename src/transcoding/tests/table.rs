@@ -23,7 +23,7 @@ use tonic_types::pb;
 use tower::{Service, ServiceExt};
 
 use super::{
-    super::{Settings, Transcoder},
+    super::{Settings, Transcoder, codec},
     data, pool, with_trailers,
 };
 
@@ -47,6 +47,9 @@ struct Case {
     /// Whether the setting to pass over unknown parameters is on.
     #[serde(default)]
     ignore_unknown_parameters: bool,
+    /// The settings of JSON that are not the default.
+    #[serde(default)]
+    json: JsonSettings,
     /// The gRPC method called, as `Service/Method`.
     call: Option<String>,
     /// The request message in JSON.
@@ -58,6 +61,16 @@ struct Case {
     answer: Answer,
     #[serde(default)]
     reply: Reply,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct JsonSettings {
+    skip_defaults: bool,
+    proto_names: bool,
+    enum_numbers: bool,
+    ignore_unknown: bool,
+    any_as_base64: bool,
 }
 
 /// What the service answers: by default one empty message and OK.
@@ -215,6 +228,16 @@ async fn check(case: Case) -> Result<(), String> {
     let seen = Arc::clone(&service.seen);
     let settings = Settings {
         ignore_unknown_parameters: case.ignore_unknown_parameters,
+        json: codec::Settings {
+            print_defaults: !case.json.skip_defaults,
+            proto_names: case.json.proto_names,
+            enum_numbers: case.json.enum_numbers,
+            ignore_unknown: case.json.ignore_unknown,
+            undecodable_any: match case.json.any_as_base64 {
+                true => codec::UndecodableAny::Base64,
+                false => codec::UndecodableAny::Refuse,
+            },
+        },
         ..Settings::default()
     };
     let transcoder =
@@ -320,6 +343,8 @@ async fn read(mut body: Body) -> (Read, bool) {
             Err(frame) => read.trailers = frame.into_trailers().unwrap_or_default(),
         }
     }
+    // Who asks once more, as what encodes a body does, is told the same.
+    assert!(body.frame().await.is_none());
     (read, false)
 }
 

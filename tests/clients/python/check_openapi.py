@@ -3,7 +3,7 @@
 Usage: ENDPOINT=host:port check_openapi.py
 
 Beside that the document is valid: its paths are those that the server serves, as far as a
-request without a body can tell.
+request without a body can tell, and the limits of parameters are those that the server holds to.
 """
 
 import os
@@ -16,13 +16,39 @@ API = f"http://{os.environ['ENDPOINT']}"
 TIMEOUT = 30
 
 
+def beyond(schema):
+    """A value that the limits of a schema leave out, if they have an upper end."""
+    if "maxLength" in schema:
+        return "a" * (schema["maxLength"] + 1)
+    if "maximum" in schema:
+        return schema["maximum"] + 1
+    return None
+
+
+def check_limits(url, parameters):
+    """Each parameter beyond its limit is refused by name. Returns how many have one."""
+    limited = 0
+    for parameter in parameters:
+        value = beyond(parameter["schema"])
+        if parameter["in"] != "query" or value is None:
+            continue
+        reply = requests.get(url, {parameter["name"]: value}, timeout=TIMEOUT)
+        assert reply.status_code == 400, f"{url} {parameter['name']}: {reply.status_code}"
+        field = re.sub("[A-Z]", lambda letter: "_" + letter[0].lower(), parameter["name"])
+        details = reply.json()["details"]
+        fields = [violation["field"] for detail in details for violation in detail.get("fieldViolations", [])]
+        assert field in fields, f"{url} {field}: {fields}"
+        limited += 1
+    return limited
+
+
 def main():
     reply = requests.get(f"{API}/openapi.json", timeout=TIMEOUT)
     reply.raise_for_status()
     document = reply.json()
     validate(document, cls=OpenAPIV31SpecValidator)
 
-    operations = 0
+    operations = limited = 0
     for path, item in document["paths"].items():
         url = API + re.sub(r"\{[^}]*\}", "x", path)
         allowed = requests.options(url, timeout=TIMEOUT).headers["allow"]
@@ -30,12 +56,15 @@ def main():
             assert method.upper() in allowed.split(", "), f"{method} {path}: {allowed}"
             assert operation.get("summary"), f"{method} {path} has no summary"
             operations += 1
+            if method == "get":
+                limited += check_limits(url, operation.get("parameters", []))
     assert operations > 10, operations
+    assert limited > 10, limited
 
     page = requests.get(f"{API}/docs", timeout=TIMEOUT)
     page.raise_for_status()
     assert "swagger-ui" in page.text
-    print(f"ok: the OpenAPI document is valid; {operations} operations are served as it says")
+    print(f"ok: the OpenAPI document is valid; {operations} operations are served as it says, and {limited} limits hold")
 
 
 if __name__ == "__main__":

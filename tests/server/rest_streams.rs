@@ -1,0 +1,287 @@
+//! Streams of replies over REST: an operation followed to its end, and the audit events.
+
+use flate2::write::GzDecoder;
+use serde_json::{Value, json};
+use std::io::Write;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tonic::Code;
+
+use crate::support::{
+    Disk, Fill, Method, Refusal, TestServer, audit_events, failure, text, within,
+};
+
+/// A reply read piece by piece, as it comes.
+struct Lines {
+    reply: reqwest::Response,
+    /// Undoes the reply's encoding.
+    decoder: Option<GzDecoder<Vec<u8>>>,
+    text: String,
+}
+
+impl Lines {
+    async fn start(server: &TestServer, path: &str, headers: &[(&str, &str)]) -> Self {
+        let mut request = server.http.get(server.url(path));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let reply = within("the stream starts", request.send()).await.unwrap();
+        assert_eq!(reply.status(), 200);
+        let encoded = reply.headers().contains_key("content-encoding");
+        Self {
+            reply,
+            decoder: encoded.then(|| GzDecoder::new(Vec::new())),
+            text: String::new(),
+        }
+    }
+
+    /// The next line, without its end; none at the end.
+    async fn next(&mut self) -> Option<String> {
+        loop {
+            if let Some((line, rest)) = self.text.split_once('\n') {
+                let line = line.to_owned();
+                self.text = rest.to_owned();
+                return Some(line);
+            }
+            let piece = within("the stream goes on", self.reply.chunk()).await;
+            let piece = piece.unwrap()?;
+            let piece = match &mut self.decoder {
+                None => piece.to_vec(),
+                Some(decoder) => {
+                    decoder.write_all(&piece).unwrap();
+                    decoder.flush().unwrap();
+                    std::mem::take(decoder.get_mut())
+                }
+            };
+            self.text.push_str(std::str::from_utf8(&piece).unwrap());
+        }
+    }
+
+    /// The next event: its name, where it has one, and its data.
+    async fn event(&mut self) -> Option<(String, Value)> {
+        let (mut name, mut data) = (String::new(), Value::Null);
+        while let Some(line) = self.next().await {
+            match line.split_once(": ") {
+                Some(("event", word)) => name = word.to_owned(),
+                Some(("data", json)) => data = serde_json::from_str(json).unwrap(),
+                _ => {
+                    assert_eq!(line, "");
+                    return Some((name, data));
+                }
+            }
+        }
+        None
+    }
+}
+
+/// An import that runs until it is cancelled.
+async fn endless_import(server: &TestServer) -> String {
+    let uri = server.importable_hole("large.img", 64 << 30);
+    let request = json!({"folderId": "f", "uri": uri});
+    let accepted = server.ask(Method::Create, request).await;
+    text(&accepted, "id").to_owned()
+}
+
+async fn get(server: &TestServer, path: &str, accept: &str) -> (u16, String, String) {
+    let request = server.http.get(server.url(path)).header("accept", accept);
+    let reply = request.send().await.unwrap();
+    let content_type = reply.headers().get("content-type");
+    let content_type = content_type.map_or("", |value| value.to_str().unwrap());
+    let (status, content_type) = (reply.status().as_u16(), content_type.to_owned());
+    (status, content_type, reply.text().await.unwrap())
+}
+
+#[tokio::test]
+async fn a_running_operation_is_followed_event_by_event_in_any_coding() {
+    for coding in ["identity", "gzip"] {
+        let server = TestServer::start().await;
+        let id = endless_import(&server).await;
+        let headers = [("accept", "text/event-stream"), ("accept-encoding", coding)];
+        let path = format!("/operations/{id}:watch");
+        let mut events = Lines::start(&server, &path, &headers).await;
+        assert_eq!(events.decoder.is_some(), coding == "gzip");
+        // Each arrives while the operation goes on, however it is encoded.
+        for _ in 0..2 {
+            let (name, state) = events.event().await.expect("an event");
+            assert_eq!((name.as_str(), &state["id"]), ("", &json!(id)));
+            assert_eq!(state["done"], false);
+        }
+        let request = json!({"operationId": id});
+        server.ask(Method::OperationCancel, request.clone()).await;
+        let mut last = Value::Null;
+        loop {
+            match events.event().await.expect("an end") {
+                (name, state) if name.is_empty() => last = state,
+                end => {
+                    assert_eq!(end, ("end".to_owned(), json!({})));
+                    break;
+                }
+            }
+        }
+        assert_eq!(events.event().await, None);
+        assert_eq!(failure(&last).0, Code::Cancelled);
+        assert_eq!(server.ask(Method::OperationGet, request).await, last);
+    }
+}
+
+#[tokio::test]
+async fn what_has_ended_is_told_once_in_the_form_asked_for() {
+    let server = TestServer::start().await;
+    let operation = server
+        .uploaded("f", "", &Disk::mbr(1, Fill::Sparse(1)))
+        .await;
+    let path = format!("/operations/{}:watch", text(&operation, "id"));
+    let read = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+
+    let (status, content_type, body) = get(&server, &path, "*/*").await;
+    assert_eq!((status, content_type.as_str()), (200, "application/json"));
+    assert_eq!(read(&body), json!([operation]));
+    let (_, content_type, body) = get(&server, &path, "application/x-ndjson").await;
+    assert_eq!(content_type, "application/x-ndjson");
+    assert_eq!((body.lines().count(), read(&body)), (1, operation.clone()));
+    let (_, content_type, body) = get(&server, &path, "text/event-stream").await;
+    assert_eq!(content_type, "text/event-stream");
+    let (data, end) = body.split_once("\n\n").unwrap();
+    assert_eq!(read(data.strip_prefix("data: ").unwrap()), operation);
+    assert_eq!(end, "event: end\ndata: {}\n\n");
+
+    let (status, ..) = get(&server, &path, "text/html").await;
+    assert_eq!(status, 406);
+    let head = server.http.head(server.url(&path)).send().await.unwrap();
+    assert_eq!(head.status(), 200);
+    assert_eq!(head.headers()["content-type"], "application/json");
+    let post = server.http.post(server.url(&path)).send().await.unwrap();
+    assert_eq!(post.status(), 405);
+    assert_eq!(post.headers()["allow"], "GET, HEAD, OPTIONS");
+}
+
+#[tokio::test]
+async fn what_cannot_be_watched_has_a_status_of_its_own() {
+    let server = TestServer::start().await;
+    for accept in [
+        "application/json",
+        "application/x-ndjson",
+        "text/event-stream",
+    ] {
+        let (status, content_type, body) = get(&server, "/operations/x:watch", accept).await;
+        assert_eq!((status, content_type.as_str()), (404, "application/json"));
+        let refusal = Refusal::from_json(&serde_json::from_str(&body).unwrap());
+        assert_eq!(refusal.code, Code::NotFound);
+    }
+}
+
+#[tokio::test]
+async fn a_watch_ends_with_its_deadline_and_with_the_server() {
+    let mut server = TestServer::start_with(|config| {
+        config.drain_timeout = std::time::Duration::from_secs(3600);
+    })
+    .await;
+    let id = endless_import(&server).await;
+    let path = format!("/operations/{id}:watch");
+    for (headers, code) in [
+        (&[("grpc-timeout", "1S")][..], Code::DeadlineExceeded),
+        (&[], Code::Unavailable),
+    ] {
+        let mut lines = vec![("accept", "application/x-ndjson")];
+        lines.extend(headers);
+        let mut lines = Lines::start(&server, &path, &lines).await;
+        let mut last: Value = serde_json::from_str(&lines.next().await.unwrap()).unwrap();
+        let stopped = match code {
+            Code::Unavailable => Some(within("the server stops", server.stop())),
+            _ => None,
+        };
+        let rest = async {
+            while let Some(line) = lines.next().await {
+                last = serde_json::from_str(&line).unwrap();
+            }
+        };
+        match stopped {
+            Some(stopped) => drop(tokio::join!(stopped, rest)),
+            None => rest.await,
+        }
+        assert_eq!(last["@type"], "type.googleapis.com/google.rpc.Status");
+        assert_eq!(last["code"], code as i32, "{last}");
+    }
+}
+
+/// Over HTTP/1.1 too, the end is told in trailers to those who take them.
+#[tokio::test]
+async fn trailers_tell_how_a_stream_ended() {
+    let server = TestServer::start().await;
+    let operation = server
+        .uploaded("f", "", &Disk::mbr(1, Fill::Sparse(1)))
+        .await;
+    for (te, has_trailers) in [
+        ("TE: trailers\r\nConnection: TE, close", true),
+        ("Connection: close", false),
+    ] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        let request = format!(
+            "GET /operations/{}:watch HTTP/1.1\r\nHost: {}\r\n{te}\r\n\r\n",
+            text(&operation, "id"),
+            server.address
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        within("the reply ends", stream.read_to_string(&mut answer))
+            .await
+            .unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let announced = head
+            .to_ascii_lowercase()
+            .contains("\ntrailer: grpc-status, grpc-message");
+        let ends = body.contains("\r\n0\r\ngrpc-status: 0\r\n");
+        assert_eq!((announced, ends), (has_trailers, has_trailers), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn audit_events_are_read_and_followed() {
+    let server = TestServer::start().await;
+    server
+        .compute_image("f", "n", &Disk::mbr(1, Fill::Sparse(1)))
+        .await;
+    server
+        .compute_image("g", "n", &Disk::mbr(1, Fill::Sparse(1)))
+        .await;
+    let path = "/desktop-images/v1/auditEvents";
+    for (query, folder, after) in [
+        ("", "", 0),
+        ("?folderId=f", "f", 0),
+        ("?after_sequence=1", "", 1),
+    ] {
+        let (status, _, body) = get(&server, &format!("{path}{query}"), "*/*").await;
+        assert_eq!(status, 200);
+        let events: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(
+            events,
+            json!(audit_events(&server, folder, after).await),
+            "{query}"
+        );
+    }
+    let (status, _, body) = get(&server, &format!("{path}?afterSequence=-1"), "*/*").await;
+    let refusal = Refusal::from_json(&serde_json::from_str(&body).unwrap());
+    assert_eq!(
+        (status, refusal.fields),
+        (400, vec!["after_sequence".to_owned()])
+    );
+
+    let headers = [("accept", "application/x-ndjson")];
+    let followed = format!("{path}?folderId=g&follow=true");
+    let mut lines = Lines::start(&server, &followed, &headers).await;
+    for status in ["STARTED", "DONE"] {
+        let event: Value = serde_json::from_str(&lines.next().await.unwrap()).unwrap();
+        assert_eq!(event["status"], status);
+    }
+    server
+        .compute_image("g", "m", &Disk::mbr(1, Fill::Sparse(1)))
+        .await;
+    for status in ["STARTED", "DONE"] {
+        let event: Value = serde_json::from_str(&lines.next().await.unwrap()).unwrap();
+        assert_eq!(
+            (&event["status"], &event["folderId"]),
+            (&json!(status), &json!("g"))
+        );
+    }
+}
