@@ -3,6 +3,7 @@
 #![no_main]
 
 #[path = "../../src/transcoding/tests/matcher.rs"]
+#[allow(dead_code)]
 mod matcher;
 #[path = "../../src/transcoding/codec/tests/reference.rs"]
 #[allow(dead_code)]

@@ -46,7 +46,18 @@ pub fn value(kind: &Kind, text: &str) -> Option<Value> {
 fn message(descriptor: &MessageDescriptor, text: &str) -> Option<DynamicMessage> {
     let name = descriptor.full_name().strip_prefix("google.protobuf.")?;
     let text = match name {
-        "Timestamp" | "Duration" => text.to_owned(),
+        "Timestamp" | "Duration" => {
+            // prost-reflect drops what is finer than nanoseconds.
+            let fraction = text.split_once('.').map_or("", |(_, fraction)| fraction);
+            let digits = fraction.split(|character: char| !character.is_ascii_digit());
+            if digits
+                .take(1)
+                .any(|digits| digits.trim_end_matches('0').len() > 9)
+            {
+                return None;
+            }
+            text.to_owned()
+        }
         "FieldMask" => mask(text)?,
         _ if name.ends_with("Value") && name != "ListValue" && name != "Value" => {
             let mut message = DynamicMessage::new(descriptor.clone());
