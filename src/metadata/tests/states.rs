@@ -156,7 +156,10 @@ proptest! {
         change in 0..4usize,
         events in prop::collection::vec(prop::sample::select(&EVENTS[..]), 0..12)
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
         runtime.block_on(follow(change, events));
     }
 }

@@ -185,17 +185,17 @@ impl Codec {
             settings: &self.settings,
             careful: false,
         };
-        let mut written = write(&writer, out);
-        if let Err(Stop::Disordered) = written {
+        let Err(first) = write(&writer, out) else {
+            return Ok(());
+        };
+        // An error too may come of a field that is in pieces, as an Any whose type follows later.
+        out.truncate(start);
+        writer.careful = true;
+        write(&writer, out).map_err(|second| {
             out.truncate(start);
-            writer.careful = true;
-            written = write(&writer, out);
-        }
-        written.map_err(|stop| {
-            out.truncate(start);
-            match stop {
-                Stop::Error(error) => error,
-                Stop::Disordered => WireError::new("its fields have no order"),
+            match (first, second) {
+                (Stop::Error(error), _) | (_, Stop::Error(error)) => error,
+                (Stop::Disordered, Stop::Disordered) => WireError::new("its fields have no order"),
             }
         })
     }

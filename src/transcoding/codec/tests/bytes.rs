@@ -54,7 +54,13 @@ fn what_cannot_be_one_pass_is_still_right() {
         value: held,
     };
     let any = [&[0xd2, 0x01], &held.encode_length_delimited_to_vec()[..]].concat();
+    let of_any = |inner: &[u8]| [&[0xd2, 0x01, inner.len() as u8], inner].concat();
+    let url = [&[0x0a, 24][..], b"x/transcoding.test.Thing"].concat();
     let cases = [
+        (
+            [of_any(&[&[0x12, 3][..], text].concat()), of_any(&url)].concat(),
+            r#"{"any":{"@type":"x/transcoding.test.Thing","text":"a"}}"#,
+        ),
         ([text, other].concat(), r#"{"text":"b"}"#),
         ([&[0x20, 1], text].concat(), r#"{"text":"a","flag":true}"#),
         (
