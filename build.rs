@@ -38,6 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     config.type_name_domain(["."], "type.googleapis.com");
     tonic_prost_build::configure()
         .include_file("packages.rs")
+        .codec_path("crate::contract::codec::MessageCodec")
         // Ordered maps make the encoding of equal messages equal.
         .btree_map(".")
         .compile_fds_with_config(compiler.file_descriptor_set(), config)?;

@@ -1,6 +1,7 @@
 //! Knows everything that is derived from `proto/`: generated types, descriptors, field rules.
 //! Never mentions a store, a transport or what an image is.
 
+pub mod codec;
 pub mod rules;
 
 use std::sync::LazyLock;

@@ -21,14 +21,19 @@ pub struct Messages {
 
 impl Messages {
     /// The reply of a method. A status that came instead of messages is an error at once.
-    pub fn new(parts: &http::response::Parts, body: Body, method: &Method) -> Result<Self, Status> {
-        end(&parts.headers, &parts.headers).unwrap_or(Ok(()))?;
-        if parts.status != StatusCode::OK {
-            return Err(status_of_http(parts.status));
+    pub fn new(
+        status: StatusCode,
+        headers: HeaderMap,
+        body: Body,
+        method: &Method,
+    ) -> Result<Self, Status> {
+        end(&headers, &headers).unwrap_or(Ok(()))?;
+        if status != StatusCode::OK {
+            return Err(status_of_http(status));
         }
         Ok(Self {
             method: method.name.clone(),
-            headers: parts.headers.clone(),
+            headers,
             body,
             data: BytesMut::new(),
             trailers: HeaderMap::new(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use http_body::Frame;
 use http_body_util::{Full, StreamBody};
 use prost_reflect::{DescriptorPool, DynamicMessage, Value};
@@ -44,7 +44,9 @@ pub async fn into_http(
     pool: &DescriptorPool,
 ) -> Response<Body> {
     let (parts, body) = reply.into_parts();
-    let answer = match Messages::new(&parts, body, &binding.method) {
+    let mut passed_on = HeaderMap::new();
+    metadata::into_headers(&parts.headers, &mut passed_on);
+    let answer = match Messages::new(parts.status, parts.headers, body, &binding.method) {
         Ok(messages) => match asked.form {
             Form::Single => single(messages, binding, asked.trailers, codec).await,
             Form::Stream(_) if binding.gives_raw_body => stream::raw(messages, binding).await,
@@ -56,7 +58,7 @@ pub async fn into_http(
     };
     let mut response = match answer {
         Ok(mut response) => {
-            metadata::into_headers(&parts.headers, response.headers_mut());
+            response.headers_mut().extend(passed_on);
             response
         }
         Err(status) => errors::error_response(&status, asked.request_id, pool),
@@ -159,7 +161,7 @@ pub fn json_of(message: &[u8], binding: &Binding, codec: &Codec) -> Result<Bytes
         .find(&binding.method.output)
         .ok_or("the type of its reply is not known")?;
     // JSON is a good deal longer than the wire bytes, by names and quotes.
-    let mut text = Vec::with_capacity(256 + message.len() * 2);
+    let mut text = Vec::with_capacity(256 + message.len() * 3);
     let written = match &binding.reply_field {
         None => codec.to_json(output, message, &mut text),
         Some(field) => codec.field_to_json(output, field.number(), message, &mut text),

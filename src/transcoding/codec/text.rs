@@ -8,28 +8,39 @@ use super::schema::{Enum, Kind};
 /// but ASCII either.
 #[inline]
 pub fn plain_length(bytes: &[u8], ascii: bool) -> usize {
-    const ONES: u64 = u64::MAX / 255;
-    const HIGH: u64 = ONES << 7;
-    let wanted = if ascii { HIGH } else { 0 };
     let mut at = 0;
     for chunk in bytes.chunks_exact(8) {
-        // `chunks_exact` gives eight bytes.
-        let word = u64::from_le_bytes(chunk.try_into().unwrap_or([0; 8]));
-        // A byte's high bit is set where it is below 0x20, a quote or a backslash; and above such a
-        // byte perhaps too, so that the bytes decide.
-        let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word;
-        let quote = below(word ^ (ONES * u64::from(b'"')), 1);
-        let backslash = below(word ^ (ONES * u64::from(b'\\')), 1);
-        let special = (below(word, 0x20) | quote | backslash) & HIGH | word & wanted;
-        if special != 0
+        if may_be_special(chunk, ascii)
             && let Some(found) = chunk.iter().position(|byte| is_special(*byte, ascii))
         {
             return at + found;
         }
         at += 8;
     }
+    // The last eight bytes overlap what was looked at, which is quicker than byte by byte.
+    if at > 0 && !may_be_special(&bytes[bytes.len() - 8..], ascii) {
+        return bytes.len();
+    }
     let rest = bytes[at..].iter();
     at + rest.take_while(|byte| !is_special(**byte, ascii)).count()
+}
+
+/// Whether one of eight bytes may be special. If not, none is.
+#[inline]
+fn may_be_special(bytes: &[u8], ascii: bool) -> bool {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES << 7;
+    let wanted = if ascii { HIGH } else { 0 };
+    let Ok(bytes) = bytes.try_into() else {
+        return true;
+    };
+    let word = u64::from_le_bytes(bytes);
+    // A byte's high bit is set where it is below 0x20, a quote or a backslash; and above such a byte
+    // perhaps too, so that the bytes decide.
+    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word;
+    let quote = below(word ^ (ONES * u64::from(b'"')), 1);
+    let backslash = below(word ^ (ONES * u64::from(b'\\')), 1);
+    (below(word, 0x20) | quote | backslash) & HIGH | word & wanted != 0
 }
 
 #[inline]
