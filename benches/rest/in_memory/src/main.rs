@@ -17,6 +17,7 @@ use tonic::Status;
 use tower::Service;
 
 #[allow(clippy::all)]
+#[allow(dead_code)] // Most of what is generated is not called here.
 mod generated;
 
 use generated::yandex::cloud::clouddesktop::v1::api::{
