@@ -2,26 +2,34 @@
 //! both ways. The bytes of images never come here.
 
 use std::convert::Infallible;
+use std::io;
 
-use http::{HeaderValue, Method, Request, Response, header};
+use async_compression::tokio::bufread::{GzipDecoder, ZstdDecoder};
+use futures_util::TryStreamExt;
+use http::{Method, Request, Response, header};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use tokio::io::AsyncRead;
+use tokio_util::io::{ReaderStream, StreamReader};
 use tonic::body::Body;
 use tower::Service;
 use tower_http::compression::{Compression, Predicate, predicate::SizeAbove};
-use tower_http::decompression::{DecompressionBody, RequestDecompression};
 
+/// Decoded bytes of a request that are held at a time.
+const PIECE: usize = 16 << 10;
 /// What is smaller grows rather than shrinks.
 const SMALLEST: u64 = 256;
 
 /// Calls a service with what the client sent, decoded, and encodes the reply as the client likes.
 /// Bodies in other codings go to the service as they are. It must limit what it reads, since a body
 /// can be much larger decoded.
-pub async fn call<S>(mut service: S, mut request: Request<Body>) -> Response<Body>
+pub async fn call<S>(mut service: S, request: Request<Body>) -> Response<Body>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
 {
-    let headers = request.headers_mut();
-    let likes_codings = headers.contains_key(header::ACCEPT_ENCODING);
-    if !likes_codings && !headers.contains_key(header::CONTENT_ENCODING) {
+    let likes_codings = request.headers().contains_key(header::ACCEPT_ENCODING);
+    let request = decoded(request);
+    if !likes_codings {
         let Ok(mut response) = service.call(request).await;
         if is_encoded_for_others(&response) {
             let vary = header::ACCEPT_ENCODING.into();
@@ -29,25 +37,45 @@ where
         }
         return response;
     }
-    if let Some(name) = headers.get_mut(header::CONTENT_ENCODING) {
-        for (coding, known) in [("gzip", "gzip"), ("x-gzip", "gzip"), ("zstd", "zstd")] {
-            if name.as_bytes().eq_ignore_ascii_case(coding.as_bytes()) {
-                *name = HeaderValue::from_static(known);
-            }
-        }
-    }
-    let head = *request.method() == Method::HEAD && likes_codings;
-    let service = tower::service_fn(move |request: Request<DecompressionBody<Body>>| {
-        service.call(request.map(Body::new))
-    });
-    let compression = Compression::new(service).compress_when(worth());
-    let mut service = RequestDecompression::new(compression).pass_through_unaccepted(true);
+    let head = *request.method() == Method::HEAD;
+    let mut service = Compression::new(service).compress_when(worth());
     let Ok(mut response) = service.call(request).await;
     if head {
         // That of GET may be another one, since its reply may be encoded.
         response.headers_mut().remove(header::CONTENT_LENGTH);
     }
     response.map(Body::new)
+}
+
+/// The request with its body decoded. tower-http's layer for this takes the first of several gzip
+/// members for the whole, and knows codings in lower case only.
+fn decoded(request: Request<Body>) -> Request<Body> {
+    let coding = request.headers().get(header::CONTENT_ENCODING);
+    let is =
+        |name: &str| coding.is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(name.as_bytes()));
+    let (gzip, zstd) = (is("gzip") || is("x-gzip"), is("zstd"));
+    if !gzip && !zstd {
+        return request;
+    }
+    let (mut parts, body) = request.into_parts();
+    parts.headers.remove(header::CONTENT_ENCODING);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    let bytes = StreamReader::new(body.into_data_stream().map_err(io::Error::other));
+    let body = if gzip {
+        let mut decoder = GzipDecoder::new(bytes);
+        decoder.multiple_members(true);
+        body_of(decoder)
+    } else {
+        let mut decoder = ZstdDecoder::new(bytes);
+        decoder.multiple_members(true);
+        body_of(decoder)
+    };
+    Request::from_parts(parts, body)
+}
+
+fn body_of(decoder: impl AsyncRead + Send + 'static) -> Body {
+    let pieces = ReaderStream::with_capacity(decoder, PIECE);
+    Body::new(StreamBody::new(pieces.map_ok(Frame::data)))
 }
 
 /// Whether clients that like a coding get a reply in another one.

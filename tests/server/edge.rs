@@ -115,6 +115,12 @@ async fn codings_are_read_as_they_may_be_written() {
             [&zstd(body.as_bytes())[..], b"garbage"].concat(),
             400,
         ),
+        ("gzip", [gzip(front), gzip(back)].concat(), 404),
+        (
+            "gzip",
+            [&gzip(body.as_bytes())[..], b"garbage"].concat(),
+            400,
+        ),
         ("gzip", body.clone().into_bytes(), 400),
         ("zstd", gzip(body.as_bytes()), 400),
         ("GZip", gzip(body.as_bytes()), 404),
