@@ -2,6 +2,7 @@
 
 use super::{
     error::Stop,
+    json_text::JsonText,
     schema::{Field, Kind},
     text,
     to_json::{Writer, close, expect, next_of, put_string},
@@ -17,7 +18,7 @@ impl Writer<'_> {
         mut tag: u32,
         wire: &mut &[u8],
         levels: u32,
-        out: &mut Vec<u8>,
+        out: &mut JsonText,
     ) -> Result<bool, Stop> {
         out.push(b'{');
         let (start, first) = (out.len(), *wire);
@@ -47,7 +48,7 @@ impl Writer<'_> {
         key: Kind,
         wire: &mut &[u8],
         levels: u32,
-        out: &mut Vec<u8>,
+        out: &mut JsonText,
     ) -> Result<bool, Stop> {
         let start = out.len();
         let mut entries = Vec::new();
@@ -74,11 +75,11 @@ impl Writer<'_> {
         field: &Field,
         entry: &Entry<'_>,
         levels: u32,
-        out: &mut Vec<u8>,
+        out: &mut JsonText,
     ) -> Result<(), Stop> {
         match entry.key {
-            Key::Bool(true) => out.extend_from_slice(b"\"true\""),
-            Key::Bool(false) => out.extend_from_slice(b"\"false\""),
+            Key::Bool(true) => out.put(b"\"true\""),
+            Key::Bool(false) => out.put(b"\"false\""),
             Key::Signed(key) => text::put_quoted_integer(key, out),
             Key::Unsigned(key) => text::put_quoted_integer(key, out),
             Key::Text(key) => put_string(key, out)?,
@@ -93,7 +94,7 @@ impl Writer<'_> {
                 let as_number = self.settings.enum_numbers;
                 text::put_enum(&self.schema.enums[index], 0, as_number, out);
             }
-            (None, kind) => out.extend_from_slice(text::default(kind)),
+            (None, kind) => out.put(text::default(kind)),
         }
         out.push(b',');
         Ok(())

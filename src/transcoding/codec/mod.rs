@@ -7,6 +7,7 @@
 
 mod bits;
 mod error;
+mod json_text;
 mod maps_to_json;
 mod numbers;
 mod reader;
@@ -26,6 +27,7 @@ mod tests;
 use prost_reflect::{DescriptorPool, MessageDescriptor};
 
 use error::Stop;
+use json_text::JsonText;
 pub use error::{JsonError, WireError};
 use reader::Reader;
 use schema::{Field, Message, Schema};
@@ -177,26 +179,32 @@ impl Codec {
     fn write<'c>(
         &'c self,
         out: &mut Vec<u8>,
-        write: impl Fn(&Writer<'c>, &mut Vec<u8>) -> Result<(), Stop>,
+        write: impl Fn(&Writer<'c>, &mut JsonText) -> Result<(), Stop>,
     ) -> Result<(), WireError> {
         let start = out.len();
+        let mut text = JsonText::behind(std::mem::take(out));
         let mut writer = Writer {
             schema: &self.schema,
             settings: &self.settings,
             careful: false,
         };
-        let Err(first) = write(&writer, out) else {
-            return Ok(());
-        };
-        // An error too may come of a field that is in pieces, as an Any whose type follows later.
-        out.truncate(start);
-        writer.careful = true;
-        write(&writer, out).map_err(|second| {
-            out.truncate(start);
-            match (first, second) {
-                (Stop::Error(error), _) | (_, Stop::Error(error)) => error,
-                (Stop::Disordered, Stop::Disordered) => WireError::new("its fields have no order"),
-            }
+        let mut written = write(&writer, &mut text);
+        if let Err(first) = written {
+            // An error too may come of a field that is in pieces, as an Any whose type follows later.
+            text.truncate(start);
+            writer.careful = true;
+            written = write(&writer, &mut text).map_err(|second| match first {
+                Stop::Error(_) => first,
+                Stop::Disordered => second,
+            });
+        }
+        if written.is_err() {
+            text.truncate(start);
+        }
+        *out = text.into_bytes();
+        written.map_err(|stop| match stop {
+            Stop::Error(error) => error,
+            Stop::Disordered => WireError::new("its fields have no order"),
         })
     }
 

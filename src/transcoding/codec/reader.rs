@@ -133,7 +133,7 @@ impl<'j> Reader<'j> {
     #[inline]
     pub fn string(&mut self) -> Result<Cow<'j, str>, JsonError> {
         let start = self.at + 1;
-        let end = start + plain_length(&self.text.as_bytes()[start..], false);
+        let end = start + plain_length(&self.text.as_bytes()[start..]);
         if self.text.as_bytes().get(end) == Some(&b'"') {
             self.at = end + 1;
             return Ok(Cow::Borrowed(&self.text[start..end]));
@@ -146,7 +146,7 @@ impl<'j> Reader<'j> {
         let mut unescaped = String::new();
         self.at = start;
         loop {
-            let end = self.at + plain_length(&bytes[self.at..], false);
+            let end = self.at + plain_length(&bytes[self.at..]);
             unescaped.push_str(&self.text[self.at..end]);
             self.at = end;
             match bytes.get(end) {

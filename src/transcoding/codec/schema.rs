@@ -7,7 +7,9 @@ use prost_reflect::{
 };
 
 use super::{
-    Settings, text,
+    Settings,
+    json_text::{JsonText, Piece},
+    text,
     wire::{FIXED32, FIXED64, LENGTH, START_GROUP, VARINT},
 };
 
@@ -62,9 +64,9 @@ pub struct Field {
     /// The name in the proto file.
     pub name: String,
     /// What comes before the value in JSON: `,"name":`.
-    pub key: Vec<u8>,
+    pub key: Piece,
     /// What stands in JSON for the field where it is not set: `,"name":0`, or nothing.
-    pub absent: Vec<u8>,
+    pub absent: Piece,
 }
 
 /// How many values a field has.
@@ -109,7 +111,7 @@ pub struct Enum {
     /// `google.protobuf.NullValue`.
     pub is_null: bool,
     /// Numbers with the names as JSON strings, by number.
-    values: Vec<(i32, Vec<u8>)>,
+    values: Vec<(i32, Piece)>,
     names: Names<i32>,
 }
 
@@ -198,7 +200,7 @@ impl Message {
     #[inline]
     pub fn field_by_name(&self, name: &str, likely: usize) -> Option<usize> {
         match self.fields.get(likely) {
-            Some(field) if is_key(&field.key, name) => Some(likely),
+            Some(field) if is_key(field.key.as_bytes(), name) => Some(likely),
             _ => self.names.find(name),
         }
     }
@@ -236,7 +238,7 @@ impl Enum {
             values.map(|value| (value.name().to_owned(), value.number()))
         };
         let mut values: Vec<_> = declared()
-            .map(|(name, number)| (number, text::quoted(&name)))
+            .map(|(name, number)| (number, Piece::new(&text::quoted(&name))))
             .collect();
         // Stable: of several names of a number the first declared is written.
         values.sort_by_key(|(number, _)| *number);
@@ -251,7 +253,7 @@ impl Enum {
 
     /// The name of a number as a JSON string.
     #[inline]
-    pub fn name_of(&self, number: i32) -> Option<&[u8]> {
+    pub fn name_of(&self, number: i32) -> Option<&Piece> {
         // Most enums count from 0 on.
         let likely = usize::try_from(number).ok();
         let value = match likely.and_then(|at| self.values.get(at)) {
@@ -329,13 +331,13 @@ impl Compiler<'_> {
         let mut key = vec![b','];
         key.extend_from_slice(&text::quoted(name));
         key.push(b':');
-        let mut absent = Vec::new();
+        let mut absent = JsonText::default();
         if self.settings.print_defaults && (!presence || shape != Shape::Single) {
-            absent.extend_from_slice(&key);
+            absent.put(&key);
             match shape {
                 Shape::Single => self.put_default(kind, &mut absent),
-                Shape::List { .. } => absent.extend_from_slice(b"[]"),
-                Shape::Map { .. } => absent.extend_from_slice(b"{}"),
+                Shape::List { .. } => absent.put(b"[]"),
+                Shape::Map { .. } => absent.put(b"{}"),
             }
         }
         Field {
@@ -346,8 +348,8 @@ impl Compiler<'_> {
             presence,
             oneof,
             name: descriptor.name().to_owned(),
-            key,
-            absent,
+            key: Piece::new(&key),
+            absent: Piece::new(absent.as_bytes()),
         }
     }
 
@@ -379,12 +381,12 @@ impl Compiler<'_> {
     }
 
     /// Puts the default of a kind without presence.
-    fn put_default(&self, kind: Kind, out: &mut Vec<u8>) {
+    fn put_default(&self, kind: Kind, out: &mut JsonText) {
         match kind {
             Kind::Enum(index) => {
                 text::put_enum(&self.enums[index], 0, self.settings.enum_numbers, out);
             }
-            kind => out.extend_from_slice(text::default(kind)),
+            kind => out.put(text::default(kind)),
         }
     }
 }

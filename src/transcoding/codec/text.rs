@@ -2,94 +2,99 @@
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 
-use super::schema::{Enum, Kind};
+use super::{
+    json_text::JsonText,
+    schema::{Enum, Kind},
+};
 
-/// The length of the part at the front without anything to escape; with `ascii`, without anything
-/// but ASCII either.
+/// The length of the part at the front without anything to escape.
 #[inline]
-pub fn plain_length(bytes: &[u8], ascii: bool) -> usize {
+pub fn plain_length(bytes: &[u8]) -> usize {
     let mut at = 0;
-    for chunk in bytes.chunks_exact(8) {
-        if may_be_special(chunk, ascii)
-            && let Some(found) = chunk.iter().position(|byte| is_special(*byte, ascii))
+    for chunk in bytes.as_chunks().0 {
+        if may_be_special(*chunk)
+            && let Some(found) = chunk.iter().position(|byte| is_special(*byte))
         {
             return at + found;
         }
-        at += 8;
+        at += chunk.len();
     }
     // The last eight bytes overlap what was looked at, which is quicker than byte by byte.
-    if at > 0 && !may_be_special(&bytes[bytes.len() - 8..], ascii) {
+    if at > 0
+        && let Some(last) = bytes.last_chunk()
+        && !may_be_special(*last)
+    {
         return bytes.len();
     }
     let rest = bytes[at..].iter();
-    at + rest.take_while(|byte| !is_special(**byte, ascii)).count()
+    at + rest.take_while(|byte| !is_special(**byte)).count()
 }
 
 /// Whether one of eight bytes may be special. If not, none is.
 #[inline]
-fn may_be_special(bytes: &[u8], ascii: bool) -> bool {
+fn may_be_special(bytes: [u8; 8]) -> bool {
     const ONES: u64 = u64::MAX / 255;
     const HIGH: u64 = ONES << 7;
-    let wanted = if ascii { HIGH } else { 0 };
-    let Ok(bytes) = bytes.try_into() else {
-        return true;
-    };
     let word = u64::from_le_bytes(bytes);
     // A byte's high bit is set where it is below 0x20, a quote or a backslash; and above such a byte
     // perhaps too, so that the bytes decide.
     let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word;
     let quote = below(word ^ (ONES * u64::from(b'"')), 1);
     let backslash = below(word ^ (ONES * u64::from(b'\\')), 1);
-    (below(word, 0x20) | quote | backslash) & HIGH | word & wanted != 0
+    (below(word, 0x20) | quote | backslash) & HIGH != 0
 }
 
 #[inline]
-fn is_special(byte: u8, ascii: bool) -> bool {
-    byte < 0x20 || byte == b'"' || byte == b'\\' || ascii && byte >= 0x80
+fn is_special(byte: u8) -> bool {
+    byte < 0x20 || byte == b'"' || byte == b'\\'
 }
 
 /// Puts a string from bytes that must be UTF-8; tells if they are.
 #[inline]
 #[must_use]
-pub fn put_string(bytes: &[u8], out: &mut Vec<u8>) -> bool {
-    out.push(b'"');
-    if plain_length(bytes, true) == bytes.len() {
-        out.extend_from_slice(bytes);
-    } else if std::str::from_utf8(bytes).is_ok() {
-        put_escaped(bytes, out);
-    } else {
+pub fn put_string(bytes: &[u8], out: &mut JsonText) -> bool {
+    out.put_plain_string(bytes) || put_special_string(bytes, out)
+}
+
+/// [`put_string`] of what has something to escape, or is not all ASCII.
+#[cold]
+fn put_special_string(bytes: &[u8], out: &mut JsonText) -> bool {
+    if std::str::from_utf8(bytes).is_err() {
         return false;
     }
+    out.push(b'"');
+    put_escaped(bytes, out);
     out.push(b'"');
     true
 }
 
 /// A string of a text.
 pub fn quoted(text: &str) -> Vec<u8> {
-    let mut out = vec![b'"'];
+    let mut out = JsonText::default();
+    out.push(b'"');
     put_escaped(text.as_bytes(), &mut out);
     out.push(b'"');
-    out
+    out.into_bytes()
 }
 
-fn put_escaped(mut bytes: &[u8], out: &mut Vec<u8>) {
+fn put_escaped(mut bytes: &[u8], out: &mut JsonText) {
     loop {
-        let (plain, rest) = bytes.split_at(plain_length(bytes, false));
-        out.extend_from_slice(plain);
+        let (plain, rest) = bytes.split_at(plain_length(bytes));
+        out.put(plain);
         let [special, rest @ ..] = rest else {
             return;
         };
         match special {
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            0x08 => out.extend_from_slice(b"\\b"),
-            0x0c => out.extend_from_slice(b"\\f"),
+            b'"' => out.put(b"\\\""),
+            b'\\' => out.put(b"\\\\"),
+            b'\n' => out.put(b"\\n"),
+            b'\r' => out.put(b"\\r"),
+            b'\t' => out.put(b"\\t"),
+            0x08 => out.put(b"\\b"),
+            0x0c => out.put(b"\\f"),
             control => {
                 const DIGITS: &[u8; 16] = b"0123456789abcdef";
-                out.extend_from_slice(b"\\u00");
+                out.put(b"\\u00");
                 out.push(DIGITS[usize::from(control >> 4)]);
                 out.push(DIGITS[usize::from(control & 15)]);
             }
@@ -99,31 +104,30 @@ fn put_escaped(mut bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 #[inline]
-pub fn put_integer(value: impl itoa::Integer, out: &mut Vec<u8>) {
-    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+pub fn put_integer(value: impl itoa::Integer, out: &mut JsonText) {
+    out.put(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// 64-bit integers are strings: readers take JSON numbers for doubles.
 #[inline]
-pub fn put_quoted_integer(value: impl itoa::Integer, out: &mut Vec<u8>) {
-    out.push(b'"');
-    put_integer(value, out);
-    out.push(b'"');
+pub fn put_quoted_integer(value: impl itoa::Integer, out: &mut JsonText) {
+    // Digits are plain.
+    let _ = out.put_plain_string(itoa::Buffer::new().format(value).as_bytes());
 }
 
-pub fn put_double(value: f64, out: &mut Vec<u8>) {
+pub fn put_double(value: f64, out: &mut JsonText) {
     if value.is_finite() {
-        out.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());
+        out.put(zmij::Buffer::new().format_finite(value).as_bytes());
     } else {
-        out.extend_from_slice(not_finite(value));
+        out.put(not_finite(value));
     }
 }
 
-pub fn put_float(value: f32, out: &mut Vec<u8>) {
+pub fn put_float(value: f32, out: &mut JsonText) {
     if value.is_finite() {
-        out.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());
+        out.put(zmij::Buffer::new().format_finite(value).as_bytes());
     } else {
-        out.extend_from_slice(not_finite(value.into()));
+        out.put(not_finite(value.into()));
     }
 }
 
@@ -137,29 +141,31 @@ fn not_finite(value: f64) -> &'static [u8] {
     }
 }
 
-pub fn put_bool(value: bool, out: &mut Vec<u8>) {
-    out.extend_from_slice(if value { b"true" } else { b"false" });
+pub fn put_bool(value: bool, out: &mut JsonText) {
+    match value {
+        true => out.put(b"true"),
+        false => out.put(b"false"),
+    }
 }
 
-pub fn put_base64(bytes: &[u8], out: &mut Vec<u8>) {
+pub fn put_base64(bytes: &[u8], out: &mut JsonText) {
     out.push(b'"');
-    let start = out.len();
-    out.resize(start + bytes.len().div_ceil(3) * 4, 0);
-    // There is room for exactly this.
-    let written = BASE64_STANDARD.encode_slice(bytes, &mut out[start..]);
-    out.truncate(start + written.unwrap_or_default());
+    out.put_by(bytes.len().div_ceil(3) * 4, |room| {
+        // There is room for exactly this.
+        BASE64_STANDARD.encode_slice(bytes, room).unwrap_or(0)
+    });
     out.push(b'"');
 }
 
 /// An enum by its name where it has one.
 #[inline]
-pub fn put_enum(enumeration: &Enum, number: i32, as_number: bool, out: &mut Vec<u8>) {
+pub fn put_enum(enumeration: &Enum, number: i32, as_number: bool, out: &mut JsonText) {
     if enumeration.is_null {
-        out.extend_from_slice(b"null");
+        out.put(b"null");
         return;
     }
     match enumeration.name_of(number) {
-        Some(name) if !as_number => out.extend_from_slice(name),
+        Some(name) if !as_number => out.put_piece(name),
         _ => put_integer(number, out),
     }
 }
@@ -188,14 +194,15 @@ mod tests {
             .collect();
         texts.extend((0..40).map(|length| "x".repeat(length) + "\"\\\u{1}я"));
         for text in texts {
-            let mut out = Vec::new();
+            let mut out = JsonText::default();
             assert!(put_string(text.as_bytes(), &mut out));
+            let out = out.into_bytes();
             assert_eq!(out, serde_json::to_vec(&text).expect("a text"), "{text:?}");
             assert_eq!(out, quoted(&text));
         }
-        assert!(!put_string(b"a\xff", &mut Vec::new()));
+        assert!(!put_string(b"a\xff", &mut JsonText::default()));
         // A surrogate in UTF-8, and an overlong form.
-        assert!(!put_string(b"\xed\xa0\x80", &mut Vec::new()));
-        assert!(!put_string(b"\xc0\xaf", &mut Vec::new()));
+        assert!(!put_string(b"\xed\xa0\x80", &mut JsonText::default()));
+        assert!(!put_string(b"\xc0\xaf", &mut JsonText::default()));
     }
 }

@@ -1,5 +1,7 @@
 //! Timestamp, Duration and FieldMask as the texts that JSON has for them.
 
+use super::json_text::JsonText;
+
 /// What a Timestamp holds: 0001-01-01T00:00:00Z to 9999-12-31T23:59:59Z, in seconds since 1970.
 const TIMESTAMPS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 /// The longest Duration, 10000 years, in seconds.
@@ -8,36 +10,34 @@ const NANOS: i32 = 1_000_000_000;
 const DAY: i64 = 86_400;
 
 /// Puts an RFC 3339 text in UTC, with quotes, or tells what is wrong.
-pub fn put_timestamp(seconds: i64, nanos: i32, out: &mut Vec<u8>) -> Result<(), &'static str> {
+pub fn put_timestamp(seconds: i64, nanos: i32, out: &mut JsonText) -> Result<(), &'static str> {
     if !TIMESTAMPS.contains(&seconds) {
         return Err("the time is not within the years 1 to 9999");
     }
     if !(0..NANOS).contains(&nanos) {
         return Err("the nanoseconds of the time are not within 0 and 999999999");
     }
-    let (days, second) = (seconds.div_euclid(DAY), seconds.rem_euclid(DAY));
+    let (days, second) = (seconds.div_euclid(DAY), seconds.rem_euclid(DAY) as u32);
     let (year, month, day) = date_of(days);
-    let mut text = *b"\"0000-00-00T00:00:00";
-    // All of them fit: see the range above.
-    let mut put = |at: usize, value: i64| {
-        text[at] = b'0' + (value / 10 % 10) as u8;
-        text[at + 1] = b'0' + (value % 10) as u8;
-    };
-    put(1, year / 100);
-    put(3, year % 100);
-    put(6, month);
-    put(9, day);
-    put(12, second / 3600);
-    put(15, second / 60 % 60);
-    put(18, second % 60);
-    out.extend_from_slice(&text);
-    put_fraction(nanos.unsigned_abs(), out);
-    out.extend_from_slice(b"Z\"");
+    let (year, month, day) = (year as u32, month as u32, day as u32);
+    let mut text = *b"\"0000-00-00T00:00:00.000000000Z\"";
+    put_pair(year / 100, &mut text[1..]);
+    put_pair(year % 100, &mut text[3..]);
+    put_pair(month, &mut text[6..]);
+    put_pair(day, &mut text[9..]);
+    put_pair(second / 3600, &mut text[12..]);
+    put_pair(second / 60 % 60, &mut text[15..]);
+    put_pair(second % 60, &mut text[18..]);
+    let digits = put_digits(nanos.unsigned_abs(), &mut text[21..]);
+    let end = 20 + if digits > 0 { 1 + digits } else { 0 };
+    text[end] = b'Z';
+    text[end + 1] = b'"';
+    out.put_front(&text, end + 2);
     Ok(())
 }
 
 /// Puts seconds with an `s`, with quotes, or tells what is wrong.
-pub fn put_duration(seconds: i64, nanos: i32, out: &mut Vec<u8>) -> Result<(), &'static str> {
+pub fn put_duration(seconds: i64, nanos: i32, out: &mut JsonText) -> Result<(), &'static str> {
     if !(-LONGEST..=LONGEST).contains(&seconds) {
         return Err("the duration is over 10000 years");
     }
@@ -53,24 +53,40 @@ pub fn put_duration(seconds: i64, nanos: i32, out: &mut Vec<u8>) -> Result<(), &
     }
     super::text::put_integer(seconds.unsigned_abs(), out);
     put_fraction(nanos.unsigned_abs(), out);
-    out.extend_from_slice(b"s\"");
+    out.put(b"s\"");
     Ok(())
 }
 
-/// Puts no, 3, 6 or 9 digits.
-fn put_fraction(nanos: u32, out: &mut Vec<u8>) {
-    let (mut value, digits) = match nanos {
-        0 => return,
-        _ if nanos.is_multiple_of(1_000_000) => (nanos / 1_000_000, 3),
-        _ if nanos.is_multiple_of(1_000) => (nanos / 1_000, 6),
-        _ => (nanos, 9),
-    };
+/// Puts a point and 3, 6 or 9 digits, or nothing.
+fn put_fraction(nanos: u32, out: &mut JsonText) {
     let mut text = *b".000000000";
-    for digit in text[1..=digits].iter_mut().rev() {
-        *digit = b'0' + (value % 10) as u8;
-        value /= 10;
+    let digits = put_digits(nanos, &mut text[1..]);
+    if digits > 0 {
+        out.put_front(&text, 1 + digits);
     }
-    out.extend_from_slice(&text[..=digits]);
+}
+
+/// Puts nine digits behind the point; tells how many of them count: 0, 3, 6 or 9.
+#[inline]
+fn put_digits(nanos: u32, to: &mut [u8]) -> usize {
+    let (millis, micros, nanos) = (nanos / 1_000_000, nanos / 1_000 % 1_000, nanos % 1_000);
+    for (at, value) in [(0, millis), (3, micros), (6, nanos)] {
+        to[at] = b'0' + (value / 100) as u8;
+        put_pair(value % 100, &mut to[at + 1..]);
+    }
+    match (millis, micros, nanos) {
+        (0, 0, 0) => 0,
+        (_, 0, 0) => 3,
+        (_, _, 0) => 6,
+        _ => 9,
+    }
+}
+
+/// Puts the two digits of a number below 100.
+#[inline]
+fn put_pair(value: u32, to: &mut [u8]) {
+    to[0] = b'0' + (value / 10) as u8;
+    to[1] = b'0' + (value % 10) as u8;
 }
 
 /// Seconds and nanoseconds of an RFC 3339 text. A leap second is the second before it; digits
@@ -267,9 +283,9 @@ mod tests {
         ];
         for (text, seconds, nanos) in cases {
             assert_eq!(parse_timestamp(text), Some((seconds, nanos)), "{text}");
-            let mut out = Vec::new();
+            let mut out = JsonText::default();
             assert_eq!(put_timestamp(seconds, nanos, &mut out), Ok(()));
-            assert_eq!(out, format!("\"{text}\"").into_bytes());
+            assert_eq!(out.into_bytes(), format!("\"{text}\"").into_bytes());
         }
         for (text, seconds) in [
             ("1970-01-01T01:00:00+01:00", 0),
@@ -321,9 +337,9 @@ mod tests {
         ];
         for (text, seconds, nanos) in cases {
             assert_eq!(parse_duration(text), Some((seconds, nanos)), "{text}");
-            let mut out = Vec::new();
+            let mut out = JsonText::default();
             assert_eq!(put_duration(seconds, nanos, &mut out), Ok(()));
-            assert_eq!(out, format!("\"{text}\"").into_bytes());
+            assert_eq!(out.into_bytes(), format!("\"{text}\"").into_bytes());
         }
         for wrong in [
             "",
@@ -348,7 +364,7 @@ mod tests {
             (0, -NANOS),
             (i64::MIN, 0),
         ] {
-            assert!(put_duration(seconds, nanos, &mut Vec::new()).is_err());
+            assert!(put_duration(seconds, nanos, &mut JsonText::default()).is_err());
         }
     }
 }

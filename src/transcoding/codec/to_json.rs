@@ -10,6 +10,7 @@ use super::{
     MAX_DEPTH, Settings,
     bits::BitSet,
     error::Stop,
+    json_text::JsonText,
     schema::{Field, Form, Kind, Message, Schema, Shape},
     text,
     wire::{self, LENGTH},
@@ -26,7 +27,7 @@ pub struct Writer<'c> {
 
 impl<'c> Writer<'c> {
     /// Writes a message that is all of the bytes.
-    pub fn whole(&self, message: &'c Message, wire: &[u8], out: &mut Vec<u8>) -> Result<(), Stop> {
+    pub fn whole(&self, message: &'c Message, wire: &[u8], out: &mut JsonText) -> Result<(), Stop> {
         let wire = self.in_order(message, wire)?;
         self.message(message, &wire, MAX_DEPTH, out)
     }
@@ -37,7 +38,7 @@ impl<'c> Writer<'c> {
         message: &'c Message,
         field: &'c Field,
         wire: &[u8],
-        out: &mut Vec<u8>,
+        out: &mut JsonText,
     ) -> Result<(), Stop> {
         let start = out.len();
         let wire = self.in_order(message, wire)?;
@@ -62,8 +63,9 @@ impl<'c> Writer<'c> {
             }
         }
         if out.len() == start {
-            let default = field.absent.strip_prefix(&field.key[..]);
-            out.extend_from_slice(default.unwrap_or(b"null"));
+            let absent = field.absent.as_bytes();
+            let default = absent.strip_prefix(field.key.as_bytes());
+            out.put(default.unwrap_or(b"null"));
         }
         Ok(())
     }
@@ -88,7 +90,7 @@ impl<'c> Writer<'c> {
         message: &'c Message,
         wire: &[u8],
         levels: u32,
-        out: &mut Vec<u8>,
+        out: &mut JsonText,
     ) -> Result<(), Stop> {
         if message.form != Form::Plain {
             return self.well_known(message, wire, levels, out);
@@ -110,7 +112,7 @@ impl<'c> Writer<'c> {
         message: &'c Message,
         mut wire: &[u8],
         levels: u32,
-        out: &mut Vec<u8>,
+        out: &mut JsonText,
     ) -> Result<(), Stop> {
         let mut next = 0;
         let mut oneofs = BitSet::new(message.oneofs);
@@ -124,7 +126,7 @@ impl<'c> Writer<'c> {
                 return Err(Stop::Disordered);
             }
             for absent in &message.fields[next..index] {
-                out.extend_from_slice(&absent.absent);
+                out.put_piece(&absent.absent);
             }
             next = index + 1;
             let field = &message.fields[index];
@@ -137,7 +139,7 @@ impl<'c> Writer<'c> {
                 .map_err(|stop| stop.within(&field.name))?;
         }
         for absent in &message.fields[next..] {
-            out.extend_from_slice(&absent.absent);
+            out.put_piece(&absent.absent);
         }
         Ok(())
     }
@@ -149,10 +151,10 @@ impl<'c> Writer<'c> {
         tag: u32,
         wire: &mut &[u8],
         levels: u32,
-        out: &mut Vec<u8>,
+        out: &mut JsonText,
     ) -> Result<(), Stop> {
         let start = out.len();
-        out.extend_from_slice(&field.key);
+        out.put_piece(&field.key);
         let is_default = match field.shape {
             Shape::Single => {
                 expect(tag, field.tag)?;
@@ -173,7 +175,7 @@ impl<'c> Writer<'c> {
         tag: u32,
         wire: &mut &[u8],
         levels: u32,
-        out: &mut Vec<u8>,
+        out: &mut JsonText,
     ) -> Result<bool, Stop> {
         match field.shape {
             Shape::Map { key } => self.map(field, key, tag, wire, levels, out),
@@ -187,7 +189,7 @@ impl<'c> Writer<'c> {
         kind: Kind,
         wire: &mut &[u8],
         levels: u32,
-        out: &mut Vec<u8>,
+        out: &mut JsonText,
     ) -> Result<bool, Stop> {
         // Numbers are as many of the low bits of a varint as they have.
         Ok(match kind {
@@ -256,7 +258,7 @@ impl<'c> Writer<'c> {
         index: usize,
         wire: &[u8],
         levels: u32,
-        out: &mut Vec<u8>,
+        out: &mut JsonText,
     ) -> Result<(), Stop> {
         let levels = levels.checked_sub(1).ok_or_else(too_deep)?;
         self.message(&self.schema.messages[index], wire, levels, out)
@@ -269,7 +271,7 @@ impl<'c> Writer<'c> {
         mut tag: u32,
         wire: &mut &[u8],
         levels: u32,
-        out: &mut Vec<u8>,
+        out: &mut JsonText,
     ) -> Result<bool, Stop> {
         out.push(b'[');
         let start = out.len();
@@ -300,7 +302,7 @@ impl<'c> Writer<'c> {
         field: &Field,
         mut wire: &[u8],
         levels: u32,
-        out: &mut Vec<u8>,
+        out: &mut JsonText,
     ) -> Result<(), Stop> {
         let mut value = None;
         while !wire.is_empty() {
@@ -316,7 +318,7 @@ impl<'c> Writer<'c> {
         match value {
             Some(mut value) => self.value(field.kind, &mut value, levels, out).map(|_| ()),
             None => {
-                out.extend_from_slice(text::default(field.kind));
+                out.put(text::default(field.kind));
                 Ok(())
             }
         }
@@ -340,7 +342,7 @@ pub(super) fn expect(tag: u32, wanted: u32) -> Result<(), Stop> {
     }
 }
 
-pub(super) fn put_string(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Stop> {
+pub(super) fn put_string(bytes: &[u8], out: &mut JsonText) -> Result<(), Stop> {
     match text::put_string(bytes, out) {
         true => Ok(()),
         false => Err(Stop::malformed("not valid UTF-8")),
@@ -363,31 +365,31 @@ pub(super) fn next_of(number: u32, wire: &mut &[u8]) -> Result<Option<u32>, Stop
 }
 
 /// Ends a list or an object whose parts each end with a comma; tells if there are none.
-pub(super) fn close(start: usize, bracket: u8, out: &mut Vec<u8>) -> bool {
+pub(super) fn close(start: usize, bracket: u8, out: &mut JsonText) -> bool {
     let is_empty = out.len() == start;
-    match out.last_mut() {
-        Some(comma) if !is_empty => *comma = bracket,
-        _ => out.push(bracket),
+    if !is_empty {
+        out.truncate(out.len() - 1);
     }
+    out.push(bracket);
     is_empty
 }
 
-fn put_i32(value: i32, out: &mut Vec<u8>) -> bool {
+fn put_i32(value: i32, out: &mut JsonText) -> bool {
     text::put_integer(value, out);
     value == 0
 }
 
-fn put_u32(value: u32, out: &mut Vec<u8>) -> bool {
+fn put_u32(value: u32, out: &mut JsonText) -> bool {
     text::put_integer(value, out);
     value == 0
 }
 
-fn put_i64(value: i64, out: &mut Vec<u8>) -> bool {
+fn put_i64(value: i64, out: &mut JsonText) -> bool {
     text::put_quoted_integer(value, out);
     value == 0
 }
 
-fn put_u64(value: u64, out: &mut Vec<u8>) -> bool {
+fn put_u64(value: u64, out: &mut JsonText) -> bool {
     text::put_quoted_integer(value, out);
     value == 0
 }

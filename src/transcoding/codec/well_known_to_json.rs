@@ -3,6 +3,7 @@
 use super::{
     UndecodableAny,
     error::Stop,
+    json_text::JsonText,
     schema::{Form, Message},
     text, times,
     to_json::{Writer, expect, put_string},
@@ -16,7 +17,7 @@ impl<'c> Writer<'c> {
         message: &'c Message,
         wire: &[u8],
         levels: u32,
-        out: &mut Vec<u8>,
+        out: &mut JsonText,
     ) -> Result<(), Stop> {
         match message.form {
             Form::Timestamp => {
@@ -34,7 +35,7 @@ impl<'c> Writer<'c> {
             Form::Wrapper => self.wrapped(&message.fields[0], wire, levels, out),
             Form::Plain | Form::Empty => {
                 each_field(wire, |_, _| Ok(()))?;
-                out.extend_from_slice(b"{}");
+                out.put(b"{}");
                 Ok(())
             }
         }
@@ -42,7 +43,7 @@ impl<'c> Writer<'c> {
 
     /// An Any: the members of its message behind `@type`, or for a well-known one its JSON as
     /// `value`. An Any that holds nothing is an empty object.
-    fn any(&self, wire: &[u8], levels: u32, out: &mut Vec<u8>) -> Result<(), Stop> {
+    fn any(&self, wire: &[u8], levels: u32, out: &mut JsonText) -> Result<(), Stop> {
         let (mut type_url, mut value) = (None, None);
         each_field(wire, |tag, mut rest| {
             let part = match tag >> 3 {
@@ -58,17 +59,17 @@ impl<'c> Writer<'c> {
         })?;
         let (type_url, value) = (type_url.unwrap_or_default(), value.unwrap_or_default());
         if type_url.is_empty() && value.is_empty() {
-            out.extend_from_slice(b"{}");
+            out.put(b"{}");
             return Ok(());
         }
-        out.extend_from_slice(b"{\"@type\":");
+        out.put(b"{\"@type\":");
         put_string(type_url, out)?;
         let start = out.len();
         let written = self.any_members(type_url, value, levels, out);
         match (written, self.settings.undecodable_any) {
             (Err(Stop::Error(_)), UndecodableAny::Base64) => {
                 out.truncate(start);
-                out.extend_from_slice(b",\"value\":");
+                out.put(b",\"value\":");
                 text::put_base64(value, out);
             }
             (written, _) => written?,
@@ -82,7 +83,7 @@ impl<'c> Writer<'c> {
         type_url: &[u8],
         value: &[u8],
         levels: u32,
-        out: &mut Vec<u8>,
+        out: &mut JsonText,
     ) -> Result<(), Stop> {
         let type_url = std::str::from_utf8(type_url).map_err(|_| Stop::error("not valid UTF-8"))?;
         let index = self.schema.find_by_url(type_url).map_err(Stop::error)?;
@@ -92,7 +93,7 @@ impl<'c> Writer<'c> {
         if message.form == Form::Plain {
             self.fields(message, &value, levels, out)
         } else {
-            out.extend_from_slice(b",\"value\":");
+            out.put(b",\"value\":");
             self.message(message, &value, levels, out)
         }
     }
@@ -103,7 +104,7 @@ impl<'c> Writer<'c> {
         message: &'c Message,
         wire: &[u8],
         levels: u32,
-        out: &mut Vec<u8>,
+        out: &mut JsonText,
     ) -> Result<(), Stop> {
         let mut kind = None;
         each_field(wire, |tag, rest| {
@@ -113,7 +114,7 @@ impl<'c> Writer<'c> {
             Ok(())
         })?;
         let Some((tag, mut rest)) = kind else {
-            out.extend_from_slice(b"null");
+            out.put(b"null");
             return Ok(());
         };
         let number = tag >> 3;
@@ -124,7 +125,7 @@ impl<'c> Writer<'c> {
         };
         expect(tag, number << 3 | wire_type)?;
         match number {
-            1 => out.extend_from_slice(b"null"),
+            1 => out.put(b"null"),
             2 => {
                 let value = f64::from_le_bytes(wire::fixed(&mut rest)?);
                 if !value.is_finite() {
@@ -153,7 +154,7 @@ impl<'c> Writer<'c> {
         message: &'c Message,
         mut wire: &[u8],
         levels: u32,
-        out: &mut Vec<u8>,
+        out: &mut JsonText,
     ) -> Result<(), Stop> {
         let field = &message.fields[0];
         let mut is_written = false;
@@ -171,7 +172,7 @@ impl<'c> Writer<'c> {
         }
         if !is_written {
             let is_list = message.form == Form::ListValue;
-            out.extend_from_slice(if is_list { b"[]" } else { b"{}" });
+            out.put(if is_list { b"[]" } else { b"{}" });
         }
         Ok(())
     }
@@ -213,7 +214,7 @@ fn seconds_and_nanos(wire: &[u8]) -> Result<(i64, i32), Stop> {
     Ok((seconds, nanos))
 }
 
-fn field_mask(wire: &[u8], out: &mut Vec<u8>) -> Result<(), Stop> {
+fn field_mask(wire: &[u8], out: &mut JsonText) -> Result<(), Stop> {
     let mut paths = Vec::new();
     each_field(wire, |tag, mut rest| {
         if tag >> 3 != 1 {

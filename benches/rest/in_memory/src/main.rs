@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
+use mimalloc::MiMalloc;
 use tokio::net::TcpListener;
 use tonic::Status;
 use tower::Service;
@@ -29,6 +30,10 @@ use generated::yandex::cloud::clouddesktop::v1::api::{
     desktop_image_service_server::{DesktopImageService, DesktopImageServiceServer},
 };
 use generated::yandex::cloud::operation::Operation;
+
+// As in the server itself.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 const SERVICE: &str = "yandex.cloud.clouddesktop.v1.api.DesktopImageService";
 const IMAGES: usize = 100;
