@@ -51,8 +51,9 @@ impl<T: Message> Encoder for MessageEncoder<T> {
 
     fn encode(&mut self, message: T, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
         // prost puts every number byte by byte, and this buffer asks for room at each. A vector is
-        // quicker, with the copy.
-        let bytes = message.encode_to_vec();
+        // quicker, with the copy; and quicker to grow than to find out how long it will be.
+        let mut bytes = Vec::with_capacity(BUFFER);
+        message.encode_raw(&mut bytes);
         out.reserve(bytes.len());
         out.put_slice(&bytes);
         Ok(())

@@ -58,15 +58,15 @@ pub fn stream_form(headers: &HeaderMap) -> Result<StreamForm, Rejection> {
 /// range is passed over. No `Accept` at all takes everything.
 fn quality(headers: &HeaderMap, media_type: &str) -> u16 {
     const ALL: u16 = 1000;
-    let mut values = headers.get_all(header::ACCEPT).iter();
-    if let (Some(only), None) = (values.next(), values.next())
-        && only == "*/*"
-    {
-        return ALL;
+    let accept = headers.get_all(header::ACCEPT);
+    let mut values = accept.iter();
+    match (values.next(), values.next()) {
+        (None, _) => return ALL,
+        (Some(only), None) if only == "*/*" => return ALL,
+        _ => {}
     }
     let (kind, subtype) = media_type.split_once('/').unwrap_or((media_type, ""));
-    let mut ranges = headers
-        .get_all(header::ACCEPT)
+    let mut ranges = accept
         .iter()
         .filter_map(|value| HeaderValue::to_str(value).ok())
         .flat_map(|value| value.split(','))

@@ -6,16 +6,17 @@ use prost::{
 };
 use prost_reflect::{FieldDescriptor, Kind, Value};
 
-use super::{rejection::Rejection, router::Match, rules::Binding, values};
+use super::{rejection::Rejection, router::Capture, rules::Binding, values};
 
 /// Appends the fields of the path's variables to a message that begins at `start`. Does not finish,
 /// and tells so, where one of them or another member of its oneof is there already.
-pub fn append_path(
-    found: &Match<'_, '_, Binding>,
+pub fn append_path<'r, 'p>(
+    binding: &Binding,
+    captures: impl Iterator<Item = Capture<'r, 'p>>,
     start: usize,
     out: &mut Vec<u8>,
 ) -> Result<bool, Rejection> {
-    for ((variable, text), fields) in found.captures().zip(&found.route.value.variables) {
+    for ((variable, text), fields) in captures.zip(&binding.variables) {
         let text = text.map_err(Rejection::BadPath)?;
         let [first, ..] = &fields[..] else {
             continue;
@@ -23,13 +24,17 @@ pub fn append_path(
         let Some(last) = fields.last() else {
             continue;
         };
+        if !is_free(first, &out[start..]) {
+            return Ok(false);
+        }
+        if let ([field], Kind::String) = (&fields[..], last.kind()) {
+            append_text(field, &text, out);
+            continue;
+        }
         let value = values::parse(&last.kind(), &text).map_err(|right| {
             let field = variable.field_path.join(".");
             Rejection::field(&field, format!("must be {right} in the path"))
         })?;
-        if !is_free(first, &out[start..]) {
-            return Ok(false);
-        }
         append(fields, &value, out);
     }
     Ok(true)
@@ -72,13 +77,22 @@ fn append(fields: &[FieldDescriptor], value: &Value, out: &mut Vec<u8>) {
     out.extend_from_slice(&inner);
 }
 
+/// What [`append_value`] does with a string.
+fn append_text(field: &FieldDescriptor, text: &str, out: &mut Vec<u8>) {
+    if !text.is_empty() || field.supports_presence() {
+        encoding::encode_key(field.number(), WireType::LengthDelimited, out);
+        encoding::encode_varint(text.len() as u64, out);
+        out.extend_from_slice(text.as_bytes());
+    }
+}
+
 fn append_value(field: &FieldDescriptor, value: &Value, out: &mut Vec<u8>) {
     if !field.supports_presence() && value.is_default_for_field(field) {
         return;
     }
     let number = field.number();
     match (value, field.kind()) {
-        (Value::String(value), _) => encoding::string::encode(number, value, out),
+        (Value::String(value), _) => append_text(field, value, out),
         (Value::Bytes(value), _) => encoding::bytes::encode(number, value, out),
         (Value::Bool(value), _) => encoding::bool::encode(number, value, out),
         (Value::F32(value), _) => encoding::float::encode(number, value, out),

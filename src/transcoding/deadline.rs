@@ -15,9 +15,8 @@ use tokio::time::{Instant, Sleep};
 use tonic::{Status, body::Body};
 use tower::Service;
 
-use super::rejection::Rejection;
+use super::{metadata, rejection::Rejection};
 
-const HEADER: &str = "grpc-timeout";
 /// The most digits that the gRPC protocol has in a timeout.
 const MOST_DIGITS: usize = 8;
 
@@ -28,11 +27,11 @@ pub struct Deadline(Instant);
 impl Deadline {
     /// The deadline of a request that has just arrived, if it has one.
     pub(super) fn of(headers: &HeaderMap) -> Result<Option<Self>, Rejection> {
-        let Some(value) = headers.get(HEADER) else {
+        let Some(value) = headers.get(metadata::TIMEOUT) else {
             return Ok(None);
         };
         let timeout = timeout(value).ok_or_else(|| Rejection::BadHeader {
-            name: HEADER.to_owned(),
+            name: metadata::TIMEOUT.to_string(),
             problem: "must be at most eight digits and a unit of H, M, S, m, u or n, as in 500m",
         })?;
         // One that no clock will see is none.

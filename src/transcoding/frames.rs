@@ -5,59 +5,64 @@ use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
 use tonic::{Code, Status, body::Body, metadata::MetadataMap};
 
-use super::{rules::Method, values};
+use super::{metadata, rules::Method, values};
 
 /// The length of what stands before a message: a flag for compression and a 32-bit length.
 pub const PREFIX: usize = 5;
 
 /// Reads a reply no further than it is asked for, so that a slow client slows the service down.
 pub struct Messages {
-    method: String,
     headers: HeaderMap,
     body: Body,
-    data: BytesMut,
+    /// What has arrived and is not taken yet.
+    data: Bytes,
+    /// What has arrived of a message that comes in several parts; then `data` is empty.
+    part: BytesMut,
     trailers: HeaderMap,
 }
 
 impl Messages {
-    /// The reply of a method. A status that came instead of messages is an error at once.
+    /// The reply to a call. A status that came instead of messages is an error at once.
     pub fn new(
         status: StatusCode,
         headers: HeaderMap,
         body: Body,
-        method: &Method,
     ) -> Result<Self, Status> {
         end(&headers, &headers).unwrap_or(Ok(()))?;
         if status != StatusCode::OK {
             return Err(status_of_http(status));
         }
         Ok(Self {
-            method: method.name.clone(),
             headers,
             body,
-            data: BytesMut::new(),
+            data: Bytes::new(),
+            part: BytesMut::new(),
             trailers: HeaderMap::new(),
         })
     }
 
     /// The next message, encoded; `None` where the reply ended well.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, Status> {
+    pub async fn next(&mut self, method: &Method) -> Result<Option<Bytes>, Status> {
         loop {
-            if let Some(message) = self.take_message()? {
+            if let Some(message) = self.take_message(method)? {
                 return Ok(Some(message));
             }
             let Some(frame) = self.body.frame().await else {
-                return self.end().map(|()| None);
+                return self.end(method).map(|()| None);
             };
             match frame?.into_data() {
-                // A frame that arrives in one piece, as a rule, is not copied.
-                Ok(part) if self.data.is_empty() => {
-                    self.data = BytesMut::from(part);
+                // A message that arrives in one piece, as they do as a rule, is not copied.
+                Ok(part) if self.data.is_empty() && self.part.is_empty() => self.data = part,
+                Ok(part) => {
+                    self.part.extend_from_slice(&std::mem::take(&mut self.data));
+                    self.part.extend_from_slice(&part);
+                    if is_message(&self.part) {
+                        self.data = std::mem::take(&mut self.part).freeze();
+                    }
                 }
-                Ok(part) => self.data.extend_from_slice(&part),
                 Err(frame) => {
                     if let Ok(part) = frame.into_trailers() {
-                        self.trailers.extend(part);
+                        self.trailers = part;
                     }
                 }
             }
@@ -69,42 +74,44 @@ impl Messages {
         &self.trailers
     }
 
-    fn take_message(&mut self) -> Result<Option<Bytes>, Status> {
+    fn take_message(&mut self, method: &Method) -> Result<Option<Bytes>, Status> {
         let Some(prefix) = self.data.first_chunk::<PREFIX>() else {
             return Ok(None);
         };
         let [flag, length @ ..] = *prefix;
         if flag != 0 {
-            return Err(self.defect("its reply is compressed, which was not asked for"));
+            return Err(method.defect("its reply is compressed, which was not asked for"));
         }
         let length = u32::from_be_bytes(length) as usize;
         if self.data.len() - PREFIX < length {
             return Ok(None);
         }
         self.data.advance(PREFIX);
-        Ok(Some(self.data.split_to(length).freeze()))
+        Ok(Some(self.data.split_to(length)))
     }
 
-    fn end(&self) -> Result<(), Status> {
+    fn end(&self, method: &Method) -> Result<(), Status> {
         let end = end(&self.trailers, &self.headers).or_else(|| end(&self.headers, &self.headers));
-        end.ok_or_else(|| self.defect("its reply has no status"))??;
-        if !self.data.is_empty() {
-            return Err(self.defect("its reply ends within a frame"));
+        end.ok_or_else(|| method.defect("its reply has no status"))??;
+        if !self.data.is_empty() || !self.part.is_empty() {
+            return Err(method.defect("its reply ends within a frame"));
         }
         Ok(())
     }
+}
 
-    /// INTERNAL for a reply that no right service gives.
-    pub fn defect(&self, problem: &str) -> Status {
-        tracing::error!(method = self.method, problem, "a gRPC reply is wrong");
-        Status::internal(format!("{}: {problem}", self.method))
-    }
+/// Whether data begins with a whole message.
+fn is_message(data: &[u8]) -> bool {
+    let Some((&[_, length @ ..], message)) = data.split_first_chunk::<PREFIX>() else {
+        return false;
+    };
+    u32::from_be_bytes(length) as usize <= message.len()
 }
 
 /// How a reply ended, by its trailers, or by the headers of one without a message. The metadata of a
 /// failure is that of the headers and the trailers together.
 fn end(trailers: &HeaderMap, headers: &HeaderMap) -> Option<Result<(), Status>> {
-    let code = Code::from_bytes(trailers.get("grpc-status")?.as_bytes());
+    let code = Code::from_bytes(trailers.get(metadata::STATUS)?.as_bytes());
     if code == Code::Ok {
         return Some(Ok(()));
     }
@@ -126,6 +133,15 @@ fn end(trailers: &HeaderMap, headers: &HeaderMap) -> Option<Result<(), Status>> 
         details.into(),
         MetadataMap::from_headers(metadata),
     )))
+}
+
+impl Method {
+    /// INTERNAL for a reply that no right service gives.
+    pub fn defect(&self, problem: &str) -> Status {
+        let method = &*self.name;
+        tracing::error!(method, problem, "a gRPC reply is wrong");
+        Status::internal(format!("{method}: {problem}"))
+    }
 }
 
 /// The gRPC code of a reply that some layer gave without one, as the gRPC specification maps them.

@@ -13,47 +13,62 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{rejection::Rejection, values};
 
+/// How a call ended.
+pub const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+/// How long the client waits: of the headers of the protocol itself, the one that means the call.
+pub const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+/// By what the client calls its request.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const METADATA_PREFIX: &str = "grpc-metadata-";
 const TRAILER_PREFIX: &str = "grpc-trailer-";
 
-/// The metadata of a call.
-pub fn of_request(headers: &HeaderMap) -> Result<HeaderMap, Rejection> {
-    let connection = named_by_connection(headers);
-    let mut metadata = HeaderMap::with_capacity(headers.len() + 2);
-    for (name, value) in headers {
-        if is_forwarded(name) && !connection.contains(name) {
-            append(&mut metadata, name.clone(), value)?;
+/// The metadata of a call, made of the headers of a request.
+pub fn of_request(mut headers: HeaderMap) -> Result<HeaderMap, Rejection> {
+    let connection = named_by_connection(&headers);
+    let mut dropped = Vec::new();
+    // What becomes metadata under another name or with another value.
+    let mut changed = Vec::new();
+    for (name, value) in &headers {
+        if let Some(own) = name.as_str().strip_prefix(METADATA_PREFIX) {
+            if let Ok(own) = HeaderName::from_bytes(own.as_bytes())
+                && is_forwarded(&own)
+                && !headers.contains_key(&own)
+            {
+                changed.push((own, value.clone()));
+            }
+            dropped.push(name.clone());
+        } else if *name != TIMEOUT && (!is_forwarded(name) || connection.contains(name)) {
+            dropped.push(name.clone());
+        } else if is_binary(name) {
+            changed.push((name.clone(), value.clone()));
+            dropped.push(name.clone());
         }
     }
-    for (name, value) in headers {
-        let Some(name) = name.as_str().strip_prefix(METADATA_PREFIX) else {
-            continue;
-        };
-        if let Ok(name) = HeaderName::from_bytes(name.as_bytes())
-            && is_forwarded(&name)
-            && !headers.contains_key(&name)
-        {
-            append(&mut metadata, name, value)?;
-        }
+    for name in &dropped {
+        headers.remove(name);
     }
-    if let Some(timeout) = headers.get("grpc-timeout") {
-        metadata.insert("grpc-timeout", timeout.clone());
+    for (name, value) in changed {
+        append(&mut headers, name, value)?;
     }
-    metadata.insert(
+    headers.insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/grpc"),
     );
-    metadata.insert(header::TE, HeaderValue::from_static("trailers"));
-    Ok(metadata)
+    headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    Ok(headers)
+}
+
+fn is_binary(name: &HeaderName) -> bool {
+    name.as_str().ends_with("-bin")
 }
 
 fn append(
     metadata: &mut HeaderMap,
     name: HeaderName,
-    value: &HeaderValue,
+    value: HeaderValue,
 ) -> Result<(), Rejection> {
-    if !name.as_str().ends_with("-bin") {
-        metadata.append(name, value.clone());
+    if !is_binary(&name) {
+        metadata.append(name, value);
         return Ok(());
     }
     // Several values may have been joined on the way.

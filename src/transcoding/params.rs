@@ -1,6 +1,6 @@
 //! Puts path variables and query parameters into a request message.
 
-use std::{borrow::Cow, collections::HashSet};
+use std::collections::HashSet;
 
 use prost::Message;
 use prost_reflect::{
@@ -8,10 +8,10 @@ use prost_reflect::{
 };
 
 use super::{
-    percent::{self, DecodeError},
+    percent,
     rejection::Rejection,
+    router::Capture,
     rules::{Binding, BodyRule},
-    template::Variable,
     values,
 };
 
@@ -29,7 +29,7 @@ pub enum Unknown {
 pub fn apply_path<'r, 'p>(
     message: &mut DynamicMessage,
     binding: &Binding,
-    captures: impl Iterator<Item = (&'r Variable, Result<Cow<'p, str>, DecodeError>)>,
+    captures: impl Iterator<Item = Capture<'r, 'p>>,
 ) -> Result<(), Rejection> {
     for ((variable, text), fields) in captures.zip(&binding.variables) {
         let text = text.map_err(Rejection::BadPath)?;

@@ -14,8 +14,16 @@ pub enum DecodeError {
     NotUtf8,
 }
 
+/// Whether there is anything to decode.
+pub fn is_escaped(text: &str) -> bool {
+    text.as_bytes().contains(&b'%')
+}
+
 /// Whether every `%` starts a complete escape.
 pub fn check(text: &str) -> Result<(), DecodeError> {
+    if !is_escaped(text) {
+        return Ok(());
+    }
     let mut rest = text.as_bytes();
     while let Some(at) = rest.iter().position(|byte| *byte == b'%') {
         match rest.get(at + 1..at + 3) {
@@ -33,6 +41,9 @@ pub fn decodes_to(text: &str, decoded: &str) -> bool {
 
 /// Decodes every escape. Allocates only where there is one.
 pub fn decode(text: &str) -> Result<Cow<'_, str>, DecodeError> {
+    if !is_escaped(text) {
+        return Ok(Cow::Borrowed(text));
+    }
     check(text)?;
     percent_encoding::percent_decode_str(text)
         .decode_utf8()
@@ -42,10 +53,10 @@ pub fn decode(text: &str) -> Result<Cow<'_, str>, DecodeError> {
 /// Decodes every escape but those of reserved characters (RFC 3986, section 2.2), so that what a
 /// capture of several segments was made of stays visible: `a%2Fb/c` keeps its `%2F`.
 pub fn decode_unreserved(text: &str) -> Result<Cow<'_, str>, DecodeError> {
-    check(text)?;
-    if !text.contains('%') {
+    if !is_escaped(text) {
         return Ok(Cow::Borrowed(text));
     }
+    check(text)?;
     let bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut at = 0;

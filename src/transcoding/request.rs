@@ -18,7 +18,7 @@ use super::{
     metadata,
     params::{self, Unknown},
     rejection::{Rejection, shortened},
-    router::Match,
+    router::{Match, Router},
     rules::{Binding, BodyRule, Method},
     service::Settings,
 };
@@ -36,9 +36,6 @@ where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<tower::BoxError>,
 {
-    if body.is_end_stream() {
-        return Ok(Bytes::new());
-    }
     if body.size_hint().lower() > limit as u64 {
         return Err(Rejection::BodyTooLarge(limit));
     }
@@ -91,12 +88,14 @@ pub fn check_content_type(headers: &HeaderMap) -> Result<(), Rejection> {
 /// The frame of the request message: the body first, then path variables, then query parameters.
 pub fn frame(
     codec: &Codec,
-    found: &Match<'_, '_, Binding>,
+    router: &Router<Binding>,
+    found: Match,
     parts: &http::request::Parts,
     body: Bytes,
     settings: &Settings,
 ) -> Result<Vec<u8>, Rejection> {
-    let binding = &found.route.value;
+    let binding = &router.route(found).value;
+    let captures = || router.captures(found, parts.uri.path());
     let query = parts.uri.query().unwrap_or_default();
     let mut frame = Vec::with_capacity(PREFIX + 64 + body.len());
     frame.resize(PREFIX, 0);
@@ -109,13 +108,13 @@ pub fn frame(
         json_body(codec, binding, &body, &mut frame)?;
     }
     let body_end = frame.len();
-    let is_put = query.is_empty() && bindings::append_path(found, PREFIX, &mut frame)?;
+    let is_put = query.is_empty() && bindings::append_path(binding, captures(), PREFIX, &mut frame)?;
     if !is_put {
         // Something may be there twice: a message tells.
         let mut message =
             DynamicMessage::decode(binding.method.input.clone(), &frame[PREFIX..body_end])
                 .map_err(|error| Rejection::BodyBroken(error.to_string()))?;
-        params::apply_path(&mut message, binding, found.captures())?;
+        params::apply_path(&mut message, binding, captures())?;
         let unknown = match settings.ignore_unknown_parameters {
             true => Unknown::Ignored,
             false => Unknown::Refused,
@@ -206,7 +205,7 @@ pub fn grpc_request(
     *request.method_mut() = HttpMethod::POST;
     *request.version_mut() = Version::HTTP_2;
     *request.uri_mut() = method.path.clone().into();
-    *request.headers_mut() = metadata::of_request(&parts.headers)?;
+    *request.headers_mut() = metadata::of_request(parts.headers)?;
     *request.extensions_mut() = parts.extensions;
     Ok(request)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, header};
 use http_body::Frame;
 use http_body_util::{Full, StreamBody};
 use prost_reflect::{DescriptorPool, DynamicMessage, Value};
@@ -20,6 +20,7 @@ use super::{
 };
 
 /// How replies are to be written.
+#[derive(Debug, Clone, Copy)]
 pub enum Form {
     /// The only message of the reply.
     Single,
@@ -27,41 +28,55 @@ pub enum Form {
     Stream(StreamForm),
 }
 
-/// What the request says of its reply.
-pub struct Asked<'r> {
-    pub form: Form,
+/// What the head of a request says of its reply.
+pub struct Asked {
+    pub method: Method,
     /// Whether metadata behind the reply can be sent as trailers.
-    pub trailers: bool,
-    pub request_id: Option<&'r str>,
+    pub takes_trailers: bool,
+    pub request_id: Option<HeaderValue>,
+}
+
+impl Asked {
+    /// The client's name for the request, if it is a text.
+    pub fn request_id(&self) -> Option<&str> {
+        self.request_id.as_ref()?.to_str().ok()
+    }
 }
 
 /// The response to a call, once its first message or its status is there.
 pub async fn into_http(
     reply: Response<Body>,
     binding: &Binding,
-    asked: &Asked<'_>,
+    form: Form,
+    asked: &Asked,
     codec: &Arc<Codec>,
     pool: &DescriptorPool,
 ) -> Response<Body> {
     let (parts, body) = reply.into_parts();
     let mut passed_on = HeaderMap::new();
     metadata::into_headers(&parts.headers, &mut passed_on);
-    let answer = match Messages::new(parts.status, parts.headers, body, &binding.method) {
-        Ok(messages) => match asked.form {
-            Form::Single => single(messages, binding, asked.trailers, codec).await,
-            Form::Stream(_) if binding.gives_raw_body => stream::raw(messages, binding).await,
+    let answer = match Messages::new(parts.status, parts.headers, body) {
+        Ok(messages) => match form {
+            Form::Single => single(messages, binding, asked.takes_trailers, codec).await,
+            // Boxed, lest every call is as large as these.
+            Form::Stream(_) if binding.gives_raw_body => {
+                Box::pin(stream::raw(messages, binding)).await
+            }
             Form::Stream(form) => {
-                stream::json(messages, binding, form, asked.trailers, codec, pool).await
+                let trailers = asked.takes_trailers;
+                Box::pin(stream::json(messages, binding, form, trailers, codec, pool)).await
             }
         },
         Err(status) => Err(status),
     };
     let mut response = match answer {
         Ok(mut response) => {
-            response.headers_mut().extend(passed_on);
+            if !passed_on.is_empty() {
+                response.headers_mut().extend(passed_on);
+            }
             response
         }
-        Err(status) => errors::error_response(&status, asked.request_id, pool),
+        Err(status) => errors::error_response(&status, asked.request_id(), pool),
     };
     *response.extensions_mut() = parts.extensions;
     response
@@ -73,16 +88,17 @@ async fn single(
     with_trailers: bool,
     codec: &Codec,
 ) -> Result<Response<Body>, Status> {
-    let message = messages.next().await?;
-    if message.is_some() && messages.next().await?.is_some() {
-        return Err(messages.defect("its reply has more than one message"));
+    let method = &binding.method;
+    let message = messages.next(method).await?;
+    if message.is_some() && messages.next(method).await?.is_some() {
+        return Err(method.defect("its reply has more than one message"));
     }
-    let message = message.ok_or_else(|| messages.defect("its reply has no message"))?;
+    let message = message.ok_or_else(|| method.defect("its reply has no message"))?;
     let payload = match binding.gives_raw_body {
         true => Payload::raw(&message, binding),
         false => Payload::json(&message, binding, codec),
     };
-    let payload = payload.map_err(|problem| messages.defect(&problem))?;
+    let payload = payload.map_err(|problem| method.defect(&problem))?;
     let trailers = metadata::into_trailers(messages.trailers());
     if !with_trailers || trailers.is_empty() {
         return Ok(response(

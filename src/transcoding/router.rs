@@ -5,7 +5,7 @@
 //! looked up as a verb first; a verb that no template at this place knows belongs to the segment.
 //! Finding a route allocates nothing; its captures allocate where they are percent-encoded.
 
-use std::{borrow::Cow, collections::BTreeSet, collections::HashMap};
+use std::{borrow::Cow, cmp::Ordering, collections::BTreeSet};
 
 use http::Method;
 
@@ -43,13 +43,17 @@ pub enum RouteMethod {
     Exactly(Method),
 }
 
-/// A route found, and the part of the path that its template matched.
-#[derive(Debug)]
-pub struct Match<'r, 'p, T> {
-    /// The route.
-    pub route: &'r Route<T>,
-    path: &'p str,
+/// A route found for a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Match {
+    /// The index of the route.
+    route: usize,
+    /// Where the segments of the path end, and the verb begins if there is one.
+    end: usize,
 }
+
+/// A variable of a template and what stands for it in a path.
+pub type Capture<'r, 'p> = (&'r Variable, Result<Cow<'p, str>, DecodeError>);
 
 /// Why a path leads nowhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +68,8 @@ pub enum Miss {
 
 #[derive(Debug, Default)]
 struct Node {
-    literals: HashMap<Box<str>, Node>,
+    /// In the order of [`literal_order`].
+    literals: Vec<(Box<str>, Node)>,
     single: Option<Box<Node>>,
     multi: Option<Box<Node>>,
     ends: Vec<End>,
@@ -93,7 +98,7 @@ impl<T> Router<T> {
         let mut node = &mut self.root;
         for segment in &route.template.segments {
             node = match segment {
-                Segment::Literal(text) => node.literals.entry(text.as_str().into()).or_default(),
+                Segment::Literal(text) => node.literal_or_new(text),
                 Segment::Single => node.single.get_or_insert_default(),
                 Segment::Multi => node.multi.get_or_insert_default(),
             };
@@ -128,13 +133,11 @@ impl<T> Router<T> {
     }
 
     /// The route of a method and a raw path (still encoded, without its query).
-    pub fn find<'p>(&self, method: &Method, path: &'p str) -> Result<Match<'_, 'p, T>, Miss> {
+    pub fn find(&self, method: &Method, path: &str) -> Result<Match, Miss> {
         let path = path.strip_prefix('/').ok_or(Miss::NotFound)?;
         percent::check(path).map_err(Miss::BadPath)?;
-        let verb_at = path
-            .rfind(':')
-            .filter(|colon| !path[*colon..].contains('/'));
-        if let Some(colon) = verb_at {
+        let tail = path.bytes().rposition(|byte| matches!(byte, b'/' | b':'));
+        if let Some(colon) = tail.filter(|at| path.as_bytes()[*at] == b':') {
             let verb = &path[colon + 1..];
             match self.find_with_verb(method, &path[..colon], Some(verb)) {
                 Err(Miss::NotFound) => {}
@@ -144,19 +147,21 @@ impl<T> Router<T> {
         self.find_with_verb(method, path, None)
     }
 
-    fn find_with_verb<'p>(
+    /// `path` is without its first slash, and without its verb.
+    fn find_with_verb(
         &self,
         method: &Method,
-        path: &'p str,
+        path: &str,
         verb: Option<&str>,
-    ) -> Result<Match<'_, 'p, T>, Miss> {
+    ) -> Result<Match, Miss> {
         let mut found = None;
         let stopped = self.root.walk(Some(path), &mut |node| {
             found = self.pick(node.routes(verb), method);
             found.is_some()
         });
         if stopped && let Some(route) = found {
-            return Ok(Match { route, path });
+            let end = 1 + path.len();
+            return Ok(Match { route, end });
         }
         let mut allow = BTreeSet::new();
         self.root.walk(Some(path), &mut |node| {
@@ -184,20 +189,46 @@ impl<T> Router<T> {
         Err(Miss::MethodNotAllowed(allow.join(", ")))
     }
 
-    fn pick(&self, routes: &[usize], method: &Method) -> Option<&Route<T>> {
-        let routes = routes.iter().map(|index| &self.routes[*index]);
-        let exact = routes
-            .clone()
-            .find(|route| matches!(&route.method, RouteMethod::Exactly(own) if own == method));
+    fn pick(&self, routes: &[usize], method: &Method) -> Option<usize> {
+        let find = |is_it: &dyn Fn(&Route<T>) -> bool| {
+            let mut routes = routes.iter().copied();
+            routes.find(|index| is_it(&self.routes[*index]))
+        };
+        let exact = find(
+            &|route| matches!(&route.method, RouteMethod::Exactly(own) if own == method),
+        );
         match *method {
             _ if exact.is_some() => exact,
             // OPTIONS is answered by the layer itself unless a rule names it.
             Method::OPTIONS => None,
-            Method::HEAD => routes.clone().find(|route| route.serves_head),
-            _ => routes
-                .clone()
-                .find(|route| route.method == RouteMethod::Any),
+            Method::HEAD => find(&|route| route.serves_head),
+            _ => find(&|route| route.method == RouteMethod::Any),
         }
+    }
+
+    /// The route found.
+    pub fn route(&self, found: Match) -> &Route<T> {
+        &self.routes[found.route]
+    }
+
+    /// The variables of the route found for a path, each with its text, decoded: a variable of one
+    /// segment fully, one of several keeps the escapes of reserved characters.
+    pub fn captures<'r, 'p>(
+        &'r self,
+        found: Match,
+        path: &'p str,
+    ) -> impl Iterator<Item = Capture<'r, 'p>> {
+        let template = &self.route(found).template;
+        let path = path.get(1..found.end).unwrap_or_default();
+        template.variables.iter().map(move |variable| {
+            let raw = captured(template, variable, path);
+            let text = if variable.several_segments {
+                percent::decode_unreserved(raw)
+            } else {
+                percent::decode(raw)
+            };
+            (variable, text)
+        })
     }
 }
 
@@ -212,10 +243,24 @@ impl Node {
             .map_or(&[], |end| &end.routes)
     }
 
+    fn literal_or_new(&mut self, text: &str) -> &mut Node {
+        let at = self.find_literal(text).unwrap_or_else(|at| {
+            self.literals.insert(at, (text.into(), Node::default()));
+            at
+        });
+        &mut self.literals[at].1
+    }
+
+    fn find_literal(&self, text: &str) -> Result<usize, usize> {
+        self.literals
+            .binary_search_by(|(literal, _)| literal_order(literal, text))
+    }
+
     /// The node behind a segment as a literal.
     fn literal(&self, segment: &str) -> Option<&Node> {
-        if !segment.contains('%') {
-            return self.literals.get(segment);
+        if !percent::is_escaped(segment) {
+            let at = self.find_literal(segment).ok()?;
+            return Some(&self.literals[at].1);
         }
         let mut literals = self.literals.iter();
         let found = literals.find(|(literal, _)| percent::decodes_to(segment, literal));
@@ -261,58 +306,54 @@ impl Node {
     }
 }
 
-fn next_segment(path: &str) -> (&str, Option<&str>) {
-    match path.split_once('/') {
-        Some((segment, after)) => (segment, Some(after)),
-        None => (path, None),
-    }
+/// By length first: most are told apart without a look at their bytes.
+fn literal_order(left: &str, right: &str) -> Ordering {
+    (left.len(), left).cmp(&(right.len(), right))
 }
 
-impl<'r, 'p, T> Match<'r, 'p, T> {
-    /// The variables of the route, each with its text, decoded: a variable of one segment fully, one
-    /// of several keeps the escapes of reserved characters.
-    pub fn captures(
-        &self,
-    ) -> impl Iterator<Item = (&'r Variable, Result<Cow<'p, str>, DecodeError>)> {
-        let (template, path) = (&self.route.template, self.path);
-        template.variables.iter().map(move |variable| {
-            let raw = captured(template, variable, path);
-            let text = if variable.several_segments {
-                percent::decode_unreserved(raw)
-            } else {
-                percent::decode(raw)
-            };
-            (variable, text)
-        })
+fn next_segment(path: &str) -> (&str, Option<&str>) {
+    // Over so few bytes, a loop is quicker than a searcher.
+    match path.bytes().position(|byte| byte == b'/') {
+        Some(slash) => (&path[..slash], Some(&path[slash + 1..])),
+        None => (path, None),
     }
 }
 
 /// The part of a path, known to match the template, that a variable stands for.
 fn captured<'p>(template: &Template, variable: &Variable, path: &'p str) -> &'p str {
     let multi = template.multi();
-    let in_path = path.bytes().filter(|byte| *byte == b'/').count() + 1;
-    // How many segments `**` took, less the one that it is in the template.
+    // How many segments `**` took, less the one that it is in the template, is what the path has more.
     let position = |index: usize| match multi {
-        Some(multi) if index > multi => (index + in_path).saturating_sub(template.segments.len()),
+        Some(multi) if index > multi => {
+            let in_path = path.bytes().filter(|byte| *byte == b'/').count() + 1;
+            (index + in_path).saturating_sub(template.segments.len())
+        }
         _ => index,
     };
     let (start, end) = (position(variable.start), position(variable.end));
-    if start >= end {
+    let segments = end.saturating_sub(start);
+    if segments == 0 {
         return "";
     }
     let start = segment_offset(path, start);
-    // The offset behind the slash that follows the last segment, or behind the path.
-    let end = segment_offset(path, end).saturating_sub(1);
-    path.get(start..end).unwrap_or_default()
+    let length = match path.get(start..) {
+        // The rest of the path, as a rule.
+        Some(rest) if variable.end == template.segments.len() => rest.len(),
+        // The slash that follows the last segment is the variable's no more.
+        Some(rest) => segment_offset(rest, segments).saturating_sub(1),
+        None => 0,
+    };
+    path.get(start..start + length).unwrap_or_default()
 }
 
 /// Where the nth segment starts; one past the end of the path, and a slash, where there are fewer.
 fn segment_offset(path: &str, index: usize) -> usize {
-    match index {
-        0 => 0,
-        _ => path
-            .match_indices('/')
-            .nth(index - 1)
-            .map_or(path.len() + 1, |(slash, _)| slash + 1),
-    }
+    let Some(nth) = index.checked_sub(1) else {
+        return 0;
+    };
+    let bytes = path.bytes().enumerate();
+    let mut slashes = bytes.filter(|(_, byte)| *byte == b'/');
+    slashes
+        .nth(nth)
+        .map_or(path.len() + 1, |(slash, _)| slash + 1)
 }

@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    future::Future,
+    future::{Future, ready},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -22,11 +22,9 @@ use super::{
     rejection::{Rejection, shortened},
     request,
     response::{self, Asked, Form},
-    router::{Miss, Router},
+    router::{Match, Miss, Router},
     rules::{self, Binding, BuildError},
 };
-
-const REQUEST_ID: &str = "x-request-id";
 
 /// What a [`Transcoder`] takes and gives, where there is a choice.
 #[derive(Debug, Clone)]
@@ -140,46 +138,58 @@ where
             return Box::pin(grpc.call(request.map(Body::new)));
         }
         let shared = Arc::clone(&self.shared);
-        Box::pin(async move {
-            let head = *request.method() == Method::HEAD;
-            let request_id = request.headers().get(REQUEST_ID).cloned();
-            let request_id = request_id.as_ref().and_then(|value| value.to_str().ok());
-            let response = shared
-                .transcode(request, grpc, request_id)
-                .await
-                .unwrap_or_else(|rejection| {
-                    tracing::debug!(%rejection, "a request does not reach its method");
-                    rejection.into_response(request_id, &shared.pool)
-                });
-            Ok(if head {
-                without_body(response)
-            } else {
-                response
-            })
-        })
+        let (parts, body) = request.into_parts();
+        let asked = Asked {
+            method: parts.method.clone(),
+            takes_trailers: metadata::takes_trailers(&parts.headers),
+            request_id: parts.headers.get(metadata::REQUEST_ID).cloned(),
+        };
+        let opened = match shared.open(&parts) {
+            Ok(opened) => opened,
+            Err(rejection) => return Box::pin(ready(Ok(shared.reject(rejection, &asked)))),
+        };
+        if !body.is_end_stream() {
+            return Box::pin(async move {
+                let limit = shared.settings.max_request_body;
+                let body = request::read_body(body, limit, opened.deadline).await;
+                match body.and_then(|body| shared.request(parts, &opened, body)) {
+                    Ok(request) => {
+                        let Ok(reply) = grpc.call(request).await;
+                        Ok(shared.respond(reply, &opened, &asked).await)
+                    }
+                    Err(rejection) => Ok(shared.reject(rejection, &asked)),
+                }
+            });
+        }
+        // Without a body there is one thing to wait for, and little to keep meanwhile.
+        drop(body);
+        match shared.request(parts, &opened, Bytes::new()) {
+            Ok(request) => {
+                let call = grpc.call(request);
+                Box::pin(async move {
+                    let Ok(reply) = call.await;
+                    Ok(shared.respond(reply, &opened, &asked).await)
+                })
+            }
+            Err(rejection) => Box::pin(ready(Ok(shared.reject(rejection, &asked)))),
+        }
     }
 }
 
+/// A request that leads to a method.
+struct Opened {
+    found: Match,
+    form: Form,
+    deadline: Option<Deadline>,
+}
+
 impl Shared {
-    async fn transcode<S, B>(
-        &self,
-        request: Request<B>,
-        mut grpc: S,
-        request_id: Option<&str>,
-    ) -> Result<Response<Body>, Rejection>
-    where
-        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
-        B: http_body::Body<Data = Bytes>,
-        B::Error: Into<BoxError>,
-    {
-        let (parts, body) = request.into_parts();
+    /// Finds out what is asked for. Nothing of the body has been read yet.
+    fn open(&self, parts: &http::request::Parts) -> Result<Opened, Rejection> {
         let found = match self.router.find(&parts.method, parts.uri.path()) {
             Ok(found) => found,
             Err(Miss::BadPath(error)) => return Err(Rejection::BadPath(error)),
             Err(Miss::NotFound) => return Err(Rejection::NoRoute(shortened(parts.uri.path()))),
-            Err(Miss::MethodNotAllowed(allow)) if parts.method == Method::OPTIONS => {
-                return Ok(options(&allow));
-            }
             Err(Miss::MethodNotAllowed(allow)) => {
                 return Err(Rejection::MethodNotAllowed {
                     method: shortened(parts.method.as_str()),
@@ -187,29 +197,65 @@ impl Shared {
                 });
             }
         };
-        let binding = &found.route.value;
+        let binding = &self.router.route(found).value;
         if binding.method.client_streaming {
             return Err(Rejection::ClientStreaming(binding.method.name.clone()));
         }
-        let asked = Asked {
+        let opened = Opened {
+            found,
             form: form(binding, &parts.headers)?,
-            trailers: metadata::takes_trailers(&parts.headers),
-            request_id,
+            deadline: Deadline::of(&parts.headers)?,
         };
-        let deadline = Deadline::of(&parts.headers)?;
         request::check_encoding(&parts.headers)?;
-        let body = request::read_body(body, self.settings.max_request_body, deadline).await?;
-        let frame = request::frame(&self.codec, &found, &parts, body, &self.settings)?;
-        let mut request = request::grpc_request(parts, &binding.method, frame)?;
-        if let Some(deadline) = deadline {
+        Ok(opened)
+    }
+
+    /// The gRPC request.
+    fn request(
+        &self,
+        parts: http::request::Parts,
+        opened: &Opened,
+        body: Bytes,
+    ) -> Result<Request<Body>, Rejection> {
+        let Self { codec, router, .. } = self;
+        let frame = request::frame(codec, router, opened.found, &parts, body, &self.settings)?;
+        let method = &router.route(opened.found).value.method;
+        let mut request = request::grpc_request(parts, method, frame)?;
+        if let Some(deadline) = opened.deadline {
             request.extensions_mut().insert(deadline);
         }
-        match grpc.call(request).await {
-            Ok(reply) => {
-                Ok(response::into_http(reply, binding, &asked, &self.codec, &self.pool).await)
-            }
-            Err(never) => match never {},
+        Ok(request)
+    }
+
+    async fn respond(
+        &self,
+        reply: Response<Body>,
+        opened: &Opened,
+        asked: &Asked,
+    ) -> Response<Body> {
+        let binding = &self.router.route(opened.found).value;
+        let form = opened.form;
+        let response =
+            response::into_http(reply, binding, form, asked, &self.codec, &self.pool).await;
+        if asked.method == Method::HEAD {
+            return without_body(response);
         }
+        response
+    }
+
+    /// Answers a request that does not reach its method.
+    fn reject(&self, rejection: Rejection, asked: &Asked) -> Response<Body> {
+        if let Rejection::MethodNotAllowed { allow, .. } = &rejection
+            && asked.method == Method::OPTIONS
+        {
+            return options(allow);
+        }
+        tracing::debug!(%rejection, "a request does not reach its method");
+        let response = rejection.into_response(asked.request_id(), &self.pool);
+        if asked.method == Method::HEAD {
+            return without_body(response);
+        }
+        response
     }
 }
 

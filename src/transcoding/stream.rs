@@ -39,7 +39,7 @@ pub async fn json(
     codec: &Arc<Codec>,
     pool: &DescriptorPool,
 ) -> Result<Response<Body>, Status> {
-    let first = messages.next().await?;
+    let first = messages.next(&binding.method).await?;
     let writer = Writer {
         form,
         messages,
@@ -73,19 +73,19 @@ pub async fn json(
 /// A stream of `google.api.HttpBody`, whose bytes are sent one behind another under the content type
 /// of the first. A failure on the way breaks the connection off.
 pub async fn raw(mut messages: Messages, binding: &Binding) -> Result<Response<Body>, Status> {
-    let Some(first) = messages.next().await? else {
+    let Some(first) = messages.next(&binding.method).await? else {
         return Ok(Response::new(Body::empty()));
     };
-    let first = Payload::raw(&first, binding).map_err(|problem| messages.defect(&problem))?;
+    let first = Payload::raw(&first, binding).map_err(|problem| binding.method.defect(&problem))?;
     let state = (Some(first.bytes), messages, binding.clone());
     let frames = stream::try_unfold(state, |(first, mut messages, binding)| async {
         let bytes = match first {
             Some(first) => first,
-            None => match messages.next().await? {
+            None => match messages.next(&binding.method).await? {
                 None => return Ok(None),
                 Some(message) => {
                     Payload::raw(&message, &binding)
-                        .map_err(|problem| messages.defect(&problem))?
+                        .map_err(|problem| binding.method.defect(&problem))?
                         .bytes
                 }
             },
@@ -121,7 +121,7 @@ impl Writer {
         loop {
             match std::mem::replace(&mut self.next, Next::Nothing) {
                 Next::First(message) => return Some(self.message(&message, true)),
-                Next::Message => match self.messages.next().await {
+                Next::Message => match self.messages.next(&self.binding.method).await {
                     Ok(Some(message)) => return Some(self.message(&message, false)),
                     Ok(None) => self.next = Next::End(Ok(()), false),
                     Err(status) => self.next = Next::End(Err(status), false),
@@ -148,7 +148,7 @@ impl Writer {
                 Frame::data(self.element(&json, is_first, None))
             }
             Err(problem) => {
-                let status = self.messages.defect(&problem);
+                let status = self.binding.method.defect(&problem);
                 let end = Err(status);
                 let text = self.end(&end, is_first);
                 if self.with_trailers {

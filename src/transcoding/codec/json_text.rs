@@ -4,31 +4,39 @@
 //! costs more than the bytes themselves; here room lies ready behind the text, and what is short is
 //! copied in blocks of a fixed size, a few bytes too many where that is quicker.
 
-/// What pieces are copied by.
-const BLOCK: usize = 16;
+/// What a piece is copied by.
+const BLOCK: usize = 32;
 /// Room is made by multiples of this.
 const STEP: usize = 1024;
 
-/// A piece known beforehand, in whole blocks.
+/// A piece known beforehand: as a rule one block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece {
-    blocks: Box<[[u8; BLOCK]]>,
+    block: [u8; BLOCK],
+    /// How much of the block is the piece, if there is no more than that.
     length: usize,
+    /// The whole of one that is longer than a block.
+    long: Option<Box<[u8]>>,
 }
 
 impl Piece {
     pub fn new(text: &[u8]) -> Self {
-        let mut padded = text.to_vec();
-        padded.resize(text.len().next_multiple_of(BLOCK), 0);
+        let mut block = [0; BLOCK];
+        let length = text.len().min(BLOCK);
+        block[..length].copy_from_slice(&text[..length]);
         Self {
-            blocks: padded.as_chunks().0.into(),
-            length: text.len(),
+            block,
+            length,
+            long: (text.len() > BLOCK).then(|| text.into()),
         }
     }
 
     #[inline]
     pub fn as_bytes(&self) -> &[u8] {
-        &self.blocks.as_flattened()[..self.length]
+        match &self.long {
+            None => &self.block[..self.length],
+            Some(long) => long,
+        }
     }
 }
 
@@ -108,13 +116,12 @@ impl JsonText {
         self.length += bytes.len();
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn put_piece(&mut self, piece: &Piece) {
-        let room = self.room(piece.blocks.len() * BLOCK);
-        for (block, room) in piece.blocks.iter().zip(room.as_chunks_mut().0) {
-            *room = *block;
+        match &piece.long {
+            None => self.put_front(&piece.block, piece.length),
+            Some(long) => self.put(long),
         }
-        self.length += piece.length;
     }
 
     /// Puts the front of a block.
@@ -136,35 +143,61 @@ impl JsonText {
     #[inline]
     #[must_use]
     pub fn put_plain_string(&mut self, bytes: &[u8]) -> bool {
-        let length = bytes.len();
-        let Some((quote, room)) = self.room(length + 2).split_first_mut() else {
+        let count = bytes.len() + 2;
+        let is_plain = quote(bytes, self.room(count));
+        self.length += if is_plain { count } else { 0 };
+        is_plain
+    }
+
+    /// [`Self::put_piece`] and [`Self::put_plain_string`], or neither.
+    #[inline]
+    #[must_use]
+    pub fn put_plain_member(&mut self, key: &Piece, bytes: &[u8]) -> bool {
+        if key.long.is_some() {
             return false;
-        };
-        *quote = b'"';
-        let (words, rest) = bytes.as_chunks::<8>();
-        let mut special = 0;
-        for (word, room) in words.iter().zip(room.as_chunks_mut::<8>().0) {
+        }
+        let room = self.room(BLOCK + bytes.len() + 2);
+        room[..BLOCK].copy_from_slice(&key.block);
+        let is_plain = quote(bytes, &mut room[key.length..]);
+        let count = key.length + bytes.len() + 2;
+        self.length += if is_plain { count } else { 0 };
+        is_plain
+    }
+}
+
+/// Writes bytes in quotes to where there is room for them; tells if they are ASCII without anything to
+/// escape, for otherwise what was written is no string.
+#[inline]
+fn quote(bytes: &[u8], room: &mut [u8]) -> bool {
+    let length = bytes.len();
+    let [first, room @ ..] = &mut room[..length + 2] else {
+        return false;
+    };
+    *first = b'"';
+    let mut special = 0;
+    // What fills no word is covered by one that overlaps what is there already, where there is one.
+    if let Some(last) = bytes.last_chunk::<8>() {
+        for (word, room) in bytes.as_chunks::<8>().0.iter().zip(room.as_chunks_mut().0) {
             special |= not_plain(u64::from_le_bytes(*word));
             *room = *word;
         }
-        // The rest by a word that overlaps what is there already, where there is one.
-        if let Some(last) = bytes.last_chunk::<8>() {
-            special |= not_plain(u64::from_le_bytes(*last));
-            room[length - 8..length].copy_from_slice(last);
-        } else {
-            let mut word = [b' '; 8];
-            for (byte, (place, room)) in rest.iter().zip(word.iter_mut().zip(&mut *room)) {
-                (*place, *room) = (*byte, *byte);
-            }
-            special |= not_plain(u64::from_le_bytes(word));
+        special |= not_plain(u64::from_le_bytes(*last));
+        room[length - 8..length].copy_from_slice(last);
+    } else if let (Some(front), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        let halves = [u32::from_le_bytes(*front), u32::from_le_bytes(*last)].map(u64::from);
+        special = not_plain(halves[0] | halves[1] << 32);
+        room[..4].copy_from_slice(front);
+        room[length - 4..length].copy_from_slice(last);
+    } else {
+        let mut word = u64::from_le_bytes([b' '; 8]);
+        for (byte, room) in bytes.iter().zip(&mut *room) {
+            word = word << 8 | u64::from(*byte);
+            *room = *byte;
         }
-        if special != 0 {
-            return false;
-        }
-        room[length] = b'"';
-        self.length += length + 2;
-        true
+        special = not_plain(word);
     }
+    room[length] = b'"';
+    special == 0
 }
 
 /// Not 0 if one of eight bytes is to be escaped or no ASCII.

@@ -6,7 +6,7 @@ use super::{
     schema::{Field, Kind},
     text,
     to_json::{Writer, close, expect, next_of, put_string},
-    wire,
+    wire::{self, LENGTH},
 };
 
 impl Writer<'_> {
@@ -86,6 +86,7 @@ impl Writer<'_> {
         }
         out.push(b':');
         match (entry.value, field.kind) {
+            (Some(mut value), Kind::String) => put_string(wire::bytes(&mut value)?, out)?,
             (Some(mut value), kind) => {
                 self.value(kind, &mut value, levels, out)?;
             }
@@ -117,7 +118,37 @@ struct Entry<'w> {
 }
 
 impl<'w> Entry<'w> {
-    fn read(mut wire: &'w [u8], key_kind: Kind, value_kind: Kind) -> Result<Self, Stop> {
+    fn read(wire: &'w [u8], key_kind: Kind, value_kind: Kind) -> Result<Self, Stop> {
+        if key_kind == Kind::String
+            && value_kind == Kind::String
+            && let Some(entry) = Self::of_short_texts(wire)
+        {
+            return Ok(entry);
+        }
+        Self::read_any(wire, key_kind, value_kind)
+    }
+
+    /// The entry of two strings of less than 128 bytes, as every encoder writes it.
+    #[inline]
+    fn of_short_texts(wire: &'w [u8]) -> Option<Self> {
+        const KEY: u8 = (1 << 3 | LENGTH) as u8;
+        const VALUE: u8 = (2 << 3 | LENGTH) as u8;
+        let [KEY, length @ ..0x80, rest @ ..] = wire else {
+            return None;
+        };
+        let (key, value) = rest.split_at_checked(usize::from(*length))?;
+        match value {
+            [VALUE, length @ ..0x80, rest @ ..] if rest.len() == usize::from(*length) => {
+                Some(Self {
+                    key: Key::Text(key),
+                    value: Some(&value[1..]),
+                })
+            }
+            _ => None,
+        }
+    }
+
+    fn read_any(mut wire: &'w [u8], key_kind: Kind, value_kind: Kind) -> Result<Self, Stop> {
         let mut key = None;
         let mut value = None;
         while !wire.is_empty() {

@@ -17,7 +17,7 @@ use super::{
 pub struct Schema {
     pub messages: Vec<Message>,
     pub enums: Vec<Enum>,
-    indices: HashMap<String, usize>,
+    names: Names<usize>,
 }
 
 /// A message type.
@@ -59,6 +59,8 @@ pub struct Field {
     pub tag: u32,
     /// Whether the field knows if it was set, so that a default value is written like any other.
     pub presence: bool,
+    /// Whether it is one string outside of a oneof of several: what there is most of.
+    pub is_text: bool,
     /// The index of the oneof, if that has several members.
     pub oneof: Option<usize>,
     /// The name in the proto file.
@@ -163,7 +165,7 @@ impl Schema {
         Self {
             messages,
             enums,
-            indices,
+            names: Names::new(indices),
         }
     }
 
@@ -179,7 +181,7 @@ impl Schema {
 
     /// The index of a message type by its full name.
     pub fn find(&self, full_name: &str) -> Option<usize> {
-        self.indices.get(full_name).copied()
+        self.names.find(full_name)
     }
 }
 
@@ -346,6 +348,7 @@ impl Compiler<'_> {
             shape,
             tag: number << 3 | wire_type,
             presence,
+            is_text: shape == Shape::Single && kind == Kind::String && oneof.is_none(),
             oneof,
             name: descriptor.name().to_owned(),
             key: Piece::new(&key),

@@ -82,11 +82,21 @@ fn put_digits(nanos: u32, to: &mut [u8]) -> usize {
     }
 }
 
-/// Puts the two digits of a number below 100.
+/// The two digits of each number below 100.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[0; 2]; 100];
+    let mut value = 0;
+    while value < pairs.len() {
+        pairs[value] = [b'0' + (value / 10) as u8, b'0' + (value % 10) as u8];
+        value += 1;
+    }
+    pairs
+};
+
+/// Puts the two digits of a number below 100 at the front.
 #[inline]
 fn put_pair(value: u32, to: &mut [u8]) {
-    to[0] = b'0' + (value / 10) as u8;
-    to[1] = b'0' + (value % 10) as u8;
+    to[..2].copy_from_slice(&PAIRS[value as usize]);
 }
 
 /// Seconds and nanoseconds of an RFC 3339 text. A leap second is the second before it; digits

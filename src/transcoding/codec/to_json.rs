@@ -116,20 +116,40 @@ impl<'c> Writer<'c> {
     ) -> Result<(), Stop> {
         let mut next = 0;
         let mut oneofs = BitSet::new(message.oneofs);
-        while !wire.is_empty() {
-            let tag = wire::tag(&mut wire)?;
-            let Some(index) = message.field_by_number(tag >> 3, next) else {
-                wire::skip(tag, &mut wire)?;
-                continue;
+        while let [first, rest @ ..] = wire {
+            let (index, tag) = match message.fields.get(next) {
+                // As a rule it is the next field, and its tag has one byte.
+                Some(field) if *first < 0x80 && field.tag == u32::from(*first) => {
+                    wire = rest;
+                    (next, field.tag)
+                }
+                _ => {
+                    let tag = wire::tag(&mut wire)?;
+                    let Some(index) = message.field_by_number(tag >> 3, next) else {
+                        wire::skip(tag, &mut wire)?;
+                        continue;
+                    };
+                    let Some(absent) = message.fields.get(next..index) else {
+                        return Err(Stop::Disordered);
+                    };
+                    for field in absent {
+                        out.put_piece(&field.absent);
+                    }
+                    (index, tag)
+                }
             };
-            if index < next {
-                return Err(Stop::Disordered);
-            }
-            for absent in &message.fields[next..index] {
-                out.put_piece(&absent.absent);
-            }
             next = index + 1;
             let field = &message.fields[index];
+            if field.is_text && tag == field.tag {
+                let mut rest = wire;
+                // An error, something to escape or a default takes the long way.
+                if let Ok(text @ [_, ..]) = wire::bytes(&mut rest)
+                    && out.put_plain_member(&field.key, text)
+                {
+                    wire = rest;
+                    continue;
+                }
+            }
             if let Some(oneof) = field.oneof
                 && !oneofs.insert(oneof)
             {
@@ -342,6 +362,7 @@ pub(super) fn expect(tag: u32, wanted: u32) -> Result<(), Stop> {
     }
 }
 
+#[inline]
 pub(super) fn put_string(bytes: &[u8], out: &mut JsonText) -> Result<(), Stop> {
     match text::put_string(bytes, out) {
         true => Ok(()),

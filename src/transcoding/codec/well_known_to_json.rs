@@ -195,22 +195,24 @@ fn each_field<'w>(
     Ok(())
 }
 
-fn seconds_and_nanos(wire: &[u8]) -> Result<(i64, i32), Stop> {
+fn seconds_and_nanos(mut wire: &[u8]) -> Result<(i64, i32), Stop> {
+    const SECONDS: u32 = 1 << 3 | VARINT;
+    const NANOS: u32 = 2 << 3 | VARINT;
     let (mut seconds, mut nanos) = (0, 0);
-    each_field(wire, |tag, mut rest| {
+    while !wire.is_empty() {
+        let tag = wire::tag(&mut wire)?;
         match tag >> 3 {
             1 => {
-                expect(tag, 1 << 3 | VARINT)?;
-                seconds = wire::varint(&mut rest)? as i64;
+                expect(tag, SECONDS)?;
+                seconds = wire::varint(&mut wire)? as i64;
             }
             2 => {
-                expect(tag, 2 << 3 | VARINT)?;
-                nanos = wire::varint(&mut rest)? as i32;
+                expect(tag, NANOS)?;
+                nanos = wire::varint(&mut wire)? as i32;
             }
-            _ => {}
+            _ => wire::skip(tag, &mut wire)?,
         }
-        Ok(())
-    })?;
+    }
     Ok((seconds, nanos))
 }
 

@@ -25,6 +25,16 @@ pub fn varint(input: &mut &[u8]) -> Result<u64, Malformed> {
 }
 
 fn long_varint(input: &mut &[u8]) -> Result<u64, Malformed> {
+    // Most end within eight bytes, which are looked at as one.
+    if let Some(first) = input.first_chunk() {
+        let word = u64::from_le_bytes(*first);
+        let ends = !word & 0x8080_8080_8080_8080;
+        if ends != 0 {
+            let bits = ends.trailing_zeros() + 1;
+            *input = &input[bits as usize / 8..];
+            return Ok(join_sevens(word & u64::MAX >> (64 - bits)));
+        }
+    }
     let mut value = 0;
     for (index, byte) in input.iter().take(10).enumerate() {
         value |= u64::from(byte & 0x7f) << (7 * index);
@@ -37,6 +47,14 @@ fn long_varint(input: &mut &[u8]) -> Result<u64, Malformed> {
         }
     }
     Err(Malformed("a varint does not end"))
+}
+
+/// The low seven bits of eight bytes, one behind another: of pairs, then pairs of pairs.
+#[inline]
+fn join_sevens(word: u64) -> u64 {
+    let word = word & 0x007f_007f_007f_007f | (word & 0x7f00_7f00_7f00_7f00) >> 1;
+    let word = word & 0x0000_3fff_0000_3fff | (word & 0x3fff_0000_3fff_0000) >> 2;
+    word & 0x0fff_ffff | (word & 0x0fff_ffff_0000_0000) >> 4
 }
 
 /// Takes a tag, the number of a field and its wire type, off the front.
@@ -100,11 +118,12 @@ pub fn group<'w>(number: u32, input: &mut &'w [u8]) -> Result<&'w [u8], Malforme
 }
 
 /// Takes the value of a field off the front.
+#[inline]
 pub fn skip(tag: u32, input: &mut &[u8]) -> Result<(), Malformed> {
     match tag & 7 {
+        LENGTH => bytes(input).map(|_| ()),
         VARINT => varint(input).map(|_| ()),
         FIXED64 => fixed::<8>(input).map(|_| ()),
-        LENGTH => bytes(input).map(|_| ()),
         START_GROUP => group(tag >> 3, input).map(|_| ()),
         FIXED32 => fixed::<4>(input).map(|_| ()),
         _ => Err(Malformed("a group ends that was not begun")),
@@ -181,12 +200,17 @@ mod tests {
 
     #[test]
     fn varints_are_read_as_they_were_put() {
-        for value in [0, 127, 128, 300, u64::from(u32::MAX), u64::MAX] {
+        let edges = (0..64).flat_map(|bits| [(1 << bits) - 1, 1 << bits, u64::MAX >> bits]);
+        for value in edges.chain([300, 0x0123_4567_89ab_cdef]) {
             let mut out = Vec::new();
             put_varint(value, &mut out);
-            let mut rest = out.as_slice();
-            assert_eq!(varint(&mut rest), Ok(value));
-            assert!(rest.is_empty());
+            // With little and with much behind it.
+            for behind in [&[][..], &[0xff; 12]] {
+                let all = [&out, behind].concat();
+                let mut rest = all.as_slice();
+                assert_eq!(varint(&mut rest), Ok(value));
+                assert_eq!(rest, behind);
+            }
         }
         for wrong in [
             &[][..],

@@ -59,9 +59,9 @@ pub fn compare(router: &Router<usize>, rules: &[Rule], method: &str, path: &str)
 fn answer(router: &Router<usize>, method: &str, path: &str) -> Answer {
     match router.find(&method.parse().expect("a method"), path) {
         Ok(found) => Answer::Found(
-            found.route.value,
-            found
-                .captures()
+            router.route(found).value,
+            router
+                .captures(found, path)
                 .map(|(_, text)| text.ok().map(|text| text.into_owned()))
                 .collect(),
         ),

@@ -12,7 +12,6 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
-use mimalloc::MiMalloc;
 use tokio::net::TcpListener;
 use tonic::Status;
 use tower::Service;
@@ -32,8 +31,9 @@ use generated::yandex::cloud::clouddesktop::v1::api::{
 use generated::yandex::cloud::operation::Operation;
 
 // As in the server itself.
+#[cfg(feature = "mimalloc")]
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const SERVICE: &str = "yandex.cloud.clouddesktop.v1.api.DesktopImageService";
 const IMAGES: usize = 100;
