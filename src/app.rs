@@ -159,7 +159,12 @@ impl Server {
         let guard = Guard::without_tokens(address, origins);
         let edge = Edge::new(images.clone(), routes, guard, origins)?;
         let stop = CancellationToken::new();
-        let serving = tokio::spawn(serve(listener, edge, stop.clone(), config.drain_timeout));
+        let serving = tokio::spawn(serve(
+            listener,
+            Arc::new(edge),
+            stop.clone(),
+            config.drain_timeout,
+        ));
         let maintenance = tokio::spawn(maintain(
             images,
             engine.clone(),

@@ -15,6 +15,8 @@ use tonic::body::Body;
 use tower::Service;
 use tower_http::compression::{Compression, Predicate, predicate::SizeAbove};
 
+use super::Reply;
+
 /// Decoded bytes of a request that are held at a time.
 const PIECE: usize = 16 << 10;
 /// What is smaller grows rather than shrinks.
@@ -23,28 +25,36 @@ const SMALLEST: u64 = 256;
 /// Calls a service with what the client sent, decoded, and encodes the reply as the client likes.
 /// Bodies in other codings go to the service as they are. It must limit what it reads, since a body
 /// can be much larger decoded.
-pub async fn call<S>(mut service: S, request: Request<Body>) -> Response<Body>
+pub fn call<S>(mut service: S, request: Request<Body>) -> Reply
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Send + 'static,
+    S::Future: Send + 'static,
 {
     let likes_codings = request.headers().contains_key(header::ACCEPT_ENCODING);
     let request = decoded(request);
     if !likes_codings {
-        let Ok(mut response) = service.call(request).await;
-        if is_encoded_for_others(&response) {
-            let vary = header::ACCEPT_ENCODING.into();
-            response.headers_mut().insert(header::VARY, vary);
-        }
-        return response;
+        let reply = service.call(request);
+        return Box::pin(async move {
+            let Ok(mut response) = reply.await;
+            if is_encoded_for_others(&response) {
+                let vary = header::ACCEPT_ENCODING.into();
+                response.headers_mut().insert(header::VARY, vary);
+            }
+            Ok(response)
+        });
     }
     let head = *request.method() == Method::HEAD;
-    let mut service = Compression::new(service).compress_when(worth());
-    let Ok(mut response) = service.call(request).await;
-    if head {
-        // That of GET may be another one, since its reply may be encoded.
-        response.headers_mut().remove(header::CONTENT_LENGTH);
-    }
-    response.map(Body::new)
+    let reply = Compression::new(service)
+        .compress_when(worth())
+        .call(request);
+    Box::pin(async move {
+        let Ok(mut response) = reply.await;
+        if head {
+            // That of GET may be another one, since its reply may be encoded.
+            response.headers_mut().remove(header::CONTENT_LENGTH);
+        }
+        Ok(response.map(Body::new))
+    })
 }
 
 /// The request with its body decoded. tower-http's layer for this takes the first of several gzip

@@ -14,6 +14,8 @@ mod small_writes;
 mod upload;
 
 use std::convert::Infallible;
+use std::future::ready;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -34,13 +36,15 @@ use docs::Docs;
 pub use guard::Guard;
 pub use server::{Peer, serve};
 
-/// All that this server answers. Cheap to clone.
-#[derive(Clone)]
+/// A reply on its way.
+type Reply = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+/// All that this server answers.
 pub struct Edge {
     images: Images,
     services: Services,
     guard: Guard,
-    cors: Option<Arc<CorsLayer>>,
+    cors: Option<CorsLayer>,
     docs: Docs,
 }
 
@@ -66,13 +70,19 @@ impl Edge {
             images,
             services,
             guard,
-            cors: cors::layer(origins).map(Arc::new),
+            cors: cors::layer(origins),
             docs: Docs::new()?,
         })
     }
 
     /// Answers one request.
-    pub async fn answer(&self, mut request: Request<Body>) -> Response<Body> {
+    ///
+    /// What waits for its reply keeps little beside: requests that wait for one commit are a thousand,
+    /// and their memory should stay in the processor's caches.
+    pub fn answer(
+        self: &Arc<Self>,
+        mut request: Request<Body>,
+    ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + use<> {
         let ids = request_id::take(request.headers_mut());
         let span = tracing::info_span!(
             "request",
@@ -82,88 +92,97 @@ impl Edge {
             path = request.uri().path(),
             peer = request.extensions().get::<Peer>().map(|peer| peer.address.to_string()),
         );
-        async {
-            let started = std::time::Instant::now();
-            let mut response = self.guarded(request, &ids.request_id).await;
+        let started = std::time::Instant::now();
+        let reply = span.in_scope(|| self.guarded(request, &ids.request_id));
+        async move {
+            let Ok(mut response) = reply.await;
             request_id::give(&ids, response.headers_mut());
             tracing::info!(
                 status = response.status().as_u16(),
                 micros = started.elapsed().as_micros() as u64,
                 "answered"
             );
-            response
+            Ok(response)
         }
         .instrument(span)
-        .await
     }
 
-    async fn guarded(&self, request: Request<Body>, request_id: &str) -> Response<Body> {
+    fn guarded(self: &Arc<Self>, request: Request<Body>, request_id: &str) -> Reply {
         if let Err(refused) = self.guard.check(&request) {
-            return if transcoding::is_grpc(&request) {
+            return at_once(if transcoding::is_grpc(&request) {
                 refused.into_http()
             } else {
                 error(&refused, request_id)
-            };
+            });
         }
         match &self.cors {
             Some(cors) if cors::concerns(&request) => {
-                let dispatch = tower::service_fn(async |request| {
-                    Ok::<_, Infallible>(self.dispatch(request, request_id).await)
-                });
-                let Ok(response) = cors.layer(dispatch).call(request).await;
-                response
+                let (edge, request_id) = (Arc::clone(self), request_id.to_owned());
+                let dispatch =
+                    tower::service_fn(move |request| edge.dispatch(request, &request_id));
+                Box::pin(cors.layer(dispatch).call(request))
             }
-            _ => self.dispatch(request, request_id).await,
+            _ => self.dispatch(request, request_id),
         }
     }
 
-    async fn dispatch(&self, request: Request<Body>, request_id: &str) -> Response<Body> {
-        // Boxed, lest every request is as large as these.
+    fn dispatch(self: &Arc<Self>, request: Request<Body>, request_id: &str) -> Reply {
         if request.uri().path() == upload::PATH {
             return match *request.method() {
-                Method::POST => Box::pin(upload::answer(&self.images, request, request_id)).await,
-                _ => not_allowed(&request, "OPTIONS, POST", request_id),
+                Method::POST => {
+                    let (images, request_id) = (self.images.clone(), request_id.to_owned());
+                    Box::pin(async move { Ok(upload::answer(&images, request, &request_id).await) })
+                }
+                _ => at_once(not_allowed(&request, "OPTIONS, POST", request_id)),
             };
         }
         if let Some(image_id) = download::image_id(request.uri().path()) {
             return match *request.method() {
                 Method::GET | Method::HEAD => {
                     let (head, _) = request.into_parts();
-                    Box::pin(download::answer(&self.images, &head, &image_id, request_id)).await
+                    let (images, request_id) = (self.images.clone(), request_id.to_owned());
+                    Box::pin(async move {
+                        Ok(download::answer(&images, &head, &image_id, &request_id).await)
+                    })
                 }
-                _ => not_allowed(&request, "GET, HEAD, OPTIONS", request_id),
+                _ => at_once(not_allowed(&request, "GET, HEAD, OPTIONS", request_id)),
             };
         }
         if Docs::has(request.uri().path()) {
             return match *request.method() {
-                Method::GET | Method::HEAD => self.describe(request, request_id).await,
-                _ => not_allowed(&request, "GET, HEAD, OPTIONS", request_id),
+                Method::GET | Method::HEAD => {
+                    let (edge, request_id) = (Arc::clone(self), request_id.to_owned());
+                    let describe = tower::service_fn(move |request| {
+                        ready(Ok(edge.describe(&request, &request_id)))
+                    });
+                    encoding::call(describe, request)
+                }
+                _ => at_once(not_allowed(&request, "GET, HEAD, OPTIONS", request_id)),
             };
         }
         let mut services = self.services.clone();
         if transcoding::is_grpc(&request) {
-            let Ok(response) = services.call(request).await;
-            return response;
+            return services.call(request);
         }
-        encoding::call(services, request).await
+        encoding::call(services, request)
     }
 
-    async fn describe(&self, request: Request<Body>, request_id: &str) -> Response<Body> {
-        let head = *request.method() == Method::HEAD;
-        let answer = tower::service_fn(async |request: Request<_>| {
-            let path = request.uri().path();
-            let answer = self.docs.answer(path, request.headers());
-            let mut answer = answer.unwrap_or_else(|| {
-                let status = Status::not_found(format!("nothing is served at {path}"));
-                error(&status, request_id)
-            });
-            if head {
-                *answer.body_mut() = Body::empty();
-            }
-            Ok::<_, Infallible>(answer)
+    fn describe(&self, request: &Request<Body>, request_id: &str) -> Response<Body> {
+        let path = request.uri().path();
+        let answer = self.docs.answer(path, request.headers());
+        let mut answer = answer.unwrap_or_else(|| {
+            let status = Status::not_found(format!("nothing is served at {path}"));
+            error(&status, request_id)
         });
-        encoding::call(answer, request).await
+        if *request.method() == Method::HEAD {
+            *answer.body_mut() = Body::empty();
+        }
+        answer
     }
+}
+
+fn at_once(response: Response<Body>) -> Reply {
+    Box::pin(ready(Ok(response)))
 }
 
 fn error(status: &Status, request_id: &str) -> Response<Body> {

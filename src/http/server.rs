@@ -1,9 +1,10 @@
 //! The listener: HTTP/1.1 and HTTP/2 without TLS on one port, and a drain at the end.
 
-use std::convert::Infallible;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{FutureExt, future};
 use http::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -41,7 +42,7 @@ pub struct Peer {
 /// `drain_timeout`.
 pub async fn serve(
     listener: TcpListener,
-    edge: Edge,
+    edge: Arc<Edge>,
     stop: CancellationToken,
     drain_timeout: Duration,
 ) {
@@ -76,13 +77,15 @@ pub async fn serve(
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection keeps Nagle's algorithm");
         }
-        let edge = edge.clone();
+        let edge = Arc::clone(&edge);
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-            let edge = edge.clone();
-            async move {
+            let edge = Arc::clone(&edge);
+            // Not before it is polled: that is in the task of this request alone.
+            future::lazy(move |_| {
                 request.extensions_mut().insert(Peer { address });
-                Ok::<_, Infallible>(edge.answer(request.map(Body::new)).await)
-            }
+                edge.answer(request.map(Body::new))
+            })
+            .flatten()
         });
         let (builder, watcher, stop) = (builder.clone(), graceful.watcher(), stop.clone());
         connections.spawn(async move {

@@ -1,5 +1,6 @@
 //! A Copy that stores nothing. Only in builds for benches/operations.
 
+use std::pin::Pin;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -7,12 +8,31 @@ use tokio::sync::oneshot;
 
 use super::{DesktopImage, DesktopImageStatus};
 use crate::metadata::{
-    Accept, DESKTOP_IMAGE_PREFIX, IdGenerator, NewDesktopImage, OPERATION_PREFIX, SystemClock,
+    Accept, Baseline, DESKTOP_IMAGE_PREFIX, IdGenerator, NewDesktopImage, OPERATION_PREFIX,
+    SystemClock,
 };
 use crate::operations::{Kind, Operation, Outcome, Progress};
 
+/// A Copy that is answered without the store.
+pub type MadeUp = Pin<Box<dyn Future<Output = super::Result<Operation>> + Send>>;
+
+/// What the chosen baseline does instead of a Copy, if it stores nothing.
+pub fn copy_desktop_image(
+    accept: Accept,
+    new: NewDesktopImage,
+) -> Result<MadeUp, (Accept, NewDesktopImage)> {
+    match Baseline::chosen() {
+        Some(Baseline::StoresNothing) => Ok(Box::pin(async move { Ok(made_up(accept, new)) })),
+        Some(Baseline::WaitsForNothing) => Ok(Box::pin(async move {
+            wait().await;
+            Ok(made_up(accept, new))
+        })),
+        Some(Baseline::CommitEach) | None => Err((accept, new)),
+    }
+}
+
 /// The operation that a Copy would have ended with.
-pub fn made_up(accept: Accept, new: NewDesktopImage) -> Operation {
+fn made_up(accept: Accept, new: NewDesktopImage) -> Operation {
     static IDS: LazyLock<IdGenerator> =
         LazyLock::new(|| IdGenerator::new(Arc::new(SystemClock), 0));
     let (image_id, operation_id) = (IDS.generate(), IDS.generate());
@@ -44,7 +64,7 @@ pub fn made_up(accept: Accept, new: NewDesktopImage) -> Operation {
 
 /// Waits as one does for a commit, in the time of which nothing is done: what is left is what it
 /// costs that many requests are under way.
-pub async fn wait() {
+async fn wait() {
     /// About as long as a commit on a fast disk.
     const GROUP: Duration = Duration::from_millis(5);
     static WAITING: Mutex<Vec<oneshot::Sender<()>>> = Mutex::new(Vec::new());

@@ -21,6 +21,7 @@ mod worker;
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use tokio::sync::{Notify, Semaphore};
 
 pub use compute_images::NewComputeImageSource;
@@ -74,13 +75,19 @@ impl Images {
     }
 
     /// Accepts a change. What was accepted is done also when the caller is gone.
-    async fn accept(&self, accept: Accept, change: Change) -> Result<Operation> {
-        let start = self.engine.start();
-        let operation = self.store.accept(accept, change, start).await?.operation;
-        if !operation.is_done() {
-            self.engine.wake();
-        }
-        Ok(operation)
+    fn accept(
+        &self,
+        accept: Accept,
+        change: Change,
+    ) -> impl Future<Output = Result<Operation>> + Send {
+        let accepted = self.store.accept(accept, change, self.engine.start());
+        accepted.map(|accepted| {
+            let operation = accepted?.operation;
+            if !operation.is_done() {
+                self.engine.wake();
+            }
+            Ok(operation)
+        })
     }
 
     /// The operation with this id.

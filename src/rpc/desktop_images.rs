@@ -14,6 +14,7 @@ use crate::contract::yandex::cloud::clouddesktop::v1::api::{
 use crate::contract::yandex::cloud::operation::Operation;
 use crate::images::{self, DesktopImageStatus};
 use crate::metadata::{DesktopImageChanges, NewDesktopImage};
+use crate::operations as model;
 
 #[tonic::async_trait]
 impl DesktopImageService for Service {
@@ -52,17 +53,8 @@ impl DesktopImageService for Service {
         &self,
         request: Request<CopyDesktopImageRequest>,
     ) -> Result<Response<Operation>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        request::check(&request)?;
-        let accept = request::accept(&metadata, "DesktopImageService/Copy", &request)?;
-        let new = NewDesktopImage {
-            folder_id: request.folder_id,
-            name: request.name,
-            description: request.description,
-            labels: request.labels,
-            compute_image_id: request.image_id,
-        };
-        operations::reply(self.images.copy_desktop_image(accept, new).await)
+        let accepted = self.accept_copy(request)?;
+        operations::reply(accepted.await)
     }
 
     async fn copy_from_desktop(
@@ -117,6 +109,26 @@ impl DesktopImageService for Service {
                 .delete_desktop_image(accept, &request.image_id)
                 .await,
         )
+    }
+}
+
+impl Service {
+    /// What waits for the commit of a Copy. Nothing of the request is kept meanwhile.
+    fn accept_copy(
+        &self,
+        request: Request<CopyDesktopImageRequest>,
+    ) -> Result<impl Future<Output = images::Result<model::Operation>> + Send, Status> {
+        let (metadata, _, request) = request.into_parts();
+        request::check(&request)?;
+        let accept = request::accept(&metadata, "DesktopImageService/Copy", &request)?;
+        let new = NewDesktopImage {
+            folder_id: request.folder_id,
+            name: request.name,
+            description: request.description,
+            labels: request.labels,
+            compute_image_id: request.image_id,
+        };
+        Ok(self.images.copy_desktop_image(accept, new))
     }
 }
 

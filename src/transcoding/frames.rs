@@ -23,11 +23,7 @@ pub struct Messages {
 
 impl Messages {
     /// The reply to a call. A status that came instead of messages is an error at once.
-    pub fn new(
-        status: StatusCode,
-        headers: HeaderMap,
-        body: Body,
-    ) -> Result<Self, Status> {
+    pub fn new(status: StatusCode, headers: HeaderMap, body: Body) -> Result<Self, Status> {
         end(&headers, &headers).unwrap_or(Ok(()))?;
         if status != StatusCode::OK {
             return Err(status_of_http(status));

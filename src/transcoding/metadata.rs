@@ -62,11 +62,7 @@ fn is_binary(name: &HeaderName) -> bool {
     name.as_str().ends_with("-bin")
 }
 
-fn append(
-    metadata: &mut HeaderMap,
-    name: HeaderName,
-    value: HeaderValue,
-) -> Result<(), Rejection> {
+fn append(metadata: &mut HeaderMap, name: HeaderName, value: HeaderValue) -> Result<(), Rejection> {
     if !is_binary(&name) {
         metadata.append(name, value);
         return Ok(());

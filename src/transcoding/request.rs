@@ -108,7 +108,8 @@ pub fn frame(
         json_body(codec, binding, &body, &mut frame)?;
     }
     let body_end = frame.len();
-    let is_put = query.is_empty() && bindings::append_path(binding, captures(), PREFIX, &mut frame)?;
+    let is_put =
+        query.is_empty() && bindings::append_path(binding, captures(), PREFIX, &mut frame)?;
     if !is_put {
         // Something may be there twice: a message tells.
         let mut message =

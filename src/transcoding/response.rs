@@ -56,8 +56,8 @@ pub async fn into_http(
     let mut passed_on = HeaderMap::new();
     metadata::into_headers(&parts.headers, &mut passed_on);
     let answer = match Messages::new(parts.status, parts.headers, body) {
-        Ok(messages) => match form {
-            Form::Single => single(messages, binding, asked.takes_trailers, codec).await,
+        Ok(mut messages) => match form {
+            Form::Single => single(&mut messages, binding, asked.takes_trailers, codec).await,
             // Boxed, lest every call is as large as these.
             Form::Stream(_) if binding.gives_raw_body => {
                 Box::pin(stream::raw(messages, binding)).await
@@ -83,7 +83,7 @@ pub async fn into_http(
 }
 
 async fn single(
-    mut messages: Messages,
+    messages: &mut Messages,
     binding: &Binding,
     with_trailers: bool,
     codec: &Codec,

@@ -194,9 +194,8 @@ impl<T> Router<T> {
             let mut routes = routes.iter().copied();
             routes.find(|index| is_it(&self.routes[*index]))
         };
-        let exact = find(
-            &|route| matches!(&route.method, RouteMethod::Exactly(own) if own == method),
-        );
+        let exact =
+            find(&|route| matches!(&route.method, RouteMethod::Exactly(own) if own == method));
         match *method {
             _ if exact.is_some() => exact,
             // OPTIONS is answered by the layer itself unless a rule names it.

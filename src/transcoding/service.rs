@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use prost_reflect::DescriptorPool;
 use tonic::body::Body;
@@ -227,20 +228,19 @@ impl Shared {
         Ok(request)
     }
 
-    async fn respond(
+    fn respond(
         &self,
         reply: Response<Body>,
         opened: &Opened,
         asked: &Asked,
-    ) -> Response<Body> {
+    ) -> impl Future<Output = Response<Body>> + Send {
         let binding = &self.router.route(opened.found).value;
-        let form = opened.form;
-        let response =
-            response::into_http(reply, binding, form, asked, &self.codec, &self.pool).await;
-        if asked.method == Method::HEAD {
-            return without_body(response);
-        }
-        response
+        response::into_http(reply, binding, opened.form, asked, &self.codec, &self.pool).map(
+            |response| match asked.method {
+                Method::HEAD => without_body(response),
+                _ => response,
+            },
+        )
     }
 
     /// Answers a request that does not reach its method.

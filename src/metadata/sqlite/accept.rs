@@ -16,7 +16,12 @@ pub(super) struct Applied {
 
 impl Store {
     /// Accepts a change, unless a request under the same idempotency key was accepted before.
-    pub async fn accept(&self, accept: Accept, change: Change, start: Start) -> Result<Accepted> {
+    pub fn accept(
+        &self,
+        accept: Accept,
+        change: Change,
+        start: Start,
+    ) -> impl Future<Output = Result<Accepted>> + Send + use<> {
         self.write(move |transaction, store| {
             if let Some(operation) = operations::repeated(transaction, &accept)? {
                 return Ok(Accepted {
@@ -63,7 +68,6 @@ impl Store {
                 lease,
             })
         })
-        .await
     }
 }
 

@@ -101,16 +101,17 @@ impl Store {
 
     /// Runs `work` in a transaction with others. It may run more than once, and must refuse
     /// before its first write: only a failure of the database undoes what it wrote.
-    async fn write<T: Send + 'static>(
+    fn write<T: Send + 'static, F>(
         &self,
-        work: impl FnMut(&Transaction<'_>, &Self) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let mut work = work;
+        mut work: F,
+    ) -> impl Future<Output = Result<T>> + Send + use<T, F>
+    where
+        F: FnMut(&Transaction<'_>, &Self) -> Result<T> + Send + 'static,
+    {
         let store = self.clone();
         self.inner
             .writer
             .submit(move |transaction| work(transaction, &store))
-            .await
     }
 
     /// Runs `work` on a snapshot of the database.

@@ -87,20 +87,26 @@ impl Writer {
         })
     }
 
-    /// Queues the work and waits for the commit that holds it.
-    pub async fn submit<T: Send + 'static>(
+    /// Queues the work and waits for the commit that holds it. Whoever waits keeps nothing of the work.
+    pub fn submit<T: Send + 'static, F>(
         &self,
-        work: impl FnMut(&Transaction<'_>) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let queue = lock(&self.queue).clone().ok_or(Error::Closed)?;
+        work: F,
+    ) -> impl Future<Output = Result<T>> + Send + use<T, F>
+    where
+        F: FnMut(&Transaction<'_>) -> Result<T> + Send + 'static,
+    {
+        let queue = lock(&self.queue).clone();
         let (caller, outcome) = oneshot::channel();
-        let call = Box::new(Call {
+        let call: Box<dyn Command> = Box::new(Call {
             work,
             outcome: None,
             caller,
         });
-        queue.send(call).await.map_err(|_| Error::Closed)?;
-        outcome.await.map_err(|_| Error::Closed)?
+        async move {
+            let queued = queue.ok_or(Error::Closed)?.send(call).await;
+            queued.map_err(|_| Error::Closed)?;
+            outcome.await.map_err(|_| Error::Closed)?
+        }
     }
 
     /// Takes no more, and waits until what was taken is written.

@@ -27,8 +27,8 @@ mod tests;
 use prost_reflect::{DescriptorPool, MessageDescriptor};
 
 use error::Stop;
-use json_text::JsonText;
 pub use error::{JsonError, WireError};
+use json_text::JsonText;
 use reader::Reader;
 use schema::{Field, Message, Schema};
 pub use times::is_too_fine;
