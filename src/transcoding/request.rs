@@ -198,17 +198,16 @@ fn trimmed(text: &[u8]) -> &[u8] {
 /// The gRPC request that carries the frame, the headers as metadata, and the facts of the
 /// connection that are in the extensions.
 pub fn grpc_request(
-    parts: http::request::Parts,
+    mut parts: http::request::Parts,
     method: &Method,
     frame: Vec<u8>,
 ) -> Result<Request<Body>, Rejection> {
-    let mut request = Request::new(Body::new(http_body_util::Full::new(Bytes::from(frame))));
-    *request.method_mut() = HttpMethod::POST;
-    *request.version_mut() = Version::HTTP_2;
-    *request.uri_mut() = method.path.clone().into();
-    *request.headers_mut() = metadata::of_request(parts.headers)?;
-    *request.extensions_mut() = parts.extensions;
-    Ok(request)
+    parts.method = HttpMethod::POST;
+    parts.version = Version::HTTP_2;
+    parts.uri = method.path.clone().into();
+    parts.headers = metadata::of_request(parts.headers)?;
+    let body = Body::new(http_body_util::Full::new(Bytes::from(frame)));
+    Ok(Request::from_parts(parts, body))
 }
 
 fn printable(value: &HeaderValue) -> String {
