@@ -80,7 +80,7 @@ pub async fn serve(
         let edge = Arc::clone(&edge);
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             let edge = Arc::clone(&edge);
-            // Not before it is polled: that is in the task of this request alone.
+            // Not before it is polled: over HTTP/2 that is in the task of this request alone.
             future::lazy(move |_| {
                 request.extensions_mut().insert(Peer { address });
                 edge.answer(request.map(Body::new))

@@ -58,7 +58,10 @@ impl Messages {
                 }
                 Err(frame) => {
                     if let Ok(part) = frame.into_trailers() {
-                        self.trailers = part;
+                        match self.trailers.is_empty() {
+                            true => self.trailers = part,
+                            false => self.trailers.extend(part),
+                        }
                     }
                 }
             }
@@ -96,12 +99,12 @@ impl Messages {
     }
 }
 
-/// Whether data begins with a whole message.
+/// Whether data begins with a whole message, or with what will be none.
 fn is_message(data: &[u8]) -> bool {
-    let Some((&[_, length @ ..], message)) = data.split_first_chunk::<PREFIX>() else {
+    let Some((&[flag, length @ ..], message)) = data.split_first_chunk::<PREFIX>() else {
         return false;
     };
-    u32::from_be_bytes(length) as usize <= message.len()
+    flag != 0 || u32::from_be_bytes(length) as usize <= message.len()
 }
 
 /// How a reply ended, by its trailers, or by the headers of one without a message. The metadata of a

@@ -47,6 +47,10 @@ pub fn of_request(mut headers: HeaderMap) -> Result<HeaderMap, Rejection> {
     for name in &dropped {
         headers.remove(name);
     }
+    // The first one counts.
+    if let Some(timeout) = headers.get(TIMEOUT).cloned() {
+        headers.insert(TIMEOUT, timeout);
+    }
     for (name, value) in changed {
         append(&mut headers, name, value)?;
     }

@@ -87,7 +87,8 @@ impl Writer {
         })
     }
 
-    /// Queues the work and waits for the commit that holds it. Whoever waits keeps nothing of the work.
+    /// Queues the work, once it is polled, and waits for the commit that holds it. Whoever waits keeps
+    /// nothing of the work. One that is not polled keeps the queue open, and `close` waiting.
     pub fn submit<T: Send + 'static, F>(
         &self,
         work: F,

@@ -138,8 +138,7 @@ impl JsonText {
         self.length += written.min(count);
     }
 
-    /// Puts bytes in quotes, if there is nothing among them but ASCII without anything to escape;
-    /// tells if that is so.
+    /// Puts UTF-8 in quotes, if nothing in it is to be escaped; tells if that is so.
     #[inline]
     #[must_use]
     pub fn put_plain_string(&mut self, bytes: &[u8]) -> bool {
@@ -165,7 +164,7 @@ impl JsonText {
     }
 }
 
-/// Writes bytes in quotes to where there is room for them; tells if they are ASCII without anything to
+/// Writes bytes in quotes to where there is room for them; tells if they are UTF-8 without anything to
 /// escape, for otherwise what was written is no string.
 #[inline]
 fn quote(bytes: &[u8], room: &mut [u8]) -> bool {
@@ -174,18 +173,18 @@ fn quote(bytes: &[u8], room: &mut [u8]) -> bool {
         return false;
     };
     *first = b'"';
-    let mut special = 0;
+    let mut seen = Seen::default();
     // What fills no word is covered by one that overlaps what is there already, where there is one.
     if let Some(last) = bytes.last_chunk::<8>() {
         for (word, room) in bytes.as_chunks::<8>().0.iter().zip(room.as_chunks_mut().0) {
-            special |= not_plain(u64::from_le_bytes(*word));
+            seen.look_at(u64::from_le_bytes(*word));
             *room = *word;
         }
-        special |= not_plain(u64::from_le_bytes(*last));
+        seen.look_at(u64::from_le_bytes(*last));
         room[length - 8..length].copy_from_slice(last);
     } else if let (Some(front), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
         let halves = [u32::from_le_bytes(*front), u32::from_le_bytes(*last)].map(u64::from);
-        special = not_plain(halves[0] | halves[1] << 32);
+        seen.look_at(halves[0] | halves[1] << 32);
         room[..4].copy_from_slice(front);
         room[length - 4..length].copy_from_slice(last);
     } else {
@@ -194,21 +193,102 @@ fn quote(bytes: &[u8], room: &mut [u8]) -> bool {
             word = word << 8 | u64::from(*byte);
             *room = *byte;
         }
-        special = not_plain(word);
+        seen.look_at(word);
     }
     room[length] = b'"';
-    special == 0
+    seen.escapes == 0 && (seen.not_ascii == 0 || std::str::from_utf8(bytes).is_ok())
 }
 
-/// Not 0 if one of eight bytes is to be escaped or no ASCII.
-#[inline]
-fn not_plain(word: u64) -> u64 {
-    const ONES: u64 = u64::MAX / 255;
-    const HIGH: u64 = ONES << 7;
-    // A byte below what is taken off it borrows, which sets its high bit, and at the most makes those
-    // above it be found too. One that has its high bit set before is no ASCII.
-    let control = word.wrapping_sub(ONES * 0x20);
-    let quote = (word ^ (ONES * u64::from(b'"'))).wrapping_sub(ONES);
-    let backslash = (word ^ (ONES * u64::from(b'\\'))).wrapping_sub(ONES);
-    (word | control | quote | backslash) & HIGH
+/// What was among bytes that were looked at eight at a time.
+#[derive(Default)]
+struct Seen {
+    /// Not 0 if one is to be escaped.
+    escapes: u64,
+    /// Not 0 if one is no ASCII.
+    not_ascii: u64,
+}
+
+impl Seen {
+    #[inline]
+    fn look_at(&mut self, word: u64) {
+        const ONES: u64 = u64::MAX / 255;
+        const HIGH: u64 = ONES << 7;
+        // A byte of ASCII gets its high bit where it is below what is taken off it: it borrows, and at
+        // the most makes those above it be found too.
+        let control = word.wrapping_sub(ONES * 0x20);
+        let quote = (word ^ (ONES * u64::from(b'"'))).wrapping_sub(ONES);
+        let backslash = (word ^ (ONES * u64::from(b'\\'))).wrapping_sub(ONES);
+        self.escapes |= (control | quote | backslash) & !word & HIGH;
+        self.not_ascii |= word & HIGH;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Texts of every short length in front of, at and behind the ends of the room.
+    #[test]
+    fn members_are_put_whole_wherever_the_room_ends() {
+        for key_length in [0, 1, 31, 32, 33, 70] {
+            let key = Piece::new(&b"k".repeat(key_length));
+            assert_eq!(key.as_bytes(), b"k".repeat(key_length));
+            for before in (STEP - 80..=STEP + 1).step_by(3).chain([0, 2 * STEP - 5]) {
+                for length in 0..=40 {
+                    let text: String = ('a'..='z').cycle().take(length).collect();
+                    let quoted = serde_json::to_vec(&text).expect("a text");
+                    let start = vec![b'x'; before];
+                    let expected = [&start, key.as_bytes(), &quoted].concat();
+                    let mut out = JsonText::behind(start);
+                    if !out.put_plain_member(&key, text.as_bytes()) {
+                        assert!(key_length > BLOCK, "{before} {length}");
+                        assert_eq!(out.len(), before);
+                        out.put_piece(&key);
+                        assert!(out.put_plain_string(text.as_bytes()));
+                    }
+                    assert_eq!(out.into_bytes(), expected, "{key_length} {before} {length}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn plain_is_what_needs_no_escape() {
+        let special = [0, 0x1f, b'"', b'\\', 0x80, 0xff];
+        for length in 1..=20 {
+            for at in 0..length {
+                let mut bytes = vec![b'~'; length];
+                for byte in special {
+                    bytes[at] = byte;
+                    let mut out = JsonText::default();
+                    assert!(!out.put_plain_string(&bytes), "{bytes:?}");
+                    assert_eq!(out.len(), 0);
+                }
+                for byte in [b' ', b'!', b'#', b'[', b']', 0x7f] {
+                    bytes[at] = byte;
+                    assert!(JsonText::default().put_plain_string(&bytes), "{bytes:?}");
+                }
+            }
+            let text = "я".repeat(length) + "x";
+            let mut out = JsonText::default();
+            assert!(out.put_plain_string(text.as_bytes()));
+            assert_eq!(out.as_bytes(), format!("\"{text}\"").as_bytes());
+        }
+    }
+
+    #[test]
+    fn what_is_taken_back_is_no_part_of_the_text() {
+        let mut out = JsonText::behind(b"ab".to_vec());
+        out.put(b"cdef");
+        out.truncate(3);
+        out.truncate(9);
+        assert_eq!(out.get_mut(3), None);
+        out.put_by(4, |room| {
+            room[..2].copy_from_slice(b"yz");
+            2
+        });
+        out.put_front(b"123", 1);
+        assert_eq!(out.as_bytes(), b"abcyz1");
+        assert_eq!(out.into_bytes(), b"abcyz1");
+    }
 }

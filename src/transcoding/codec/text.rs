@@ -56,7 +56,7 @@ pub fn put_string(bytes: &[u8], out: &mut JsonText) -> bool {
     out.put_plain_string(bytes) || put_special_string(bytes, out)
 }
 
-/// [`put_string`] of what has something to escape, or is not all ASCII.
+/// [`put_string`] of what has something to escape, or is no UTF-8.
 #[cold]
 fn put_special_string(bytes: &[u8], out: &mut JsonText) -> bool {
     if std::str::from_utf8(bytes).is_err() {
