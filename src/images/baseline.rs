@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::Either;
 use tokio::sync::oneshot;
 
 use super::{DesktopImage, DesktopImageStatus};
@@ -17,18 +18,19 @@ use crate::operations::{Kind, Operation, Outcome, Progress};
 pub type MadeUp = Pin<Box<dyn Future<Output = super::Result<Operation>> + Send>>;
 
 /// What the chosen baseline does instead of a Copy, if it stores nothing.
-pub fn copy_desktop_image(
+pub fn copy_desktop_image<F>(
     accept: Accept,
     new: NewDesktopImage,
-) -> Result<MadeUp, (Accept, NewDesktopImage)> {
-    match Baseline::chosen() {
-        Some(Baseline::StoresNothing) => Ok(Box::pin(async move { Ok(made_up(accept, new)) })),
-        Some(Baseline::WaitsForNothing) => Ok(Box::pin(async move {
+    stored: impl FnOnce(Accept, NewDesktopImage) -> F,
+) -> Either<MadeUp, F> {
+    Either::Left(match Baseline::chosen() {
+        Some(Baseline::StoresNothing) => Box::pin(async move { Ok(made_up(accept, new)) }),
+        Some(Baseline::WaitsForNothing) => Box::pin(async move {
             wait().await;
             Ok(made_up(accept, new))
-        })),
-        Some(Baseline::CommitEach) | None => Err((accept, new)),
-    }
+        }),
+        Some(Baseline::CommitEach) | None => return Either::Right(stored(accept, new)),
+    })
 }
 
 /// The operation that a Copy would have ended with.

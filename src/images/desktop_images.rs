@@ -1,9 +1,6 @@
 //! What can be done with desktop images.
 
 #[cfg(feature = "bench-baselines")]
-use futures_util::future::Either;
-
-#[cfg(feature = "bench-baselines")]
 use super::baseline;
 use super::listing::{self, ListRequest};
 use super::{DesktopImage, Images, Result};
@@ -17,15 +14,11 @@ impl Images {
         accept: Accept,
         new: NewDesktopImage,
     ) -> impl Future<Output = Result<Operation>> + Send {
+        let stored = |accept, new| self.accept(accept, Change::CopyDesktopImage(new));
         #[cfg(feature = "bench-baselines")]
-        let (accept, new) = match baseline::copy_desktop_image(accept, new) {
-            Ok(made_up) => return Either::Left(made_up),
-            Err(kept) => kept,
-        };
-        let accepted = self.accept(accept, Change::CopyDesktopImage(new));
-        #[cfg(feature = "bench-baselines")]
-        let accepted = Either::<baseline::MadeUp, _>::Right(accepted);
-        accepted
+        return baseline::copy_desktop_image(accept, new, stored);
+        #[cfg(not(feature = "bench-baselines"))]
+        stored(accept, new)
     }
 
     pub async fn desktop_image(&self, id: &str) -> Result<DesktopImage> {
