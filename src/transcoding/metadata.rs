@@ -28,6 +28,8 @@ pub fn of_request(mut headers: HeaderMap) -> Result<HeaderMap, Rejection> {
     let mut dropped = Vec::new();
     // What becomes metadata under another name or with another value.
     let mut changed = Vec::new();
+    // Of several the first one counts.
+    let mut timeout = None;
     for (name, value) in &headers {
         if let Some(own) = name.as_str().strip_prefix(METADATA_PREFIX) {
             if let Ok(own) = HeaderName::from_bytes(own.as_bytes())
@@ -37,7 +39,9 @@ pub fn of_request(mut headers: HeaderMap) -> Result<HeaderMap, Rejection> {
                 changed.push((own, value.clone()));
             }
             dropped.push(name.clone());
-        } else if *name != TIMEOUT && (!is_forwarded(name) || connection.contains(name)) {
+        } else if *name == TIMEOUT {
+            timeout.get_or_insert_with(|| value.clone());
+        } else if !is_forwarded(name) || connection.contains(name) {
             dropped.push(name.clone());
         } else if is_binary(name) {
             changed.push((name.clone(), value.clone()));
@@ -47,8 +51,7 @@ pub fn of_request(mut headers: HeaderMap) -> Result<HeaderMap, Rejection> {
     for name in &dropped {
         headers.remove(name);
     }
-    // The first one counts.
-    if let Some(timeout) = headers.get(TIMEOUT).cloned() {
+    if let Some(timeout) = timeout {
         headers.insert(TIMEOUT, timeout);
     }
     for (name, value) in changed {

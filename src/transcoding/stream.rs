@@ -210,10 +210,10 @@ impl Writer {
         let mut trailers = metadata::into_trailers(self.messages.trailers());
         match end {
             Ok(()) => {
-                trailers.insert("grpc-status", HeaderValue::from_static("0"));
+                trailers.insert(metadata::STATUS, HeaderValue::from_static("0"));
             }
             Err(status) => {
-                trailers.insert("grpc-status", HeaderValue::from(status.code() as i32));
+                trailers.insert(metadata::STATUS, HeaderValue::from(status.code() as i32));
                 let mut full = HeaderMap::new();
                 // The message as the protocol encodes it.
                 if status.add_header(&mut full).is_ok()

@@ -173,18 +173,22 @@ fn quote(bytes: &[u8], room: &mut [u8]) -> bool {
         return false;
     };
     *first = b'"';
-    let mut seen = Seen::default();
+    let (mut to_escape, mut all) = (0, 0);
+    let mut look_at = |word| {
+        to_escape |= escapes(word);
+        all |= word;
+    };
     // What fills no word is covered by one that overlaps what is there already, where there is one.
     if let Some(last) = bytes.last_chunk::<8>() {
         for (word, room) in bytes.as_chunks::<8>().0.iter().zip(room.as_chunks_mut().0) {
-            seen.look_at(u64::from_le_bytes(*word));
+            look_at(u64::from_le_bytes(*word));
             *room = *word;
         }
-        seen.look_at(u64::from_le_bytes(*last));
+        look_at(u64::from_le_bytes(*last));
         room[length - 8..length].copy_from_slice(last);
     } else if let (Some(front), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
         let halves = [u32::from_le_bytes(*front), u32::from_le_bytes(*last)].map(u64::from);
-        seen.look_at(halves[0] | halves[1] << 32);
+        look_at(halves[0] | halves[1] << 32);
         room[..4].copy_from_slice(front);
         room[length - 4..length].copy_from_slice(last);
     } else {
@@ -193,34 +197,26 @@ fn quote(bytes: &[u8], room: &mut [u8]) -> bool {
             word = word << 8 | u64::from(*byte);
             *room = *byte;
         }
-        seen.look_at(word);
+        look_at(word);
     }
     room[length] = b'"';
-    seen.escapes == 0 && (seen.not_ascii == 0 || std::str::from_utf8(bytes).is_ok())
+    to_escape == 0 && (all & HIGH == 0 || std::str::from_utf8(bytes).is_ok())
 }
 
-/// What was among bytes that were looked at eight at a time.
-#[derive(Default)]
-struct Seen {
-    /// Not 0 if one is to be escaped.
-    escapes: u64,
-    /// Not 0 if one is no ASCII.
-    not_ascii: u64,
-}
+/// One in each byte of a word.
+const ONES: u64 = u64::MAX / 255;
+/// The high bit of each byte of a word: set in what is no ASCII.
+const HIGH: u64 = ONES << 7;
 
-impl Seen {
-    #[inline]
-    fn look_at(&mut self, word: u64) {
-        const ONES: u64 = u64::MAX / 255;
-        const HIGH: u64 = ONES << 7;
-        // A byte of ASCII gets its high bit where it is below what is taken off it: it borrows, and at
-        // the most makes those above it be found too.
-        let control = word.wrapping_sub(ONES * 0x20);
-        let quote = (word ^ (ONES * u64::from(b'"'))).wrapping_sub(ONES);
-        let backslash = (word ^ (ONES * u64::from(b'\\'))).wrapping_sub(ONES);
-        self.escapes |= (control | quote | backslash) & !word & HIGH;
-        self.not_ascii |= word & HIGH;
-    }
+/// Not 0 if one of eight bytes is to be escaped: a control character, a quote or a backslash. The high
+/// bit of such a byte is set, and perhaps that of bytes above it.
+#[inline]
+pub fn escapes(word: u64) -> u64 {
+    // A byte of ASCII gets its high bit where it is below what is taken off it: it borrows.
+    let control = word.wrapping_sub(ONES * 0x20);
+    let quote = (word ^ (ONES * u64::from(b'"'))).wrapping_sub(ONES);
+    let backslash = (word ^ (ONES * u64::from(b'\\'))).wrapping_sub(ONES);
+    (control | quote | backslash) & !word & HIGH
 }
 
 #[cfg(test)]

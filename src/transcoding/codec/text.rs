@@ -3,7 +3,7 @@
 use base64::{Engine, prelude::BASE64_STANDARD};
 
 use super::{
-    json_text::JsonText,
+    json_text::{JsonText, escapes},
     schema::{Enum, Kind},
 };
 
@@ -12,7 +12,7 @@ use super::{
 pub fn plain_length(bytes: &[u8]) -> usize {
     let mut at = 0;
     for chunk in bytes.as_chunks().0 {
-        if may_be_special(*chunk)
+        if escapes(u64::from_le_bytes(*chunk)) != 0
             && let Some(found) = chunk.iter().position(|byte| is_special(*byte))
         {
             return at + found;
@@ -22,26 +22,12 @@ pub fn plain_length(bytes: &[u8]) -> usize {
     // The last eight bytes overlap what was looked at, which is quicker than byte by byte.
     if at > 0
         && let Some(last) = bytes.last_chunk()
-        && !may_be_special(*last)
+        && escapes(u64::from_le_bytes(*last)) == 0
     {
         return bytes.len();
     }
     let rest = bytes[at..].iter();
     at + rest.take_while(|byte| !is_special(**byte)).count()
-}
-
-/// Whether one of eight bytes may be special. If not, none is.
-#[inline]
-fn may_be_special(bytes: [u8; 8]) -> bool {
-    const ONES: u64 = u64::MAX / 255;
-    const HIGH: u64 = ONES << 7;
-    let word = u64::from_le_bytes(bytes);
-    // A byte's high bit is set where it is below 0x20, a quote or a backslash; and above such a byte
-    // perhaps too, so that the bytes decide.
-    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word;
-    let quote = below(word ^ (ONES * u64::from(b'"')), 1);
-    let backslash = below(word ^ (ONES * u64::from(b'\\')), 1);
-    (below(word, 0x20) | quote | backslash) & HIGH != 0
 }
 
 #[inline]

@@ -30,11 +30,6 @@ use generated::yandex::cloud::clouddesktop::v1::api::{
 };
 use generated::yandex::cloud::operation::Operation;
 
-// As in the server itself; without the feature both have the allocator of the C library.
-#[cfg(feature = "mimalloc")]
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const SERVICE: &str = "yandex.cloud.clouddesktop.v1.api.DesktopImageService";
 const IMAGES: usize = 100;
 
