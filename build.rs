@@ -3,6 +3,8 @@
 
 #[path = "build/rules.rs"]
 mod rules;
+#[path = "build/services.rs"]
+mod services;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -33,15 +35,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     )?;
     let pool = compiler.descriptor_pool();
     fs::write(out.join("rules.rs"), rules::generate(&pool)?)?;
+    let tonic = tonic_prost_build::configure().codec_path("crate::contract::codec::MessageCodec");
     let mut config = prost_build::Config::new();
     config.enable_type_names();
     config.type_name_domain(["."], "type.googleapis.com");
-    tonic_prost_build::configure()
-        .include_file("packages.rs")
-        .codec_path("crate::contract::codec::MessageCodec")
-        // Ordered maps make the encoding of equal messages equal.
-        .btree_map(".")
-        .compile_fds_with_config(compiler.file_descriptor_set(), config)?;
+    config.include_file("packages.rs");
+    // Ordered maps make the encoding of equal messages equal.
+    config.btree_map(["."]);
+    config.service_generator(services::Services::new(
+        tonic,
+        "crate::contract::unary::answer",
+    ));
+    config.compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }
 

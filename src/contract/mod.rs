@@ -1,14 +1,15 @@
-//! Knows everything that is derived from `proto/`: generated types, descriptors, field rules.
-//! Never mentions a store, a transport or what an image is.
+//! Knows everything that is derived from `proto/`: generated types and servers, descriptors, field rules.
+//! Never mentions a store, a connection or what an image is.
 
 pub mod codec;
 pub mod rules;
+pub mod unary;
 
 use std::sync::LazyLock;
 
 use prost_reflect::{DescriptorPool, MessageDescriptor};
 
-#[allow(clippy::all, missing_docs, rustdoc::all)]
+#[allow(clippy::all, missing_docs, rustdoc::all, unused_mut)]
 mod packages {
     include!(concat!(env!("OUT_DIR"), "/packages.rs"));
 }

@@ -1,5 +1,8 @@
 //! Generates messages, serde for them, the gRPC service, and its REST side by `rest_over_grpc`.
 
+#[path = "../../../build/services.rs"]
+mod services;
+
 const PROTO_ROOT: &str = "../../../proto";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -10,13 +13,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .include_source_info(true)
         .open_file("yandex/cloud/clouddesktop/v1/desktop_image_service.proto")?;
     let descriptors = compiler.encode_file_descriptor_set();
-    tonic_prost_build::configure()
+    let tonic = tonic_prost_build::configure()
         .build_client(false)
         .build_transport(false)
-        .codec_path("desktop_images::contract::codec::MessageCodec")
-        .btree_map(".")
         .compile_well_known_types(true)
+        .codec_path("desktop_images::contract::codec::MessageCodec");
+    let mut config = prost_build::Config::new();
+    config
+        .btree_map(["."])
+        .compile_well_known_types()
         .extern_path(".google.protobuf", "::pbjson_types")
+        .service_generator(services::Services::new(
+            tonic,
+            "desktop_images::contract::unary::answer",
+        ))
         .compile_fds(compiler.file_descriptor_set())?;
     pbjson_build::Builder::new()
         .register_descriptors(&descriptors)?

@@ -17,7 +17,7 @@ use tonic::Status;
 use tower::Service;
 
 #[allow(clippy::all)]
-#[allow(dead_code)] // Most of what is generated is not called here.
+#[allow(dead_code, unused_mut)] // Most of what is generated is not called here.
 mod generated;
 
 use generated::yandex::cloud::clouddesktop::v1::api::{
