@@ -166,41 +166,111 @@ impl JsonText {
 
 /// Writes bytes in quotes to where there is room for them; tells if they are UTF-8 without anything to
 /// escape, for otherwise what was written is no string.
-#[inline]
+#[inline(always)]
 fn quote(bytes: &[u8], room: &mut [u8]) -> bool {
     let length = bytes.len();
     let [first, room @ ..] = &mut room[..length + 2] else {
         return false;
     };
     *first = b'"';
-    let (mut to_escape, mut all) = (0, 0);
-    let mut look_at = |word| {
-        to_escape |= escapes(word);
-        all |= word;
+    room[length] = b'"';
+    let is_plain = match bytes.last_chunk() {
+        Some(last) => copy_wide(bytes, last, room),
+        None => copy_short(bytes, room),
     };
-    // What fills no word is covered by one that overlaps what is there already, where there is one.
-    if let Some(last) = bytes.last_chunk::<8>() {
-        for (word, room) in bytes.as_chunks::<8>().0.iter().zip(room.as_chunks_mut().0) {
-            look_at(u64::from_le_bytes(*word));
-            *room = *word;
-        }
-        look_at(u64::from_le_bytes(*last));
+    is_plain.unwrap_or_else(|| is_utf8(bytes))
+}
+
+#[cold]
+fn is_utf8(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok()
+}
+
+/// Copies bytes that end in `last` to the front of `room`. Tells what [`are_plain`] tells.
+#[inline(never)]
+fn copy_wide(bytes: &[u8], last: &[u8; WIDE], room: &mut [u8]) -> Option<bool> {
+    let mut seen = Seen::default();
+    for (block, room) in bytes.as_chunks().0.iter().zip(room.as_chunks_mut().0) {
+        seen.look_at(block);
+        *room = *block;
+    }
+    // What fills no block is covered by one that overlaps what is there already.
+    seen.look_at(last);
+    *room[..bytes.len()].last_chunk_mut()? = *last;
+    seen.is_plain()
+}
+
+/// [`copy_wide`] of fewer bytes than it takes.
+#[inline(never)]
+fn copy_short(bytes: &[u8], room: &mut [u8]) -> Option<bool> {
+    let length = bytes.len();
+    if let (Some(front), Some(last)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+        room[..8].copy_from_slice(front);
         room[length - 8..length].copy_from_slice(last);
+        are_plain([front, last].map(|word| u64::from_le_bytes(*word)))
     } else if let (Some(front), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
-        let halves = [u32::from_le_bytes(*front), u32::from_le_bytes(*last)].map(u64::from);
-        look_at(halves[0] | halves[1] << 32);
         room[..4].copy_from_slice(front);
         room[length - 4..length].copy_from_slice(last);
+        let halves = [front, last].map(|half| u64::from(u32::from_le_bytes(*half)));
+        are_plain([halves[0] | halves[1] << 32])
     } else {
         let mut word = u64::from_le_bytes([b' '; 8]);
-        for (byte, room) in bytes.iter().zip(&mut *room) {
+        for (byte, room) in bytes.iter().zip(room) {
             word = word << 8 | u64::from(*byte);
             *room = *byte;
         }
-        look_at(word);
+        are_plain([word])
     }
-    room[length] = b'"';
-    to_escape == 0 && (all & HIGH == 0 || std::str::from_utf8(bytes).is_ok())
+}
+
+/// Whether words are ASCII without anything to escape; `None` where not all is ASCII.
+#[inline]
+fn are_plain<const N: usize>(words: [u64; N]) -> Option<bool> {
+    let (mut to_escape, mut all) = (0, 0);
+    for word in words {
+        to_escape |= escapes(word);
+        all |= word;
+    }
+    match (to_escape, all & HIGH) {
+        (0, 0) => Some(true),
+        (0, _) => None,
+        _ => Some(false),
+    }
+}
+
+/// How many bytes of a longer string are looked at as one: what every processor of these days does.
+const WIDE: usize = 16;
+
+/// What was in blocks of bytes, each byte of a block by itself: compilers make one instruction of that.
+#[derive(Default)]
+struct Seen {
+    /// Not 0 where there was something to escape.
+    to_escape: [u8; WIDE],
+    all: [u8; WIDE],
+}
+
+impl Seen {
+    #[inline(always)]
+    fn look_at(&mut self, block: &[u8; WIDE]) {
+        let lanes = self.to_escape.iter_mut().zip(&mut self.all);
+        for ((to_escape, all), byte) in lanes.zip(block) {
+            let is_special = *byte < 0x20 || *byte == b'"' || *byte == b'\\';
+            *to_escape |= if is_special { 0xff } else { 0 };
+            *all |= byte;
+        }
+    }
+
+    #[inline(always)]
+    fn is_plain(&self) -> Option<bool> {
+        let join = |lanes: [u8; WIDE]| lanes.into_iter().fold(0, |joined, lane| joined | lane);
+        let escapes = join(self.to_escape) != 0;
+        let is_ascii = join(self.all) < 0x80;
+        match (escapes, is_ascii) {
+            (false, true) => Some(true),
+            (false, false) => None,
+            _ => Some(false),
+        }
+    }
 }
 
 /// One in each byte of a word.

@@ -97,8 +97,15 @@ pub fn put_integer(value: impl itoa::Integer, out: &mut JsonText) {
 /// 64-bit integers are strings: readers take JSON numbers for doubles.
 #[inline]
 pub fn put_quoted_integer(value: impl itoa::Integer, out: &mut JsonText) {
-    // Digits are plain.
-    let _ = out.put_plain_string(itoa::Buffer::new().format(value).as_bytes());
+    let mut buffer = itoa::Buffer::new();
+    let digits = buffer.format(value).as_bytes();
+    out.put_by(digits.len() + 2, |room| {
+        if let [first, inside @ .., last] = room {
+            (*first, *last) = (b'"', b'"');
+            inside.copy_from_slice(digits);
+        }
+        digits.len() + 2
+    });
 }
 
 pub fn put_double(value: f64, out: &mut JsonText) {

@@ -19,20 +19,32 @@ pub fn put_timestamp(seconds: i64, nanos: i32, out: &mut JsonText) -> Result<(),
     }
     let (days, second) = (seconds.div_euclid(DAY), seconds.rem_euclid(DAY) as u32);
     let (year, month, day) = date_of(days);
-    let (year, month, day) = (year as u32, month as u32, day as u32);
-    let mut text = *b"\"0000-00-00T00:00:00.000000000Z\"";
-    put_pair(year / 100, &mut text[1..]);
-    put_pair(year % 100, &mut text[3..]);
-    put_pair(month, &mut text[6..]);
-    put_pair(day, &mut text[9..]);
-    put_pair(second / 3600, &mut text[12..]);
-    put_pair(second / 60 % 60, &mut text[15..]);
-    put_pair(second % 60, &mut text[18..]);
-    let digits = put_digits(nanos.unsigned_abs(), &mut text[21..]);
-    let end = 20 + if digits > 0 { 1 + digits } else { 0 };
-    text[end] = b'Z';
-    text[end + 1] = b'"';
-    out.put_front(&text, end + 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    // Put together in registers: what is written in pieces is slow to be read as one.
+    let digits = |value: u32, shift: u32| pair(value) << shift;
+    let ascii = |byte: u8, shift: u32| u64::from(byte) << shift;
+    let words = [
+        ascii(b'"', 0)
+            | digits(year / 100, 8)
+            | digits(year % 100, 24)
+            | ascii(b'-', 40)
+            | digits(month, 48),
+        ascii(b'-', 0)
+            | digits(day, 8)
+            | ascii(b'T', 24)
+            | digits(hour, 32)
+            | ascii(b':', 48)
+            | digits(minute, 56),
+        digits(minute, 0) >> 8 | ascii(b':', 8) | digits(second, 16),
+    ];
+    out.put_by(24, |room| {
+        for (word, room) in words.iter().zip(room.as_chunks_mut().0) {
+            *room = word.to_le_bytes();
+        }
+        20
+    });
+    put_fraction(nanos.unsigned_abs(), out);
+    out.put(b"Z\"");
     Ok(())
 }
 
@@ -59,6 +71,9 @@ pub fn put_duration(seconds: i64, nanos: i32, out: &mut JsonText) -> Result<(), 
 
 /// Puts a point and 3, 6 or 9 digits, or nothing.
 fn put_fraction(nanos: u32, out: &mut JsonText) {
+    if nanos == 0 {
+        return;
+    }
     let mut text = *b".000000000";
     let digits = put_digits(nanos, &mut text[1..]);
     if digits > 0 {
@@ -71,8 +86,8 @@ fn put_fraction(nanos: u32, out: &mut JsonText) {
 fn put_digits(nanos: u32, to: &mut [u8]) -> usize {
     let (millis, micros, nanos) = (nanos / 1_000_000, nanos / 1_000 % 1_000, nanos % 1_000);
     for (at, value) in [(0, millis), (3, micros), (6, nanos)] {
-        to[at] = b'0' + (value / 100) as u8;
-        put_pair(value % 100, &mut to[at + 1..]);
+        let [_, tens, ones, ..] = (pair(value % 100) << 8).to_le_bytes();
+        to[at..at + 3].copy_from_slice(&[b'0' + (value / 100) as u8, tens, ones]);
     }
     match (millis, micros, nanos) {
         (0, 0, 0) => 0,
@@ -82,21 +97,10 @@ fn put_digits(nanos: u32, to: &mut [u8]) -> usize {
     }
 }
 
-/// The two digits of each number below 100.
-const PAIRS: [[u8; 2]; 100] = {
-    let mut pairs = [[0; 2]; 100];
-    let mut value = 0;
-    while value < pairs.len() {
-        pairs[value] = [b'0' + (value / 10) as u8, b'0' + (value % 10) as u8];
-        value += 1;
-    }
-    pairs
-};
-
-/// Puts the two digits of a number below 100 at the front.
+/// The two digits of a number below 100, the first in the low byte.
 #[inline]
-fn put_pair(value: u32, to: &mut [u8]) {
-    to[..2].copy_from_slice(&PAIRS[value as usize]);
+fn pair(value: u32) -> u64 {
+    u64::from(b'0') * 0x101 + u64::from(value / 10) + (u64::from(value % 10) << 8)
 }
 
 /// Seconds and nanoseconds of an RFC 3339 text. A leap second is the second before it; digits
@@ -225,18 +229,23 @@ fn fraction(rest: &mut &[u8]) -> Option<i32> {
     Some(nanos)
 }
 
-/// Year, month and day of a day counted from 1970-01-01, in the Gregorian calendar. Years are
-/// counted from March on in eras of 400, so that leap days come last.
-fn date_of(days: i64) -> (i64, i64, i64) {
-    let from_era = days + 719_468;
-    let (era, day_of_era) = (from_era.div_euclid(146_097), from_era.rem_euclid(146_097));
+/// Year, month and day of a day counted from 1970-01-01, of those that [`TIMESTAMPS`] has, in the Gregorian
+/// calendar. Years are counted from March on in eras of 400, so that leap days come last.
+#[inline]
+fn date_of(days: i64) -> (u32, u32, u32) {
+    // From the first of March of the year 0 on, which no timestamp is before.
+    let from_era = (days + 719_468) as u32;
+    let (era, day_of_era) = (from_era / 146_097, from_era % 146_097);
     let leap_days = day_of_era / 1_460 - day_of_era / 36_524 + day_of_era / 146_096;
     let year_of_era = (day_of_era - leap_days) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = (month_from_march + 2) % 12 + 1;
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let month = match month_from_march {
+        0..10 => month_from_march + 3,
+        _ => month_from_march - 9,
+    };
+    let year = year_of_era + era * 400 + u32::from(month <= 2);
     (year, month, day)
 }
 
@@ -267,6 +276,7 @@ mod tests {
         let mut expected = (1, 1, 1);
         for day in TIMESTAMPS.start().div_euclid(DAY)..=TIMESTAMPS.end().div_euclid(DAY) {
             let (year, month, of_month) = date_of(day);
+            let (year, month, of_month) = (year.into(), month.into(), of_month.into());
             assert_eq!((year, month, of_month), expected);
             assert_eq!(days_until(year, month, of_month), day);
             expected = match (month, of_month) {
