@@ -72,8 +72,8 @@ pub(super) fn error_response_with(
     let text = status_json(&full, pool);
     let mut response = Response::new(Body::new(http_body_util::Full::new(Bytes::from(text))));
     *response.status_mut() = http_status;
+    *response.headers_mut() = metadata::of_reply(status.metadata().as_ref().clone());
     let headers = response.headers_mut();
-    metadata::into_headers(status.metadata().as_ref(), headers);
     headers.insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/json"),

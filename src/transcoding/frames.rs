@@ -73,6 +73,16 @@ impl Messages {
         &self.trailers
     }
 
+    /// The metadata before and behind the messages, once they are all read.
+    pub fn into_metadata(self) -> (HeaderMap, HeaderMap) {
+        (self.headers, self.trailers)
+    }
+
+    /// The metadata before the messages.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
     fn take_message(&mut self, method: &Method) -> Result<Option<Bytes>, Status> {
         let Some(prefix) = self.data.first_chunk::<PREFIX>() else {
             return Ok(None);
@@ -110,7 +120,11 @@ fn is_message(data: &[u8]) -> bool {
 /// How a reply ended, by its trailers, or by the headers of one without a message. The metadata of a
 /// failure is that of the headers and the trailers together.
 fn end(trailers: &HeaderMap, headers: &HeaderMap) -> Option<Result<(), Status>> {
-    let code = Code::from_bytes(trailers.get(metadata::STATUS)?.as_bytes());
+    // There are few, and to look at them is quicker than to hash the name.
+    let (_, code) = trailers
+        .iter()
+        .find(|(name, _)| **name == metadata::STATUS)?;
+    let code = Code::from_bytes(code.as_bytes());
     if code == Code::Ok {
         return Some(Ok(()));
     }

@@ -22,9 +22,44 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const METADATA_PREFIX: &str = "grpc-metadata-";
 const TRAILER_PREFIX: &str = "grpc-trailer-";
 
+/// Which of the headers that say how to serve a request are there. One look at the few names that most
+/// requests have is less than to ask for each of these.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Present {
+    pub accept: bool,
+    pub connection: bool,
+    pub content_encoding: bool,
+    pub content_type: bool,
+    pub request_id: bool,
+    pub te: bool,
+    pub timeout: bool,
+}
+
+impl Present {
+    pub fn of(headers: &HeaderMap) -> Self {
+        let mut present = Self::default();
+        for name in headers.keys() {
+            match name.as_str() {
+                "accept" => present.accept = true,
+                "connection" => present.connection = true,
+                "content-encoding" => present.content_encoding = true,
+                "content-type" => present.content_type = true,
+                "grpc-timeout" => present.timeout = true,
+                "te" => present.te = true,
+                "x-request-id" => present.request_id = true,
+                _ => {}
+            }
+        }
+        present
+    }
+}
+
 /// The metadata of a call, made of the headers of a request.
-pub fn of_request(mut headers: HeaderMap) -> Result<HeaderMap, Rejection> {
-    let connection = named_by_connection(&headers);
+pub fn of_request(mut headers: HeaderMap, present: Present) -> Result<HeaderMap, Rejection> {
+    let connection = match present.connection {
+        true => named_by_connection(&headers),
+        false => Vec::new(),
+    };
     let mut dropped = Vec::new();
     // What becomes metadata under another name or with another value.
     let mut changed = Vec::new();
@@ -87,9 +122,15 @@ fn append(metadata: &mut HeaderMap, name: HeaderName, value: HeaderValue) -> Res
     Ok(())
 }
 
-/// Puts the metadata of a reply into the headers of an HTTP reply.
-pub fn into_headers(metadata: &HeaderMap, headers: &mut HeaderMap) {
-    for (name, value) in metadata {
+/// The headers of an HTTP reply, made of the metadata of a reply.
+pub fn of_reply(mut metadata: HeaderMap) -> HeaderMap {
+    // Most replies have none, and their map serves again.
+    if metadata.keys().all(is_of_protocol) {
+        metadata.clear();
+        return metadata;
+    }
+    let mut headers = HeaderMap::new();
+    for (name, value) in &metadata {
         if !is_of_hop_or_content(name) {
             headers.append(name, value.clone());
         }
@@ -99,6 +140,7 @@ pub fn into_headers(metadata: &HeaderMap, headers: &mut HeaderMap) {
             headers.append(name, value.clone());
         }
     }
+    headers
 }
 
 /// The trailers of an HTTP reply, of the metadata behind a gRPC reply.

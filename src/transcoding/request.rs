@@ -15,7 +15,7 @@ use super::{
     deadline::Deadline,
     frames::PREFIX,
     json::JsonError,
-    metadata,
+    metadata::{self, Present},
     params::{self, Unknown},
     rejection::{Rejection, shortened},
     router::{Match, Router},
@@ -137,16 +137,11 @@ fn json_body(
     body: &[u8],
     out: &mut Vec<u8>,
 ) -> Result<(), Rejection> {
-    let input = &binding.method.input;
-    let message = || {
-        codec
-            .find(input)
-            .ok_or_else(|| Rejection::BodyBroken(format!("{} is not known", input.full_name())))
-    };
+    let input = binding.method.input_type;
     let read = match &binding.body {
         _ if trimmed(body).is_empty() => return Ok(()),
-        BodyRule::Whole => codec.to_wire(message()?, body, out),
-        BodyRule::Field(field) => codec.field_to_wire(message()?, field.number(), body, out),
+        BodyRule::Whole => codec.to_wire(input, body, out),
+        BodyRule::Field(field) => codec.field_to_wire(input, field.number(), body, out),
         BodyRule::None if is_empty_object(body) => return Ok(()),
         BodyRule::None => return Err(Rejection::UnexpectedBody),
     };
@@ -201,11 +196,12 @@ pub fn grpc_request(
     mut parts: http::request::Parts,
     method: &Method,
     frame: Vec<u8>,
+    present: Present,
 ) -> Result<Request<Body>, Rejection> {
     parts.method = HttpMethod::POST;
     parts.version = Version::HTTP_2;
     parts.uri = method.path.clone().into();
-    parts.headers = metadata::of_request(parts.headers)?;
+    parts.headers = metadata::of_request(parts.headers, present)?;
     let body = Body::new(http_body_util::Full::new(Bytes::from(frame)));
     Ok(Request::from_parts(parts, body))
 }

@@ -1,22 +1,18 @@
 //! A gRPC reply as an HTTP response.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use http_body::Frame;
 use http_body_util::{Full, StreamBody};
-use prost_reflect::{DescriptorPool, DynamicMessage, Value};
+use prost_reflect::{DynamicMessage, Value};
 use tonic::{Status, body::Body};
 
 use super::{
     accept::{JSON, StreamForm},
     codec::Codec,
-    errors,
     frames::Messages,
     metadata,
-    rules::Binding,
-    stream,
+    rules::{Binding, Method},
 };
 
 /// How replies are to be written.
@@ -30,7 +26,7 @@ pub enum Form {
 
 /// What the head of a request says of its reply.
 pub struct Asked {
-    pub method: Method,
+    pub method: http::Method,
     /// Whether metadata behind the reply can be sent as trailers.
     pub takes_trailers: bool,
     pub request_id: Option<HeaderValue>,
@@ -43,87 +39,73 @@ impl Asked {
     }
 }
 
-/// The response to a call, once its first message or its status is there.
-pub async fn into_http(
-    reply: Response<Body>,
-    binding: &Binding,
-    form: Form,
-    asked: &Asked,
-    codec: &Arc<Codec>,
-    pool: &DescriptorPool,
-) -> Response<Body> {
-    let (parts, body) = reply.into_parts();
-    let mut passed_on = HeaderMap::new();
-    metadata::into_headers(&parts.headers, &mut passed_on);
-    let answer = match Messages::new(parts.status, parts.headers, body) {
-        Ok(mut messages) => match form {
-            Form::Single => single(&mut messages, binding, asked.takes_trailers, codec).await,
-            // Boxed, lest every call is as large as these.
-            Form::Stream(_) if binding.gives_raw_body => {
-                Box::pin(stream::raw(messages, binding)).await
-            }
-            Form::Stream(form) => {
-                let trailers = asked.takes_trailers;
-                Box::pin(stream::json(messages, binding, form, trailers, codec, pool)).await
-            }
-        },
-        Err(status) => Err(status),
-    };
-    let mut response = match answer {
-        Ok(mut response) => {
-            if !passed_on.is_empty() {
-                response.headers_mut().extend(passed_on);
-            }
-            response
-        }
-        Err(status) => errors::error_response(&status, asked.request_id(), pool),
-    };
-    *response.extensions_mut() = parts.extensions;
-    response
+/// A reply that is to be one message.
+pub struct Only {
+    messages: Messages,
+    message: Option<Bytes>,
 }
 
-async fn single(
-    messages: &mut Messages,
-    binding: &Binding,
-    with_trailers: bool,
-    codec: &Codec,
-) -> Result<Response<Body>, Status> {
-    let method = &binding.method;
-    let message = messages.next(method).await?;
-    if message.is_some() && messages.next(method).await?.is_some() {
-        return Err(method.defect("its reply has more than one message"));
+impl Only {
+    pub fn new(messages: Messages) -> Self {
+        Self {
+            messages,
+            message: None,
+        }
     }
-    let message = message.ok_or_else(|| method.defect("its reply has no message"))?;
-    let payload = match binding.gives_raw_body {
-        true => Payload::raw(&message, binding),
-        false => Payload::json(&message, binding, codec),
-    };
-    let payload = payload.map_err(|problem| method.defect(&problem))?;
-    let trailers = metadata::into_trailers(messages.trailers());
-    if !with_trailers || trailers.is_empty() {
-        return Ok(response(
-            payload.content_type,
-            Body::new(Full::new(payload.bytes)),
-        ));
+
+    /// Reads the reply to its end. Where that is broken off, it can be gone on with.
+    pub async fn read(&mut self, method: &Method) -> Result<(), Status> {
+        while let Some(message) = self.messages.next(method).await? {
+            if self.message.replace(message).is_some() {
+                return Err(method.defect("its reply has more than one message"));
+            }
+        }
+        Ok(())
     }
-    // HTTP/1.1 sends only trailers that are announced.
-    let names: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
-    let names = HeaderValue::try_from(names.join(", "));
-    let frames = [Frame::data(payload.bytes), Frame::trailers(trailers)].map(Ok::<_, Status>);
-    let body = Body::new(StreamBody::new(futures_util::stream::iter(frames)));
-    let mut response = response(payload.content_type, body);
-    if let Ok(names) = names {
-        response.headers_mut().insert(header::TRAILER, names);
+
+    /// The response, once the reply is read.
+    pub fn respond(
+        self,
+        binding: &Binding,
+        with_trailers: bool,
+        codec: &Codec,
+    ) -> Result<Response<Body>, Status> {
+        let method = &binding.method;
+        let message = self.message;
+        let message = message.ok_or_else(|| method.defect("its reply has no message"))?;
+        let payload = match binding.gives_raw_body {
+            true => Payload::raw(&message, binding),
+            false => Payload::json(&message, binding, codec),
+        };
+        let payload = payload.map_err(|problem| method.defect(&problem))?;
+        let (headers, trailers) = self.messages.into_metadata();
+        let headers = metadata::of_reply(headers);
+        let trailers = match with_trailers {
+            true => metadata::into_trailers(&trailers),
+            false => HeaderMap::new(),
+        };
+        if trailers.is_empty() {
+            let body = Body::new(Full::new(payload.bytes));
+            return Ok(response(headers, payload.content_type, body));
+        }
+        // HTTP/1.1 sends only trailers that are announced.
+        let names: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
+        let names = HeaderValue::try_from(names.join(", "));
+        let frames = [Frame::data(payload.bytes), Frame::trailers(trailers)].map(Ok::<_, Status>);
+        let body = Body::new(StreamBody::new(futures_util::stream::iter(frames)));
+        let mut response = response(headers, payload.content_type, body);
+        if let Ok(names) = names {
+            response.headers_mut().insert(header::TRAILER, names);
+        }
+        Ok(response)
     }
-    Ok(response)
 }
 
 /// A response with a body of this type.
-pub fn response(content_type: HeaderValue, body: Body) -> Response<Body> {
+pub fn response(mut headers: HeaderMap, content_type: HeaderValue, body: Body) -> Response<Body> {
+    headers.insert(header::CONTENT_TYPE, content_type);
     let mut response = Response::new(body);
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, content_type);
+    *response.headers_mut() = headers;
     response
 }
 
@@ -173,11 +155,9 @@ impl Payload {
 /// The JSON of a message, or of the field of it that is answered; the error says what is wrong with
 /// the reply.
 pub fn json_of(message: &[u8], binding: &Binding, codec: &Codec) -> Result<Bytes, String> {
-    let output = codec
-        .find(&binding.method.output)
-        .ok_or("the type of its reply is not known")?;
-    // JSON is a good deal longer than the wire bytes, by names and quotes.
-    let mut text = Vec::with_capacity(256 + message.len() * 3);
+    let output = binding.method.output_type;
+    // JSON is longer than the wire bytes, by names and quotes.
+    let mut text = Vec::with_capacity(256 + message.len() * 2);
     let written = match &binding.reply_field {
         None => codec.to_json(output, message, &mut text),
         Some(field) => codec.field_to_json(output, field.number(), message, &mut text),

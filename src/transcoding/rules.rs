@@ -10,6 +10,7 @@ use prost_reflect::{
 use prost_types::method_options::IdempotencyLevel;
 
 use super::{
+    codec::{Codec, MessageType},
     router::{Route, RouteMethod, Router},
     template::{Template, TemplateError},
     values,
@@ -66,6 +67,10 @@ pub struct Method {
     pub input: MessageDescriptor,
     /// The type of the reply.
     pub output: MessageDescriptor,
+    /// The type of the request in the codec.
+    pub input_type: MessageType,
+    /// The type of the reply in the codec.
+    pub output_type: MessageType,
     /// Whether requests are streams.
     pub client_streaming: bool,
     /// Whether replies are streams.
@@ -113,8 +118,12 @@ impl Binding {
     }
 }
 
-/// The router of every rule of the named services.
-pub fn compile<I>(pool: &DescriptorPool, services: I) -> Result<Router<Binding>, BuildError>
+/// The router of every rule of the named services. The codec is that of the same pool.
+pub fn compile<I>(
+    pool: &DescriptorPool,
+    codec: &Codec,
+    services: I,
+) -> Result<Router<Binding>, BuildError>
 where
     I: IntoIterator<Item: AsRef<str>>,
 {
@@ -125,7 +134,7 @@ where
             .get_service_by_name(name)
             .ok_or_else(|| BuildError::UnknownService(name.to_owned()))?;
         for method in service.methods() {
-            add_rules(&mut router, &method, http_rule(&method).as_ref())?;
+            add_rules(&mut router, codec, &method, http_rule(&method).as_ref())?;
         }
     }
     Ok(router)
@@ -143,6 +152,7 @@ fn http_rule(method: &MethodDescriptor) -> Option<DynamicMessage> {
 /// Adds every rule of a method, or the one that stands for none.
 fn add_rules(
     router: &mut Router<Binding>,
+    codec: &Codec,
     descriptor: &MethodDescriptor,
     rule: Option<&DynamicMessage>,
 ) -> Result<(), BuildError> {
@@ -151,17 +161,25 @@ fn add_rules(
         descriptor.parent_service().full_name(),
         descriptor.name()
     );
+    let bad_method = |problem: String| BuildError::BadRule {
+        method: name.clone(),
+        rule: "is left out".to_owned(),
+        problem,
+    };
+    let (input, output) = (descriptor.input(), descriptor.output());
+    let message_type = |message: &MessageDescriptor| {
+        let found = codec.find(message);
+        found.ok_or_else(|| bad_method(format!("the codec has no {}", message.full_name())))
+    };
     let method = Arc::new(Method {
         path: format!("/{name}")
             .parse()
-            .map_err(|_| BuildError::BadRule {
-                method: name.clone(),
-                rule: "is left out".to_owned(),
-                problem: "the name of the method makes no path".to_owned(),
-            })?,
-        name,
-        input: descriptor.input(),
-        output: descriptor.output(),
+            .map_err(|_| bad_method("the name of the method makes no path".to_owned()))?,
+        input_type: message_type(&input)?,
+        output_type: message_type(&output)?,
+        name: name.clone(),
+        input,
+        output,
         client_streaming: descriptor.is_client_streaming(),
         server_streaming: descriptor.is_server_streaming(),
     });

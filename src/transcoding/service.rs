@@ -10,21 +10,24 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use prost_reflect::DescriptorPool;
-use tonic::body::Body;
+use tonic::{Status, body::Body};
 use tower::{BoxError, Service};
 
 use super::{
     accept::{self, StreamForm},
     codec::{self, Codec},
     deadline::Deadline,
-    metadata,
+    errors,
+    frames::Messages,
+    metadata::{self, Present},
     rejection::{Rejection, shortened},
     request,
-    response::{self, Asked, Form},
+    response::{Asked, Form, Only},
     router::{Match, Miss, Router},
     rules::{self, Binding, BuildError},
+    stream,
 };
 
 /// What a [`Transcoder`] takes and gives, where there is a choice.
@@ -100,9 +103,10 @@ impl<S> Transcoder<S> {
         grpc: S,
         settings: Settings,
     ) -> Result<Self, BuildError> {
+        let codec = Codec::new(pool, settings.json);
         let shared = Shared {
-            router: rules::compile(pool, services)?,
-            codec: Arc::new(Codec::new(pool, settings.json)),
+            router: rules::compile(pool, &codec, services)?,
+            codec: Arc::new(codec),
             pool: pool.clone(),
             settings,
         };
@@ -135,45 +139,35 @@ where
         // The clone takes its place because only this one was polled to be ready.
         let clone = self.grpc.clone();
         let mut grpc = std::mem::replace(&mut self.grpc, clone);
-        if is_grpc(&request) {
+        let present = Present::of(request.headers());
+        if present.content_type && is_grpc(&request) {
             return Box::pin(grpc.call(request.map(Body::new)));
         }
         let shared = Arc::clone(&self.shared);
         let (parts, body) = request.into_parts();
         let asked = Asked {
             method: parts.method.clone(),
-            takes_trailers: metadata::takes_trailers(&parts.headers),
-            request_id: parts.headers.get(metadata::REQUEST_ID).cloned(),
+            takes_trailers: present.te && metadata::takes_trailers(&parts.headers),
+            request_id: match present.request_id {
+                true => parts.headers.get(metadata::REQUEST_ID).cloned(),
+                false => None,
+            },
         };
-        let opened = match shared.open(&parts) {
+        let opened = match shared.open(&parts, present) {
             Ok(opened) => opened,
             Err(rejection) => return Box::pin(ready(Ok(shared.reject(rejection, &asked)))),
         };
         if !body.is_end_stream() {
-            return Box::pin(async move {
-                let limit = shared.settings.max_request_body;
-                let body = request::read_body(body, limit, opened.deadline).await;
-                match body.and_then(|body| shared.request(parts, &opened, body)) {
-                    Ok(request) => {
-                        let Ok(reply) = grpc.call(request).await;
-                        Ok(shared.respond(reply, &opened, &asked).await)
-                    }
-                    Err(rejection) => Ok(shared.reject(rejection, &asked)),
-                }
-            });
+            let limit = shared.settings.max_request_body;
+            let read = request::read_body(body, limit, opened.deadline);
+            return Box::pin(read.then(move |body| {
+                let made = body.and_then(|body| shared.request(parts, &opened, body));
+                shared.call(&mut grpc, made, opened, asked)
+            }));
         }
-        // Without a body there is one thing to wait for, and little to keep meanwhile.
         drop(body);
-        match shared.request(parts, &opened, Bytes::new()) {
-            Ok(request) => {
-                let call = grpc.call(request);
-                Box::pin(async move {
-                    let Ok(reply) = call.await;
-                    Ok(shared.respond(reply, &opened, &asked).await)
-                })
-            }
-            Err(rejection) => Box::pin(ready(Ok(shared.reject(rejection, &asked)))),
-        }
+        let made = shared.request(parts, &opened, Bytes::new());
+        Box::pin(shared.call(&mut grpc, made, opened, asked))
     }
 }
 
@@ -182,11 +176,12 @@ struct Opened {
     found: Match,
     form: Form,
     deadline: Option<Deadline>,
+    present: Present,
 }
 
 impl Shared {
     /// Finds out what is asked for. Nothing of the body has been read yet.
-    fn open(&self, parts: &http::request::Parts) -> Result<Opened, Rejection> {
+    fn open(&self, parts: &http::request::Parts, present: Present) -> Result<Opened, Rejection> {
         let found = match self.router.find(&parts.method, parts.uri.path()) {
             Ok(found) => found,
             Err(Miss::BadPath(error)) => return Err(Rejection::BadPath(error)),
@@ -204,10 +199,16 @@ impl Shared {
         }
         let opened = Opened {
             found,
-            form: form(binding, &parts.headers)?,
-            deadline: Deadline::of(&parts.headers)?,
+            form: form(binding, &parts.headers, present)?,
+            deadline: match present.timeout {
+                true => Deadline::of(&parts.headers)?,
+                false => None,
+            },
+            present,
         };
-        request::check_encoding(&parts.headers)?;
+        if present.content_encoding {
+            request::check_encoding(&parts.headers)?;
+        }
         Ok(opened)
     }
 
@@ -221,26 +222,102 @@ impl Shared {
         let Self { codec, router, .. } = self;
         let frame = request::frame(codec, router, opened.found, &parts, body, &self.settings)?;
         let method = &router.route(opened.found).value.method;
-        let mut request = request::grpc_request(parts, method, frame)?;
+        let mut request = request::grpc_request(parts, method, frame, opened.present)?;
         if let Some(deadline) = opened.deadline {
             request.extensions_mut().insert(deadline);
         }
         Ok(request)
     }
 
+    /// The response to a request, once it is made. Nothing is kept but what the reply is waited for with.
+    fn call<S>(
+        self: Arc<Self>,
+        grpc: &mut S,
+        request: Result<Request<Body>, Rejection>,
+        opened: Opened,
+        asked: Asked,
+    ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + use<S>
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+        S::Future: Send,
+    {
+        match request {
+            Ok(request) => {
+                let respond = move |reply| {
+                    let Ok(reply) = reply;
+                    self.respond(reply, opened, asked).map(Ok)
+                };
+                grpc.call(request).then(respond).left_future()
+            }
+            Err(rejection) => ready(Ok(self.reject(rejection, &asked))).right_future(),
+        }
+    }
+
+    /// The response to a call, once its first message or its status is there.
+    ///
+    /// Nearly all replies are there as a whole, and read without a wait: what reading takes is not kept
+    /// while a call goes on.
     fn respond(
-        &self,
+        self: Arc<Self>,
         reply: Response<Body>,
-        opened: &Opened,
+        opened: Opened,
+        asked: Asked,
+    ) -> impl Future<Output = Response<Body>> + Send + use<> {
+        let (head, body) = reply.into_parts();
+        let extensions = head.extensions;
+        let messages = match Messages::new(head.status, head.headers, body) {
+            Ok(messages) => messages,
+            Err(status) => {
+                return ready(self.finish(Err(status), extensions, &asked)).left_future();
+            }
+        };
+        let rest: Pin<Box<dyn Future<Output = _> + Send>> = match opened.form {
+            Form::Single => {
+                let mut only = Only::new(messages);
+                let trailers = asked.takes_trailers;
+                let binding = &self.router.route(opened.found).value;
+                if let Some(read) = only.read(&binding.method).now_or_never() {
+                    let answer = read.and_then(|()| only.respond(binding, trailers, &self.codec));
+                    return ready(self.finish(answer, extensions, &asked)).left_future();
+                }
+                Box::pin(async move {
+                    let binding = &self.router.route(opened.found).value;
+                    let read = only.read(&binding.method).await;
+                    let answer = read.and_then(|()| only.respond(binding, trailers, &self.codec));
+                    self.finish(answer, extensions, &asked)
+                })
+            }
+            Form::Stream(form) => Box::pin(async move {
+                let binding = &self.router.route(opened.found).value;
+                let (trailers, codec) = (asked.takes_trailers, &self.codec);
+                let answer = match binding.gives_raw_body {
+                    true => stream::raw(messages, binding).await,
+                    false => {
+                        stream::json(messages, binding, form, trailers, codec, &self.pool).await
+                    }
+                };
+                self.finish(answer, extensions, &asked)
+            }),
+        };
+        rest.right_future()
+    }
+
+    /// The response with what belongs to every one.
+    fn finish(
+        &self,
+        answer: Result<Response<Body>, Status>,
+        extensions: Extensions,
         asked: &Asked,
-    ) -> impl Future<Output = Response<Body>> + Send {
-        let binding = &self.router.route(opened.found).value;
-        response::into_http(reply, binding, opened.form, asked, &self.codec, &self.pool).map(
-            |response| match asked.method {
-                Method::HEAD => without_body(response),
-                _ => response,
-            },
-        )
+    ) -> Response<Body> {
+        let answer = answer.unwrap_or_else(|status| {
+            errors::error_response(&status, asked.request_id(), &self.pool)
+        });
+        let mut response = match asked.method {
+            Method::HEAD => without_body(answer),
+            _ => answer,
+        };
+        *response.extensions_mut() = extensions;
+        response
     }
 
     /// Answers a request that does not reach its method.
@@ -261,14 +338,16 @@ impl Shared {
 
 /// The form of the reply, if the client takes it. What a `google.api.HttpBody` is, nobody knows
 /// before it is there.
-fn form(binding: &Binding, headers: &HeaderMap) -> Result<Form, Rejection> {
+fn form(binding: &Binding, headers: &HeaderMap, present: Present) -> Result<Form, Rejection> {
     Ok(
         match (binding.method.server_streaming, binding.gives_raw_body) {
             (true, true) => Form::Stream(StreamForm::Array),
             (true, false) => Form::Stream(accept::stream_form(headers)?),
             (false, true) => Form::Single,
             (false, false) => {
-                accept::check_json(headers)?;
+                if present.accept {
+                    accept::check_json(headers)?;
+                }
                 Form::Single
             }
         },

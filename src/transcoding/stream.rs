@@ -40,6 +40,7 @@ pub async fn json(
     pool: &DescriptorPool,
 ) -> Result<Response<Body>, Status> {
     let first = messages.next(&binding.method).await?;
+    let headers = metadata::of_reply(messages.headers().clone());
     let writer = Writer {
         form,
         messages,
@@ -59,10 +60,13 @@ pub async fn json(
     // What encodes a body asks for more behind its end.
     let frames = frames.fuse();
     let body = Body::new(StreamBody::new(frames));
-    let mut response = response::response(HeaderValue::from_static(form.media_type()), body);
+    let content_type = HeaderValue::from_static(form.media_type());
+    let mut response = response::response(headers, content_type, body);
     let headers = response.headers_mut();
     if form == StreamForm::Events {
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers
+            .entry(header::CACHE_CONTROL)
+            .or_insert(HeaderValue::from_static("no-cache"));
     }
     if with_trailers {
         headers.insert(header::TRAILER, HeaderValue::from_static(TRAILERS));
@@ -74,8 +78,11 @@ pub async fn json(
 /// of the first. A failure on the way breaks the connection off.
 pub async fn raw(mut messages: Messages, binding: &Binding) -> Result<Response<Body>, Status> {
     let Some(first) = messages.next(&binding.method).await? else {
-        return Ok(Response::new(Body::empty()));
+        let mut response = Response::new(Body::empty());
+        *response.headers_mut() = metadata::of_reply(messages.into_metadata().0);
+        return Ok(response);
     };
+    let headers = metadata::of_reply(messages.headers().clone());
     let first = Payload::raw(&first, binding).map_err(|problem| binding.method.defect(&problem))?;
     let state = (Some(first.bytes), messages, binding.clone());
     let frames = stream::try_unfold(state, |(first, mut messages, binding)| async {
@@ -93,7 +100,7 @@ pub async fn raw(mut messages: Messages, binding: &Binding) -> Result<Response<B
         Ok::<_, Status>(Some((Frame::data(bytes), (None, messages, binding))))
     });
     let body = Body::new(StreamBody::new(frames));
-    Ok(response::response(first.content_type, body))
+    Ok(response::response(headers, first.content_type, body))
 }
 
 struct Writer {

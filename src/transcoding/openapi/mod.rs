@@ -15,6 +15,7 @@ use prost_reflect::{DescriptorPool, FieldDescriptor, MethodDescriptor};
 use serde_json::{Map, Value, json};
 
 use super::{
+    codec::{self, Codec},
     router::{Route, RouteMethod},
     rules::{self, Binding, BuildError},
 };
@@ -52,13 +53,14 @@ pub fn openapi(
     limits: impl Fn(&FieldDescriptor) -> Limits,
 ) -> Result<Value, BuildError> {
     let comments = Comments::of(pool);
+    let codec = Codec::new(pool, codec::Settings::default());
     let mut schemas = Schemas::new(&comments, &limits);
     let mut paths = Paths::default();
     let mut untold = Vec::new();
     let mut tags = Vec::new();
     for service in services {
         let service = service.as_ref();
-        let router = rules::compile(pool, [service])?;
+        let router = rules::compile(pool, &codec, [service])?;
         let Some(descriptor) = pool.get_service_by_name(service) else {
             continue;
         };
