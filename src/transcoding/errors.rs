@@ -11,7 +11,7 @@ use prost_types::Any;
 use tonic::{Code, Status, body::Body};
 use tonic_types::pb;
 
-use super::{json, metadata};
+use super::{accept::JSON, json, metadata};
 
 pub(super) const TYPE_URL: &str = "type.googleapis.com/";
 const STATUS: &str = "google.rpc.Status";
@@ -72,12 +72,9 @@ pub(super) fn error_response_with(
     let text = status_json(&full, pool);
     let mut response = Response::new(Body::new(http_body_util::Full::new(Bytes::from(text))));
     *response.status_mut() = http_status;
-    *response.headers_mut() = metadata::of_reply(status.metadata().as_ref().clone());
+    let json = HeaderValue::from_static(JSON);
+    *response.headers_mut() = metadata::of_reply(status.metadata().as_ref().clone(), Some(json));
     let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
     if http_status == StatusCode::UNAUTHORIZED {
         // A service that knows better has sent its own challenge.
         headers

@@ -27,28 +27,34 @@ const TRAILER_PREFIX: &str = "grpc-trailer-";
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Present {
     pub accept: bool,
-    pub connection: bool,
     pub content_encoding: bool,
     pub content_type: bool,
     pub request_id: bool,
     pub te: bool,
     pub timeout: bool,
+    /// Whether there are any that do not become metadata as they are.
+    pub others: bool,
 }
 
 impl Present {
     pub fn of(headers: &HeaderMap) -> Self {
         let mut present = Self::default();
         for name in headers.keys() {
-            match name.as_str() {
-                "accept" => present.accept = true,
-                "connection" => present.connection = true,
-                "content-encoding" => present.content_encoding = true,
-                "content-type" => present.content_type = true,
-                "grpc-timeout" => present.timeout = true,
-                "te" => present.te = true,
-                "x-request-id" => present.request_id = true,
-                _ => {}
-            }
+            let this = match name.as_str() {
+                "x-request-id" => {
+                    present.request_id = true;
+                    continue;
+                }
+                "accept" => &mut present.accept,
+                "content-encoding" => &mut present.content_encoding,
+                "content-type" => &mut present.content_type,
+                "grpc-timeout" => &mut present.timeout,
+                "te" => &mut present.te,
+                _ if is_forwarded(name) && !is_binary(name) => continue,
+                _ => &mut present.others,
+            };
+            *this = true;
+            present.others = true;
         }
         present
     }
@@ -56,10 +62,20 @@ impl Present {
 
 /// The metadata of a call, made of the headers of a request.
 pub fn of_request(mut headers: HeaderMap, present: Present) -> Result<HeaderMap, Rejection> {
-    let connection = match present.connection {
-        true => named_by_connection(&headers),
-        false => Vec::new(),
-    };
+    if present.others {
+        headers = renamed(headers)?;
+    }
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/grpc"),
+    );
+    headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    Ok(headers)
+}
+
+/// The headers that become metadata, under their names there.
+fn renamed(mut headers: HeaderMap) -> Result<HeaderMap, Rejection> {
+    let connection = named_by_connection(&headers);
     let mut dropped = Vec::new();
     // What becomes metadata under another name or with another value.
     let mut changed = Vec::new();
@@ -92,11 +108,6 @@ pub fn of_request(mut headers: HeaderMap, present: Present) -> Result<HeaderMap,
     for (name, value) in changed {
         append(&mut headers, name, value)?;
     }
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/grpc"),
-    );
-    headers.insert(header::TE, HeaderValue::from_static("trailers"));
     Ok(headers)
 }
 
@@ -122,15 +133,24 @@ fn append(metadata: &mut HeaderMap, name: HeaderName, value: HeaderValue) -> Res
     Ok(())
 }
 
-/// The headers of an HTTP reply, made of the metadata of a reply.
-pub fn of_reply(mut metadata: HeaderMap) -> HeaderMap {
-    // Most replies have none, and their map serves again.
-    if metadata.keys().all(is_of_protocol) {
-        metadata.clear();
-        return metadata;
-    }
+/// The headers of an HTTP reply, made of the metadata of a reply, and of the type of its body if it has one.
+pub fn of_reply(metadata: HeaderMap, content_type: Option<HeaderValue>) -> HeaderMap {
+    // Most replies have no metadata, and their map serves again.
+    let has_none = metadata.keys().all(|name| *name == header::CONTENT_TYPE);
+    let mut headers = match has_none {
+        true => metadata,
+        false => passed_on(&metadata),
+    };
+    match content_type {
+        Some(content_type) => headers.insert(header::CONTENT_TYPE, content_type),
+        None => headers.remove(header::CONTENT_TYPE),
+    };
+    headers
+}
+
+fn passed_on(metadata: &HeaderMap) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    for (name, value) in &metadata {
+    for (name, value) in metadata {
         if !is_of_hop_or_content(name) {
             headers.append(name, value.clone());
         }

@@ -79,21 +79,21 @@ impl Only {
         };
         let payload = payload.map_err(|problem| method.defect(&problem))?;
         let (headers, trailers) = self.messages.into_metadata();
-        let headers = metadata::of_reply(headers);
+        let headers = metadata::of_reply(headers, Some(payload.content_type));
         let trailers = match with_trailers {
             true => metadata::into_trailers(&trailers),
             false => HeaderMap::new(),
         };
         if trailers.is_empty() {
             let body = Body::new(Full::new(payload.bytes));
-            return Ok(response(headers, payload.content_type, body));
+            return Ok(response(headers, body));
         }
         // HTTP/1.1 sends only trailers that are announced.
         let names: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
         let names = HeaderValue::try_from(names.join(", "));
         let frames = [Frame::data(payload.bytes), Frame::trailers(trailers)].map(Ok::<_, Status>);
         let body = Body::new(StreamBody::new(futures_util::stream::iter(frames)));
-        let mut response = response(headers, payload.content_type, body);
+        let mut response = response(headers, body);
         if let Ok(names) = names {
             response.headers_mut().insert(header::TRAILER, names);
         }
@@ -101,9 +101,8 @@ impl Only {
     }
 }
 
-/// A response with a body of this type.
-pub fn response(mut headers: HeaderMap, content_type: HeaderValue, body: Body) -> Response<Body> {
-    headers.insert(header::CONTENT_TYPE, content_type);
+/// A response that went well.
+pub fn response(headers: HeaderMap, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.headers_mut() = headers;
     response

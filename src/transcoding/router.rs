@@ -135,36 +135,40 @@ impl<T> Router<T> {
     /// The route of a method and a raw path (still encoded, without its query).
     pub fn find(&self, method: &Method, path: &str) -> Result<Match, Miss> {
         let path = path.strip_prefix('/').ok_or(Miss::NotFound)?;
-        percent::check(path).map_err(Miss::BadPath)?;
+        let is_escaped = percent::is_escaped(path);
+        if is_escaped {
+            percent::check(path).map_err(Miss::BadPath)?;
+        }
         let tail = path.bytes().rposition(|byte| matches!(byte, b'/' | b':'));
         if let Some(colon) = tail.filter(|at| path.as_bytes()[*at] == b':') {
             let verb = &path[colon + 1..];
-            match self.find_with_verb(method, &path[..colon], Some(verb)) {
+            let rest = Rest::of(&path[..colon], is_escaped);
+            match self.find_with_verb(method, rest, Some(verb)) {
                 Err(Miss::NotFound) => {}
                 found => return found,
             }
         }
-        self.find_with_verb(method, path, None)
+        self.find_with_verb(method, Rest::of(path, is_escaped), None)
     }
 
     /// `path` is without its first slash, and without its verb.
     fn find_with_verb(
         &self,
         method: &Method,
-        path: &str,
+        path: Rest<'_>,
         verb: Option<&str>,
     ) -> Result<Match, Miss> {
         let mut found = None;
-        let stopped = self.root.walk(Some(path), &mut |node| {
+        let stopped = self.root.walk(path, &mut |node| {
             found = self.pick(node.routes(verb), method);
             found.is_some()
         });
         if stopped && let Some(route) = found {
-            let end = 1 + path.len();
+            let end = 1 + path.segments.map_or(0, str::len);
             return Ok(Match { route, end });
         }
         let mut allow = BTreeSet::new();
-        self.root.walk(Some(path), &mut |node| {
+        self.root.walk(path, &mut |node| {
             for index in node.routes(verb) {
                 let route = &self.routes[*index];
                 match &route.method {
@@ -256,8 +260,8 @@ impl Node {
     }
 
     /// The node behind a segment as a literal.
-    fn literal(&self, segment: &str) -> Option<&Node> {
-        if !percent::is_escaped(segment) {
+    fn literal(&self, segment: &str, is_escaped: bool) -> Option<&Node> {
+        if !is_escaped || !percent::is_escaped(segment) {
             let at = self.find_literal(segment).ok()?;
             return Some(&self.literals[at].1);
         }
@@ -267,12 +271,10 @@ impl Node {
     }
 
     /// Shows `visit` every node that the rest of a path leads to, best first, until it says stop.
-    /// `None` is a path used up; `Some("")` is one more segment, an empty one. The depth of the
-    /// recursion is that of the trie.
-    fn walk<'n>(&'n self, rest: Option<&str>, visit: &mut dyn FnMut(&'n Node) -> bool) -> bool {
-        if let Some(path) = rest {
-            let (segment, after) = next_segment(path);
-            if let Some(node) = self.literal(segment)
+    /// The depth of the recursion is that of the trie.
+    fn walk<'n>(&'n self, rest: Rest<'_>, visit: &mut dyn FnMut(&'n Node) -> bool) -> bool {
+        if let Some((segment, after)) = rest.next() {
+            if let Some(node) = self.literal(segment, rest.is_escaped)
                 && node.walk(after, visit)
             {
                 return true;
@@ -297,8 +299,8 @@ impl Node {
             if node.walk(rest, visit) {
                 return true;
             }
-            match rest {
-                Some(path) => rest = next_segment(path).1,
+            match rest.next() {
+                Some((_, after)) => rest = after,
                 None => return false,
             }
         }
@@ -310,16 +312,42 @@ fn literal_order(left: &str, right: &str) -> Ordering {
     (left.len(), left).cmp(&(right.len(), right))
 }
 
-fn next_segment(path: &str) -> (&str, Option<&str>) {
-    // Over so few bytes, a loop is quicker than a searcher.
-    match path.bytes().position(|byte| byte == b'/') {
-        Some(slash) => (&path[..slash], Some(&path[slash + 1..])),
-        None => (path, None),
+/// The rest of a path.
+#[derive(Clone, Copy)]
+struct Rest<'p> {
+    /// `None` is a path used up; `Some("")` is one more segment, an empty one.
+    segments: Option<&'p str>,
+    /// Whether there are escapes anywhere in the path.
+    is_escaped: bool,
+}
+
+impl<'p> Rest<'p> {
+    fn of(path: &'p str, is_escaped: bool) -> Self {
+        Self {
+            segments: Some(path),
+            is_escaped,
+        }
+    }
+
+    /// The next segment, and what is behind it.
+    fn next(self) -> Option<(&'p str, Self)> {
+        let path = self.segments?;
+        // Over so few bytes, a loop is quicker than a searcher.
+        let (segment, segments) = match path.bytes().position(|byte| byte == b'/') {
+            Some(slash) => (&path[..slash], Some(&path[slash + 1..])),
+            None => (path, None),
+        };
+        Some((segment, Self { segments, ..self }))
     }
 }
 
 /// The part of a path, known to match the template, that a variable stands for.
 fn captured<'p>(template: &Template, variable: &Variable, path: &'p str) -> &'p str {
+    let is_last = variable.end == template.segments.len();
+    if is_last && !variable.several_segments {
+        let slash = path.bytes().rposition(|byte| byte == b'/');
+        return &path[slash.map_or(0, |slash| slash + 1)..];
+    }
     let multi = template.multi();
     // How many segments `**` took, less the one that it is in the template, is what the path has more.
     let position = |index: usize| match multi {
@@ -337,7 +365,7 @@ fn captured<'p>(template: &Template, variable: &Variable, path: &'p str) -> &'p 
     let start = segment_offset(path, start);
     let length = match path.get(start..) {
         // The rest of the path, as a rule.
-        Some(rest) if variable.end == template.segments.len() => rest.len(),
+        Some(rest) if is_last => rest.len(),
         // The slash that follows the last segment is the variable's no more.
         Some(rest) => segment_offset(rest, segments).saturating_sub(1),
         None => 0,

@@ -40,7 +40,8 @@ pub async fn json(
     pool: &DescriptorPool,
 ) -> Result<Response<Body>, Status> {
     let first = messages.next(&binding.method).await?;
-    let headers = metadata::of_reply(messages.headers().clone());
+    let content_type = HeaderValue::from_static(form.media_type());
+    let headers = metadata::of_reply(messages.headers().clone(), Some(content_type));
     let writer = Writer {
         form,
         messages,
@@ -60,8 +61,7 @@ pub async fn json(
     // What encodes a body asks for more behind its end.
     let frames = frames.fuse();
     let body = Body::new(StreamBody::new(frames));
-    let content_type = HeaderValue::from_static(form.media_type());
-    let mut response = response::response(headers, content_type, body);
+    let mut response = response::response(headers, body);
     let headers = response.headers_mut();
     if form == StreamForm::Events {
         headers
@@ -78,12 +78,12 @@ pub async fn json(
 /// of the first. A failure on the way breaks the connection off.
 pub async fn raw(mut messages: Messages, binding: &Binding) -> Result<Response<Body>, Status> {
     let Some(first) = messages.next(&binding.method).await? else {
-        let mut response = Response::new(Body::empty());
-        *response.headers_mut() = metadata::of_reply(messages.into_metadata().0);
-        return Ok(response);
+        let (headers, _) = messages.into_metadata();
+        let headers = metadata::of_reply(headers, None);
+        return Ok(response::response(headers, Body::empty()));
     };
-    let headers = metadata::of_reply(messages.headers().clone());
     let first = Payload::raw(&first, binding).map_err(|problem| binding.method.defect(&problem))?;
+    let headers = metadata::of_reply(messages.headers().clone(), Some(first.content_type));
     let state = (Some(first.bytes), messages, binding.clone());
     let frames = stream::try_unfold(state, |(first, mut messages, binding)| async {
         let bytes = match first {
@@ -100,7 +100,7 @@ pub async fn raw(mut messages: Messages, binding: &Binding) -> Result<Response<B
         Ok::<_, Status>(Some((Frame::data(bytes), (None, messages, binding))))
     });
     let body = Body::new(StreamBody::new(frames));
-    Ok(response::response(headers, first.content_type, body))
+    Ok(response::response(headers, body))
 }
 
 struct Writer {
