@@ -26,8 +26,8 @@ import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
 
 TOOLS = os.environ["BENCH_REST_TOOLS"]
-SERVER = "target/release/desktop-images"
-IN_MEMORY = "target/release/desktop-images-in-memory"
+SERVER = "target/dist/desktop-images"
+IN_MEMORY = "target/dist/desktop-images-in-memory"
 HERE = os.path.dirname(__file__)
 PACKAGE = "yandex.cloud.clouddesktop.v1.api"
 FOLDER = "b1gabcdefghijklmnopq"
