@@ -1,5 +1,5 @@
-//! Answers calls of one message each way. Every one of them passes here: `build.rs` puts [`answer`] in
-//! the place where tonic's generated code has its own.
+//! Answers calls of one message each way. Those of all services that are generated here pass it: `build.rs`
+//! puts [`answer`] in the place where tonic's generated code has its own.
 //!
 //! tonic reads every request as a stream of messages and writes every reply as one. For a small call that
 //! is most of the work, and it keeps what it needs for as long as the call takes. Nearly all requests
@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
-use http_body::{Body as _, Frame};
+use http_body::Frame;
 use http_body_util::BodyExt;
 use prost::Message;
 use tonic::body::Body;
@@ -29,6 +29,7 @@ const PREFIX: usize = 5;
 /// The largest request where the service names no limit, as in tonic.
 const MAX_REQUEST: usize = 4 << 20;
 
+const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const OK: HeaderValue = HeaderValue::from_static("0");
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
@@ -41,8 +42,9 @@ const RESERVED: [HeaderName; 5] = [
     STATUS,
 ];
 
-/// Answers one call by `method`, or by `tonic` where the request has not arrived or is not one message in
-/// one piece. Limits are in bytes of a message. No reply is compressed.
+/// Answers one call by `method`, or by `tonic` where the request has not arrived, is not one message in one
+/// piece, or names a compression, and where there is a limit for replies. Limits are in bytes of a message.
+/// Replies are not compressed: tonic is built without that here.
 pub fn answer<M, T, U, B>(
     mut tonic: Grpc<MessageCodec<T, U>>,
     mut method: M,
@@ -58,12 +60,17 @@ where
     B::Error: Into<BoxError> + Send,
 {
     let (head, body) = request.into_parts();
-    match read(into_body(body), max_request.unwrap_or(MAX_REQUEST)) {
+    let is_plain = head.headers.keys().all(|name| *name != ENCODING) && max_reply.is_none();
+    let read = match is_plain {
+        true => read(into_body(body), max_request.unwrap_or(MAX_REQUEST)),
+        false => Err(Partly::new([None, None], into_body(body))),
+    };
+    match read {
         Ok(message) => {
             let metadata = MetadataMap::from_headers(head.headers);
             let request = Request::from_parts(metadata, head.extensions, message);
-            let reply = method.call(request).map(move |reply| match reply {
-                Ok(response) => respond(response, max_reply).unwrap_or_else(Status::into_http),
+            let reply = method.call(request).map(|reply| match reply {
+                Ok(response) => respond(response).unwrap_or_else(Status::into_http),
                 Err(status) => status.into_http(),
             });
             reply.left_future()
@@ -85,18 +92,13 @@ fn read<U: Message + Default>(mut body: Body, limit: usize) -> Result<U, Box<Par
     let Some(message) = data.and_then(|data| whole(data, limit)) else {
         return Err(Partly::new([first, None], body));
     };
-    if body.is_end_stream() {
-        return Ok(message);
-    }
-    // Many clients end a request with a frame without data.
-    match body.frame().now_or_never() {
-        Some(None) => Ok(message),
-        Some(Some(Ok(frame)))
-            if body.is_end_stream() && frame.data_ref().is_some_and(Bytes::is_empty) =>
-        {
-            Ok(message)
+    loop {
+        match body.frame().now_or_never() {
+            Some(None) => return Ok(message),
+            // Many clients end a request with a frame without data.
+            Some(Some(Ok(frame))) if frame.data_ref().is_some_and(Bytes::is_empty) => {}
+            more => return Err(Partly::new([first, more.flatten()], body)),
         }
-        more => Err(Partly::new([first, more.flatten()], body)),
     }
 }
 
@@ -155,26 +157,15 @@ impl http_body::Body for Partly {
 }
 
 /// The response with the only message of a reply.
-fn respond<T: Message>(
-    response: Response<T>,
-    limit: Option<usize>,
-) -> Result<http::Response<Body>, Status> {
+fn respond<T: Message>(response: Response<T>) -> Result<http::Response<Body>, Status> {
     let (metadata, message, extensions) = response.into_parts();
     let mut frame = Vec::with_capacity(BUFFER);
     frame.resize(PREFIX, 0);
     // A vector is quicker to grow than to find out how long it will be.
     message.encode_raw(&mut frame);
-    let length = frame.len() - PREFIX;
-    match u32::try_from(length) {
-        Ok(prefix) if limit.is_none_or(|limit| length <= limit) => {
-            frame[1..PREFIX].copy_from_slice(&prefix.to_be_bytes());
-        }
-        _ => {
-            return Err(Status::out_of_range(format!(
-                "the reply has {length} bytes, which is more than may be sent"
-            )));
-        }
-    }
+    let length = u32::try_from(frame.len() - PREFIX)
+        .map_err(|_| Status::resource_exhausted("the reply is longer than a message can be"))?;
+    frame[1..PREFIX].copy_from_slice(&length.to_be_bytes());
     let mut response = http::Response::new(Body::new(Reply::Message(frame.into())));
     *response.version_mut() = Version::HTTP_2;
     *response.extensions_mut() = extensions;
@@ -314,14 +305,14 @@ mod tests {
         name: &str,
         encoding: Option<&str>,
         steps: &[Step],
-        limit: Option<usize>,
+        (max_request, max_reply): (Option<usize>, Option<usize>),
     ) -> i32 {
         let grpc = || {
             let grpc = Grpc::new(MessageCodec::<String, String>::default());
-            grpc.apply_max_message_size_config(limit, None)
+            grpc.apply_max_message_size_config(max_request, max_reply)
         };
-        let method = tower::service_fn(repeat);
-        let own = answer(grpc(), method, request(encoding, steps), limit, None).await;
+        let (method, asked) = (tower::service_fn(repeat), request(encoding, steps));
+        let own = answer(grpc(), method, asked, max_request, max_reply).await;
         let theirs = grpc().unary(method, request(encoding, steps)).await;
         let (own, theirs) = (seen(own).await, seen(theirs).await);
         assert_eq!(own, theirs, "{name}");
@@ -382,26 +373,31 @@ mod tests {
             ("broken off", vec![Fail], 15),
             ("broken off behind", vec![whole(), Fail], 15),
         ];
+        let no_limits = (None, None);
         for (name, steps, code) in cases {
-            assert_eq!(check(name, None, &steps, None).await, code, "{name}");
+            assert_eq!(check(name, None, &steps, no_limits).await, code, "{name}");
         }
-        // The text takes six bytes.
-        assert_eq!(check("at the limit", None, &[whole()], Some(6)).await, 0);
-        assert_eq!(check("too long", None, &[whole()], Some(5)).await, 11);
-        let compressed = [Data(message(1, "text"))];
-        assert_eq!(check("gzip", Some("gzip"), &compressed, None).await, 12);
-    }
-
-    #[tokio::test]
-    async fn replies_are_limited() {
-        for (limit, is_sent) in [(10, true), (9, false)] {
-            let grpc = Grpc::new(MessageCodec::<String, String>::default());
-            let steps = [Data(message(0, "text"))];
-            let method = tower::service_fn(repeat);
-            let own = answer(grpc, method, request(None, &steps), None, Some(limit)).await;
-            let (headers, data, _) = seen(own).await;
-            assert_eq!(headers.contains_key(STATUS), !is_sent);
-            assert_eq!(data == message(0, "texttext"), is_sent);
+        let steps = [whole()];
+        for (name, limits, code) in [
+            // The text takes six bytes, twice the text ten.
+            ("at the limit", (Some(6), None), 0),
+            ("too long", (Some(5), None), 11),
+            ("a reply at the limit", (None, Some(10)), 0),
+            ("a reply too long", (None, Some(9)), 11),
+        ] {
+            assert_eq!(check(name, None, &steps, limits).await, code, "{name}");
+        }
+        for (coding, steps, code) in [
+            ("identity", vec![whole()], 0),
+            ("gzip", vec![whole()], 12),
+            ("gzip", vec![Wait, whole()], 12),
+            ("gzip", vec![Data(message(1, "text"))], 12),
+        ] {
+            assert_eq!(
+                check(coding, Some(coding), &steps, no_limits).await,
+                code,
+                "{coding}"
+            );
         }
     }
 }
