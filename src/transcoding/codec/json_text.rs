@@ -231,10 +231,15 @@ fn are_plain<const N: usize>(words: [u64; N]) -> Option<bool> {
         to_escape |= escapes(word);
         all |= word;
     }
-    match (to_escape, all & HIGH) {
-        (0, 0) => Some(true),
-        (0, _) => None,
-        _ => Some(false),
+    verdict(to_escape != 0, all & HIGH == 0)
+}
+
+/// Whether bytes are a string as they are; `None` where that takes a look at their UTF-8.
+#[inline(always)]
+fn verdict(has_escapes: bool, is_ascii: bool) -> Option<bool> {
+    match (has_escapes, is_ascii) {
+        (false, false) => None,
+        (has_escapes, _) => Some(!has_escapes),
     }
 }
 
@@ -263,13 +268,7 @@ impl Seen {
     #[inline(always)]
     fn is_plain(&self) -> Option<bool> {
         let join = |lanes: [u8; WIDE]| lanes.into_iter().fold(0, |joined, lane| joined | lane);
-        let escapes = join(self.to_escape) != 0;
-        let is_ascii = join(self.all) < 0x80;
-        match (escapes, is_ascii) {
-            (false, true) => Some(true),
-            (false, false) => None,
-            _ => Some(false),
-        }
+        verdict(join(self.to_escape) != 0, join(self.all) < 0x80)
     }
 }
 

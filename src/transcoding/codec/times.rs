@@ -86,7 +86,7 @@ fn put_fraction(nanos: u32, out: &mut JsonText) {
 fn put_digits(nanos: u32, to: &mut [u8]) -> usize {
     let (millis, micros, nanos) = (nanos / 1_000_000, nanos / 1_000 % 1_000, nanos % 1_000);
     for (at, value) in [(0, millis), (3, micros), (6, nanos)] {
-        let [_, tens, ones, ..] = (pair(value % 100) << 8).to_le_bytes();
+        let [tens, ones, ..] = pair(value % 100).to_le_bytes();
         to[at..at + 3].copy_from_slice(&[b'0' + (value / 100) as u8, tens, ones]);
     }
     match (millis, micros, nanos) {
