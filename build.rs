@@ -1,6 +1,10 @@
-//! Compiles `proto/` with protox: one descriptor set feeds the generated types, the validation
-//! code, reflection and the REST routes. Needs nothing but the Rust toolchain.
+//! Compiles `proto/` with protox: one descriptor set feeds the generated types, their encoders,
+//! the validation code, reflection and the REST routes. Needs nothing but the Rust toolchain.
 
+#[path = "build/encoders.rs"]
+mod encoders;
+#[path = "build/names.rs"]
+mod names;
 #[path = "build/rules.rs"]
 mod rules;
 #[path = "build/services.rs"]
@@ -35,6 +39,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     )?;
     let pool = compiler.descriptor_pool();
     fs::write(out.join("rules.rs"), rules::generate(&pool)?)?;
+    fs::write(
+        out.join("encoders.rs"),
+        encoders::generate(&pool, "crate::contract", "crate::contract::encode")?,
+    )?;
     let tonic = tonic_prost_build::configure().codec_path("crate::contract::codec::MessageCodec");
     let mut config = prost_build::Config::new();
     config.enable_type_names();

@@ -10,6 +10,8 @@ use prost_reflect::{
     MessageDescriptor, Value,
 };
 
+use super::names::{pascal_case, rust_module, rust_path};
+
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const OUR_PACKAGES: [&str; 2] = ["desktopimages.", "yandex.cloud."];
@@ -361,39 +363,4 @@ fn parse_range(text: &str) -> Result<(Option<i64>, Option<i64>)> {
     } else {
         (Some(number(text)?), Some(number(text)?))
     })
-}
-
-/// The path of a message's generated type, seen from where the outermost packages are in scope.
-fn rust_path(message: &MessageDescriptor) -> String {
-    let package = message.package_name().replace('.', "::");
-    format!("{package}::{}", message.name())
-}
-
-/// The module that holds what prost nests in a message.
-fn rust_module(message: &MessageDescriptor) -> String {
-    let package = message.package_name().replace('.', "::");
-    format!("{package}::{}", snake_case(message.name()))
-}
-
-fn snake_case(name: &str) -> String {
-    let mut out = String::new();
-    for (index, c) in name.chars().enumerate() {
-        if c.is_ascii_uppercase() && index > 0 {
-            out.push('_');
-        }
-        out.push(c.to_ascii_lowercase());
-    }
-    out
-}
-
-fn pascal_case(name: &str) -> String {
-    name.split('_')
-        .map(|word| {
-            let mut letters = word.chars();
-            letters
-                .next()
-                .map(|first| first.to_ascii_uppercase().to_string() + letters.as_str())
-                .unwrap_or_default()
-        })
-        .collect()
 }

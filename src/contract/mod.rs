@@ -2,6 +2,7 @@
 //! Never mentions a store, a connection or what an image is.
 
 pub mod codec;
+pub mod encode;
 pub mod rules;
 pub mod unary;
 
@@ -12,6 +13,10 @@ use prost_reflect::{DescriptorPool, MessageDescriptor};
 #[allow(clippy::all, missing_docs, rustdoc::all, unused_mut)]
 mod packages {
     include!(concat!(env!("OUT_DIR"), "/packages.rs"));
+}
+#[allow(clippy::all, unused_variables)]
+mod encoders {
+    include!(concat!(env!("OUT_DIR"), "/encoders.rs"));
 }
 pub use packages::{desktopimages, google, yandex};
 

@@ -22,7 +22,8 @@ use tonic::server::{Grpc, UnaryService};
 use tonic::{Request, Response, Status};
 use tower::BoxError;
 
-use super::codec::{BUFFER, MessageCodec};
+use super::codec::MessageCodec;
+use super::encode::{self, Encode};
 
 /// The flag and the length before each message.
 const PREFIX: usize = 5;
@@ -54,7 +55,7 @@ pub fn answer<M, T, U, B>(
 ) -> impl Future<Output = http::Response<Body>>
 where
     M: UnaryService<U, Response = T>,
-    T: Message + Send + 'static,
+    T: Encode + Message + Send + 'static,
     U: Message + Default + Send + 'static,
     B: http_body::Body + Send + 'static,
     B::Error: Into<BoxError> + Send,
@@ -157,16 +158,11 @@ impl http_body::Body for Partly {
 }
 
 /// The response with the only message of a reply.
-fn respond<T: Message>(response: Response<T>) -> Result<http::Response<Body>, Status> {
+fn respond<T: Encode>(response: Response<T>) -> Result<http::Response<Body>, Status> {
     let (metadata, message, extensions) = response.into_parts();
-    let mut frame = Vec::with_capacity(BUFFER);
-    frame.resize(PREFIX, 0);
-    // A vector is quicker to grow than to find out how long it will be.
-    message.encode_raw(&mut frame);
-    let length = u32::try_from(frame.len() - PREFIX)
-        .map_err(|_| Status::resource_exhausted("the reply is longer than a message can be"))?;
-    frame[1..PREFIX].copy_from_slice(&length.to_be_bytes());
-    let mut response = http::Response::new(Body::new(Reply::Message(frame.into())));
+    let frame = encode::frame(&message)
+        .ok_or_else(|| Status::resource_exhausted("the reply is longer than a message can be"))?;
+    let mut response = http::Response::new(Body::new(Reply::Message(frame)));
     *response.version_mut() = Version::HTTP_2;
     *response.extensions_mut() = extensions;
     let mut headers = metadata.into_headers();
@@ -220,6 +216,7 @@ mod tests {
     use std::collections::VecDeque;
 
     use super::*;
+    use crate::contract::encode::Backward;
 
     /// One step of a body that arrives.
     #[derive(Debug, Clone)]
@@ -259,6 +256,14 @@ mod tests {
 
         fn is_end_stream(&self) -> bool {
             self.0.is_empty()
+        }
+    }
+
+    impl Encode for String {
+        fn encode_backward(&self, to: &mut Backward) {
+            if !self.is_empty() {
+                to.bytes(1 << 3 | 2, self.as_bytes());
+            }
         }
     }
 

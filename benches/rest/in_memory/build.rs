@@ -1,5 +1,9 @@
 //! Generates messages, serde for them, the gRPC service, and its REST side by `rest_over_grpc`.
 
+#[path = "../../../build/encoders.rs"]
+mod encoders;
+#[path = "../../../build/names.rs"]
+mod names;
 #[path = "../../../build/services.rs"]
 mod services;
 
@@ -13,6 +17,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .include_source_info(true)
         .open_file("yandex/cloud/clouddesktop/v1/desktop_image_service.proto")?;
     let descriptors = compiler.encode_file_descriptor_set();
+    let out = std::env::var("OUT_DIR")?;
+    std::fs::write(
+        std::path::Path::new(&out).join("encoders.rs"),
+        encoders::generate(
+            &compiler.descriptor_pool(),
+            "crate::generated",
+            "desktop_images::contract::encode",
+        )?,
+    )?;
     let tonic = tonic_prost_build::configure()
         .build_client(false)
         .build_transport(false)
@@ -34,6 +47,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         // Default values are written, as this API writes them.
         .emit_fields()
         .build(&[".yandex.cloud", ".google.rpc"])?;
-    rest_over_grpc::build::compile_fds(&descriptors, std::env::var("OUT_DIR")?)?;
+    rest_over_grpc::build::compile_fds(&descriptors, out)?;
     Ok(())
 }
