@@ -35,6 +35,10 @@ IMAGES = 100
 
 CONNECTIONS, STREAMS = 16, 4
 ROUNDS, ROUND_SECONDS, WARM_UP_SECONDS = 5, 2, 1
+# Of servers that are started anew for each.
+STARTS = 11
+# At least as many requests as connections, several times over.
+FEW = CONNECTIONS * STREAMS * 4
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -64,19 +68,23 @@ class Process:
     """A server that is measured, ready to be connected to at `port`."""
 
     def __init__(self, folder, name, command, port):
-        self.port = port
-        with open(os.path.join(folder, f"{name}.log"), "wb") as log:
+        self.name, self.command, self.port = name, command, port
+        self.log = os.path.join(folder, f"{name}.log")
+        self.start()
+
+    def start(self):
+        with open(self.log, "ab") as log:
             quiet = {**os.environ, "RUST_LOG": "warn"}
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=quiet)
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, env=quiet)
         deadline = time.monotonic() + 30
         while True:
             try:
-                socket.create_connection(("127.0.0.1", port)).close()
+                socket.create_connection(("127.0.0.1", self.port)).close()
                 return
             except OSError:
                 if self.process.poll() is not None or time.monotonic() > deadline:
-                    with open(log.name) as log:
-                        sys.exit(f"{name} does not start: {log.read()}")
+                    with open(self.log) as log:
+                        sys.exit(f"{self.name} does not start: {log.read()}")
                 time.sleep(0.02)
 
     def cpu_seconds(self):
@@ -88,6 +96,10 @@ class Process:
     def stop(self):
         self.process.kill()
         self.process.wait()
+
+    def start_anew(self):
+        self.stop()
+        self.start()
 
 
 def free_port():
@@ -131,14 +143,23 @@ class Way:
         self.cpu.append(cpu)
 
 
-def measure(ways):
-    # At least as many requests as connections, several times over.
-    few = CONNECTIONS * STREAMS * 4
-    rates = [way.load(few)[0] for way in ways]
-    rates = [way.load(max(few, int(rate * WARM_UP_SECONDS)))[0] for way, rate in zip(ways, rates)]
-    for _ in range(ROUNDS):
-        for way, rate in zip(ways, rates):
-            way.measure(max(few, int(rate * ROUND_SECONDS)))
+def warm_up(way):
+    """How many requests a second it answers, about."""
+    return way.load(max(FEW, int(way.load(FEW)[0] * WARM_UP_SECONDS)))[0]
+
+
+def measure(ways, rounds=ROUNDS, start_anew=False):
+    """Where servers are started anew for each round, no chance of one start decides: where memory
+    happens to lie makes a server ten per cent slower or faster for as long as it runs."""
+    rates = [warm_up(way) for way in ways]
+    for number in range(rounds):
+        # In turns, lest one is always first.
+        for way, rate in list(zip(ways, rates))[::-1 if number % 2 else 1]:
+            if start_anew:
+                for process in way.processes:
+                    process.start_anew()
+                rate = warm_up(way)
+            way.measure(max(FEW, int(rate * ROUND_SECONDS)))
 
 
 def ratio(one, other):
@@ -287,7 +308,7 @@ def bench_crate(folder, figures, processes):
         replies = [json.dumps(way.rest_reply()).replace("+00:00", "Z") for way in ways]
         if replies[0] != replies[1]:
             sys.exit(f"{method}: not the same reply from both")
-        measure(ways)
+        measure(ways, STARTS, start_anew=True)
         ours, theirs = ways
         figures.at_least(f"{ours.name} ({rate(ours)}) / {theirs.name} ({rate(theirs)})",
                          ratio(ours, theirs), 1)
