@@ -312,6 +312,7 @@ fn remove(transaction: &Transaction<'_>, store: &Store, found: Found) -> Result<
 }
 
 /// What a copy takes from a compute image.
+#[derive(Clone, Copy)]
 pub(super) struct Source {
     pub content_key: i64,
     pub stored_size: i64,
@@ -321,6 +322,9 @@ pub(super) struct Source {
 /// A READY image, as far as a copy needs it.
 pub(super) fn source(transaction: &Transaction<'_>, id: &str) -> Result<Source> {
     let found = parse(id)?;
+    if let Some(source) = transaction.sources.borrow().get(&found) {
+        return Ok(*source);
+    }
     let ready = transaction
         .prepare_cached(
             "SELECT content_key, stored_size, min_disk_size FROM compute_images AS image
@@ -336,7 +340,10 @@ pub(super) fn source(transaction: &Transaction<'_>, id: &str) -> Result<Source> 
         })
         .optional()?;
     match ready {
-        Some(source) => Ok(source),
+        Some(source) => {
+            transaction.sources.borrow_mut().insert(found, source);
+            Ok(source)
+        }
         // Says why.
         None => find_ready(transaction, id).and(Err(Error::ImageNotFound { id: id.to_owned() })),
     }

@@ -10,10 +10,17 @@ pub const TOTAL: i64 = 0;
 
 /// The key of a folder, if anything was ever in it.
 pub fn find(transaction: &Transaction<'_>, id: &str) -> Result<Option<i64>> {
-    Ok(transaction
+    if let Some(key) = transaction.folders.borrow().get(id) {
+        return Ok(Some(*key));
+    }
+    let found = transaction
         .prepare_cached("SELECT key FROM folders WHERE id = ?1")?
         .query_row([id], |row| row.get(0))
-        .optional()?)
+        .optional()?;
+    if let Some(key) = found {
+        transaction.folders.borrow_mut().insert(id.to_owned(), key);
+    }
+    Ok(found)
 }
 
 /// The key of a folder, which it has from now on.

@@ -1,9 +1,13 @@
-//! A transaction that keeps the statements it has used at hand.
+//! A transaction that keeps the statements it has used at hand, and what copies look up.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 
 use rusqlite::{CachedStatement, Connection, Statement, TransactionBehavior};
+
+use super::super::Id;
+use super::compute_images::Source;
 
 /// A transaction, rolled back where it is dropped without `commit`. One that holds a thousand
 /// commands runs the same few statements a thousand times: it finds them by a look at a short list,
@@ -12,11 +16,29 @@ pub struct Transaction<'c> {
     inner: rusqlite::Transaction<'c>,
     connection: &'c Connection,
     idle: RefCell<Vec<Named<'c>>>,
+    /// The READY compute images that were copied, until a statement may have changed one: most
+    /// copies of a batch are of one image.
+    pub(super) sources: RefCell<HashMap<Id, Source>>,
+    /// The keys of the folders that were looked up. A folder keeps its key for good.
+    pub(super) folders: RefCell<HashMap<String, i64>>,
 }
 
 struct Named<'c> {
     sql: Box<str>,
     statement: CachedStatement<'c>,
+    changes_sources: bool,
+}
+
+impl<'c> Named<'c> {
+    fn prepare(connection: &'c Connection, sql: &str) -> rusqlite::Result<Self> {
+        let statement = connection.prepare_cached(sql)?;
+        let names_sources = sql.contains("compute_images") || sql.contains("contents");
+        Ok(Self {
+            sql: sql.into(),
+            changes_sources: names_sources && !statement.readonly(),
+            statement,
+        })
+    }
 }
 
 impl<'c> Transaction<'c> {
@@ -28,6 +50,8 @@ impl<'c> Transaction<'c> {
             inner: rusqlite::Transaction::new_unchecked(connection, behavior)?,
             connection,
             idle: RefCell::default(),
+            sources: RefCell::default(),
+            folders: RefCell::default(),
         })
     }
 
@@ -41,10 +65,7 @@ impl<'c> Transaction<'c> {
         let known = idle.iter().position(|named| *named.sql == *sql);
         let named = match known {
             Some(position) => idle.swap_remove(position),
-            None => Named {
-                sql: sql.into(),
-                statement: self.connection.prepare_cached(sql)?,
-            },
+            None => Named::prepare(self.connection, sql)?,
         };
         Ok(Prepared {
             transaction: self,
@@ -89,6 +110,9 @@ impl Drop for Prepared<'_, '_> {
         if let Some(mut named) = self.named.take() {
             // Lest a value stands where the next user binds none.
             named.statement.clear_bindings();
+            if named.changes_sources {
+                self.transaction.sources.borrow_mut().clear();
+            }
             self.transaction.idle.borrow_mut().push(named);
         }
     }

@@ -241,6 +241,33 @@ async fn a_copy_that_meets_the_deletion_of_its_source_is_refused_or_keeps_the_co
 }
 
 #[tokio::test]
+async fn a_copy_takes_of_its_source_what_it_is_when_its_turn_comes() {
+    const LARGER: i64 = 1 << 40;
+    let fixture = Fixture::new();
+    let source = fixture.compute_image("f", "source").await;
+    let update = Change::UpdateComputeImage {
+        id: source.clone(),
+        changes: ComputeImageChanges {
+            min_disk_size: Some(LARGER),
+            ..Default::default()
+        },
+    };
+    let (before, updated, after) = tokio::join!(
+        fixture.accept(copy("f", "before", &source), Start::Now),
+        fixture.accept(update, Start::Now),
+        fixture.accept(copy("f", "after", &source), Start::Now),
+    );
+    updated.unwrap();
+    let mut sizes = Vec::new();
+    for copied in [before, after] {
+        let image = fixture.store.desktop_image(&copied.unwrap().image_id).await;
+        sizes.push(image.unwrap().min_disk_size);
+    }
+    assert!(sizes[0] < LARGER);
+    assert_eq!(sizes[1], LARGER);
+}
+
+#[tokio::test]
 async fn operations_and_their_keys_are_forgotten_together_in_their_time() {
     let fixture = Fixture::new();
     let source = fixture.compute_image("f", "source").await;
