@@ -16,12 +16,11 @@ const DONE: i64 = 1;
 const ERROR: i64 = 2;
 const CANCELLED: i64 = 3;
 /// The two events of a mutation that was done at once, in one row.
-const STARTED_AND_DONE: i64 = 4;
+pub const STARTED_AND_DONE: i64 = 4;
 
 /// How far a mutation has come.
 pub enum Step<'a> {
     Started,
-    StartedAndDone,
     Done,
     Failed(&'a Failure),
 }
@@ -44,7 +43,6 @@ pub fn record(
 ) -> Result<()> {
     let (status, message) = match step {
         Step::Started => (STARTED, None),
-        Step::StartedAndDone => (STARTED_AND_DONE, None),
         Step::Done => (DONE, None),
         Step::Failed(failure) if failure.reason == Reason::Cancelled => (CANCELLED, None),
         Step::Failed(failure) => (ERROR, Some(failure.message.as_str())),

@@ -7,6 +7,7 @@ pub mod claims;
 mod compute_images;
 pub mod contents;
 mod desktop_images;
+mod done;
 mod endings;
 mod folders;
 mod listing;

@@ -4,6 +4,7 @@ use rusqlite::{OptionalExtension, Row, named_params, params};
 
 use super::super::{Accept, Change, Error, Id, OPERATION_PREFIX, Result, Timestamp};
 use super::audit::{self, About, Step, image_prefix};
+use super::done::{self, Done};
 use super::{Store, Transaction, compute_images, unreadable};
 use crate::operations::{
     Event, Failure, Kind, Operation, Outcome, Phase, Progress, Reason, Refused, State,
@@ -91,6 +92,9 @@ pub(super) fn repeated(
     let Some(idempotency) = &accept.idempotency else {
         return Ok(None);
     };
+    if transaction.done.borrow().holds(idempotency) {
+        done::write(transaction)?;
+    }
     let first: Option<(Id, Vec<u8>)> = transaction
         .prepare_cached(
             "SELECT key, id_rest, request_hash FROM operations
@@ -127,54 +131,60 @@ pub(super) fn insert(
 ) -> Result<Operation> {
     let id = store.new_id();
     let now = store.now();
-    let transfer = match &new {
-        New::Queued { change, .. } => change.transfer(),
-        New::Done(_) => None,
-    };
-    let (phase, task, claimable_at, response, step) = match new {
-        New::Queued { change, at } => (
-            Phase::Queued,
-            Some(serde_json::to_string(change)?),
-            Some(at.0),
-            None,
-            Step::Started,
-        ),
-        New::Done(response) => (Phase::Succeeded, None, None, response, Step::StartedAndDone),
-    };
     let modified_at = Timestamp(now.0.max(id.created_at().0));
-    transaction
-        .prepare_cached(
-            "INSERT INTO operations (key, id_rest, kind, phase, folder_key, image_key,
-                 image_id_rest, subject, request_id, idempotency_key, request_hash, modified_at,
-                 claimable_at, task, response)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
-        )?
-        .execute(params![
-            id.key,
-            id.rest,
-            kind as i64,
-            phase as i64,
-            folder_key,
-            image.key,
-            image.rest,
-            accept.subject,
-            accept.request_id,
-            accept.idempotency.as_ref().map(|i| i.key),
-            accept.idempotency.as_ref().map(|i| i.request_hash),
-            modified_at.0,
-            claimable_at,
-            task,
-            response,
-        ])?;
-    let about = About {
-        operation: id,
-        kind,
-        subject: &accept.subject,
-        request_id: &accept.request_id,
-        folder_key,
-        image,
+    let (transfer, outcome) = match new {
+        New::Queued { change, at } => {
+            transaction
+                .prepare_cached(
+                    "INSERT INTO operations (key, id_rest, kind, phase, folder_key, image_key,
+                         image_id_rest, subject, request_id, idempotency_key, request_hash,
+                         modified_at, claimable_at, task)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+                )?
+                .execute(params![
+                    id.key,
+                    id.rest,
+                    kind as i64,
+                    Phase::Queued as i64,
+                    folder_key,
+                    image.key,
+                    image.rest,
+                    accept.subject,
+                    accept.request_id,
+                    accept.idempotency.as_ref().map(|i| i.key),
+                    accept.idempotency.as_ref().map(|i| i.request_hash),
+                    modified_at.0,
+                    at.0,
+                    serde_json::to_string(change)?,
+                ])?;
+            let about = About {
+                operation: id,
+                kind,
+                subject: &accept.subject,
+                request_id: &accept.request_id,
+                folder_key,
+                image,
+            };
+            audit::record(transaction, now, &about, Step::Started)?;
+            (change.transfer(), None)
+        }
+        New::Done(response) => {
+            transaction.done.borrow_mut().push(Done {
+                id,
+                kind: kind as i64,
+                folder_key,
+                image,
+                subject: accept.subject.clone(),
+                request_id: accept.request_id.clone(),
+                idempotency_key: accept.idempotency.as_ref().map(|i| i.key),
+                request_hash: accept.idempotency.as_ref().map(|i| i.request_hash),
+                recorded_at: now,
+                modified_at,
+                response: response.clone(),
+            });
+            (None, Some(Outcome::Succeeded(response)))
+        }
     };
-    audit::record(transaction, now, &about, step)?;
     Ok(Operation {
         id: id.text(OPERATION_PREFIX),
         kind,
@@ -186,7 +196,7 @@ pub(super) fn insert(
         attempt: 0,
         progress: Progress::default(),
         transfer,
-        outcome: phase.is_done().then_some(Outcome::Succeeded(response)),
+        outcome,
     })
 }
 

@@ -8,6 +8,7 @@ use rusqlite::{CachedStatement, Connection, Statement, TransactionBehavior};
 
 use super::super::Id;
 use super::compute_images::Source;
+use super::done::Waiting;
 
 /// A transaction, rolled back where it is dropped without `commit`. One that holds a thousand
 /// commands runs the same few statements a thousand times: it finds them by a look at a short list,
@@ -21,6 +22,8 @@ pub struct Transaction<'c> {
     pub(super) sources: RefCell<HashMap<Id, Source>>,
     /// The keys of the folders that were looked up. A folder keeps its key for good.
     pub(super) folders: RefCell<HashMap<String, i64>>,
+    /// To be written before the commit.
+    pub(super) done: RefCell<Waiting>,
 }
 
 struct Named<'c> {
@@ -52,6 +55,7 @@ impl<'c> Transaction<'c> {
             idle: RefCell::default(),
             sources: RefCell::default(),
             folders: RefCell::default(),
+            done: RefCell::default(),
         })
     }
 

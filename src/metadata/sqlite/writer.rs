@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::super::{Error, Result};
 use super::Transaction;
 use super::checkpoint::Checkpoints;
+use super::done;
 
 /// How many commands share a commit at the most.
 const BATCH: usize = 1024;
@@ -220,6 +221,7 @@ fn run_together(connection: &Connection, batch: &mut [Box<dyn Command>]) -> Resu
     for command in batch {
         command.run(&transaction)?;
     }
+    done::write(&transaction)?;
     match transaction.commit().map_err(Error::from) {
         Ok(()) => Ok(()),
         // The pages did not fit, so the frame that would commit them was not written: the

@@ -1,0 +1,143 @@
+//! Operations that were done as they were accepted, with their audit events. Nobody knows of one
+//! before the commit, so that they are written just before it: many rows by one statement, which
+//! opens its indexes once and goes on where it was.
+
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
+use rusqlite::{ToSql, params_from_iter};
+
+use super::super::{Id, Idempotency, Result, Timestamp};
+use super::Transaction;
+use super::audit::STARTED_AND_DONE;
+use crate::operations::Phase;
+
+/// An operation that is to be written.
+pub(super) struct Done {
+    pub id: Id,
+    pub kind: i64,
+    pub folder_key: i64,
+    pub image: Id,
+    pub subject: String,
+    pub request_id: String,
+    pub idempotency_key: Option<[u8; 16]>,
+    pub request_hash: Option<[u8; 32]>,
+    pub recorded_at: Timestamp,
+    pub modified_at: Timestamp,
+    /// The resource in JSON, if one is left.
+    pub response: Option<String>,
+}
+
+/// What a transaction has still to write.
+#[derive(Default)]
+pub(super) struct Waiting {
+    rows: Vec<Done>,
+    idempotency_keys: HashSet<[u8; 16]>,
+}
+
+impl Waiting {
+    pub fn push(&mut self, row: Done) {
+        self.idempotency_keys.extend(row.idempotency_key);
+        self.rows.push(row);
+    }
+
+    /// Whether one came under this key.
+    pub fn holds(&self, idempotency: &Idempotency) -> bool {
+        self.idempotency_keys.contains(&idempotency.key)
+    }
+}
+
+static OPERATIONS: LazyLock<Insert<12>> = LazyLock::new(|| {
+    Insert::new(
+        "operations (phase, key, id_rest, kind, folder_key, image_key, image_id_rest, subject,
+             request_id, idempotency_key, request_hash, modified_at, response)",
+        Phase::Succeeded as i64,
+        |row| {
+            [
+                &row.id.key,
+                &row.id.rest,
+                &row.kind,
+                &row.folder_key,
+                &row.image.key,
+                &row.image.rest,
+                &row.subject,
+                &row.request_id,
+                &row.idempotency_key,
+                &row.request_hash,
+                &row.modified_at.0,
+                &row.response,
+            ]
+        },
+    )
+});
+
+static EVENTS: LazyLock<Insert<9>> = LazyLock::new(|| {
+    Insert::new(
+        "audit_events (status, recorded_at, kind, subject, request_id, folder_key, operation_key,
+             operation_id_rest, image_key, image_id_rest)",
+        STARTED_AND_DONE,
+        |row| {
+            [
+                &row.recorded_at.0,
+                &row.kind,
+                &row.subject,
+                &row.request_id,
+                &row.folder_key,
+                &row.id.key,
+                &row.id.rest,
+                &row.image.key,
+                &row.image.rest,
+            ]
+        },
+    )
+});
+
+/// Writes what waits in the transaction.
+pub(super) fn write(transaction: &Transaction<'_>) -> Result<()> {
+    let waiting = transaction.done.take();
+    OPERATIONS.write(transaction, &waiting.rows)?;
+    EVENTS.write(transaction, &waiting.rows)
+}
+
+/// How many rows a statement writes where there are so many.
+const MANY: usize = 16;
+
+/// An INSERT of rows with `N` values each, after one that is the same in all of them.
+struct Insert<const N: usize> {
+    one: String,
+    many: String,
+    values: fn(&Done) -> [&dyn ToSql; N],
+}
+
+impl<const N: usize> Insert<N> {
+    fn new(into: &str, same: i64, values: fn(&Done) -> [&dyn ToSql; N]) -> Self {
+        let row = format!("({same}{})", ", ?".repeat(N));
+        // A row that fails undoes the whole transaction, so that SQLite need not keep copies of
+        // pages to undo the rows before it alone.
+        let sql = |rows| {
+            format!(
+                "INSERT OR FAIL INTO {into} VALUES {}",
+                vec![&*row; rows].join(", ")
+            )
+        };
+        Self {
+            one: sql(1),
+            many: sql(MANY),
+            values,
+        }
+    }
+
+    fn write(&self, transaction: &Transaction<'_>, rows: &[Done]) -> Result<()> {
+        let many = rows.chunks_exact(MANY);
+        let rest = many.remainder().chunks(1);
+        for (sql, rows) in many
+            .map(|rows| (&self.many, rows))
+            .chain(rest.map(|rows| (&self.one, rows)))
+        {
+            transaction
+                .prepare_cached(sql)?
+                .execute(params_from_iter(rows.iter().flat_map(self.values)))?;
+        }
+        Ok(())
+    }
+}
