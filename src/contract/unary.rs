@@ -66,20 +66,24 @@ where
         true => read(into_body(body), max_request.unwrap_or(MAX_REQUEST)),
         false => Err(Partly::new([None, None], into_body(body))),
     };
-    match read {
+    let called = match read {
         Ok(message) => {
             let metadata = MetadataMap::from_headers(head.headers);
-            let request = Request::from_parts(metadata, head.extensions, message);
-            let reply = method.call(request).map(|reply| match reply {
-                Ok(response) => respond(response).unwrap_or_else(Status::into_http),
-                Err(status) => status.into_http(),
-            });
-            reply.left_future()
+            Ok(method.call(Request::from_parts(metadata, head.extensions, message)))
         }
         Err(body) => {
             let request = http::Request::from_parts(head, body);
             // Boxed, lest every call is as large as these.
-            Box::pin(async move { tonic.unary(method, request).await }).right_future()
+            Err(Box::pin(async move { tonic.unary(method, request).await }))
+        }
+    };
+    async move {
+        match called {
+            Ok(reply) => reply
+                .await
+                .and_then(respond)
+                .unwrap_or_else(Status::into_http),
+            Err(tonic) => tonic.await,
         }
     }
 }

@@ -42,6 +42,10 @@ pub fn append_path<'r, 'p>(
 
 /// Whether neither a field nor another member of its oneof is in a message.
 fn is_free(field: &FieldDescriptor, mut message: &[u8]) -> bool {
+    if message.is_empty() {
+        // As a rule, and known without a look at descriptors.
+        return true;
+    }
     let context = encoding::DecodeContext::default();
     let oneof = field.containing_oneof();
     while !message.is_empty() {

@@ -179,6 +179,9 @@ struct Opened {
     present: Present,
 }
 
+/// A response that has to be waited for.
+type Later = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+
 impl Shared {
     /// Finds out what is asked for. Nothing of the body has been read yet.
     fn open(&self, parts: &http::request::Parts, present: Present) -> Result<Opened, Rejection> {
@@ -241,19 +244,22 @@ impl Shared {
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
         S::Future: Send,
     {
-        match request {
-            Ok(request) => {
-                let respond = move |reply| {
-                    let Ok(reply) = reply;
-                    self.respond(reply, opened, asked).map(Ok)
-                };
-                grpc.call(request).then(respond).left_future()
+        let called = request.map(|request| grpc.call(request));
+        async move {
+            match called {
+                Ok(reply) => {
+                    let Ok(reply) = reply.await;
+                    Ok(match self.respond(reply, opened, asked) {
+                        Ok(response) => response,
+                        Err(later) => later.await,
+                    })
+                }
+                Err(rejection) => Ok(self.reject(rejection, &asked)),
             }
-            Err(rejection) => ready(Ok(self.reject(rejection, &asked))).right_future(),
         }
     }
 
-    /// The response to a call, once its first message or its status is there.
+    /// The response to a call, at once or once its first message or its status is there.
     ///
     /// Nearly all replies are there as a whole, and read without a wait: what reading takes is not kept
     /// while a call goes on.
@@ -262,23 +268,23 @@ impl Shared {
         reply: Response<Body>,
         opened: Opened,
         asked: Asked,
-    ) -> impl Future<Output = Response<Body>> + Send + use<> {
+    ) -> Result<Response<Body>, Later> {
         let (head, body) = reply.into_parts();
         let extensions = head.extensions;
         let messages = match Messages::new(head.status, head.headers, body) {
             Ok(messages) => messages,
             Err(status) => {
-                return ready(self.finish(Err(status), extensions, &asked)).left_future();
+                return Ok(self.finish(Err(status), extensions, &asked));
             }
         };
-        let rest: Pin<Box<dyn Future<Output = _> + Send>> = match opened.form {
+        Err(match opened.form {
             Form::Single => {
                 let mut only = Only::new(messages);
                 let trailers = asked.takes_trailers;
                 let binding = &self.router.route(opened.found).value;
                 if let Some(read) = only.read(&binding.method).now_or_never() {
                     let answer = read.and_then(|()| only.respond(binding, trailers, &self.codec));
-                    return ready(self.finish(answer, extensions, &asked)).left_future();
+                    return Ok(self.finish(answer, extensions, &asked));
                 }
                 Box::pin(async move {
                     let binding = &self.router.route(opened.found).value;
@@ -298,8 +304,7 @@ impl Shared {
                 };
                 self.finish(answer, extensions, &asked)
             }),
-        };
-        rest.right_future()
+        })
     }
 
     /// The response with what belongs to every one.
