@@ -39,10 +39,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     )?;
     let pool = compiler.descriptor_pool();
     fs::write(out.join("rules.rs"), rules::generate(&pool)?)?;
-    fs::write(
-        out.join("encoders.rs"),
-        encoders::generate(&pool, "crate::contract", "crate::contract::encode")?,
-    )?;
+    let (types, encode) = ("crate::contract", "crate::contract::encode");
+    let encoders = encoders::generate(&pool, types, encode)?;
+    let test = encoders::generate_test(&pool, types, encode);
+    fs::write(out.join("encoders.rs"), encoders + &test)?;
     let tonic = tonic_prost_build::configure().codec_path("crate::contract::codec::MessageCodec");
     let mut config = prost_build::Config::new();
     config.enable_type_names();

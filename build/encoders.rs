@@ -5,18 +5,59 @@ use std::error::Error;
 
 use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
 
-use super::names::{pascal_case, rust_module, rust_path};
+use super::names::{pascal_case, rust_module, rust_name, rust_path};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// `Encode` for each message that an rpc of the pool answers with, and for what those hold. Types that
+/// `Encode` for each message that a unary rpc of the pool answers with, and for what those hold. Types that
 /// are not generated, those of `google.protobuf`, are encoded by prost, but for times.
 ///
 /// `types` is the path of the module with the outermost packages, `encode` that of the trait's.
 pub fn generate(pool: &DescriptorPool, types: &str, encode: &str) -> Result<String> {
-    let mut messages: Vec<MessageDescriptor> = pool
-        .services()
-        .flat_map(|service| service.methods().map(|m| m.output()).collect::<Vec<_>>())
+    let mut code = String::new();
+    for message in messages(pool) {
+        let mut body = String::new();
+        // prost puts a oneof where the first of its fields has its place.
+        let mut fields: Vec<_> = message
+            .fields()
+            .map(|field| (place(&field), field))
+            .collect();
+        fields.sort_by_key(|(place, field)| (*place, field.number()));
+        for (_, field) in fields.iter().rev() {
+            body.push_str(&encode_field(field, types)?);
+        }
+        code.push_str(&format!(
+            "impl {encode}::Encode for {types}::{} {{\n\
+             fn encode_backward(&self, to: &mut {encode}::Backward) {{\n{body}}}\n}}\n",
+            rust_path(&message)
+        ));
+    }
+    Ok(code)
+}
+
+/// A function that applies `{encode}::both_encodings` to a message of those types, by its name.
+#[allow(dead_code)] // Only where there are tests of it.
+pub fn generate_test(pool: &DescriptorPool, types: &str, encode: &str) -> String {
+    let case = |message: &MessageDescriptor| {
+        let path = rust_path(message);
+        format!(
+            "{:?} => by::<{types}::{path}>(wire),\n",
+            message.full_name()
+        )
+    };
+    format!(
+        "#[cfg(test)]\npub fn both_encodings(name: &str, wire: &[u8]) -> Option<[Vec<u8>; 2]> {{\n\
+         use {encode}::both_encodings as by;\nmatch name {{\n{}_ => None,\n}}\n}}\n",
+        messages(pool).iter().map(case).collect::<String>()
+    )
+}
+
+fn messages(pool: &DescriptorPool) -> Vec<MessageDescriptor> {
+    let services = pool.services();
+    let methods = services.flat_map(|service| service.methods().collect::<Vec<_>>());
+    let mut messages: Vec<MessageDescriptor> = methods
+        .filter(|method| !method.is_client_streaming() && !method.is_server_streaming())
+        .map(|method| method.output())
         .filter(is_generated)
         .collect();
     let mut next = 0;
@@ -31,35 +72,7 @@ pub fn generate(pool: &DescriptorPool, types: &str, encode: &str) -> Result<Stri
     }
     messages.sort_by(|a, b| a.full_name().cmp(b.full_name()));
     messages.dedup();
-
-    let (mut code, mut cases) = (String::new(), String::new());
-    for message in &messages {
-        let path = format!("{types}::{}", rust_path(message));
-        let mut body = String::new();
-        // prost puts a oneof where the first of its fields has its place.
-        let mut fields: Vec<_> = message
-            .fields()
-            .map(|field| (place(&field), field))
-            .collect();
-        fields.sort_by_key(|(place, field)| (*place, field.number()));
-        for (_, field) in fields.iter().rev() {
-            body.push_str(&encode_field(field, types)?);
-        }
-        code.push_str(&format!(
-            "impl {encode}::Encode for {path} {{\n\
-             fn encode_backward(&self, to: &mut {encode}::Backward) {{\n{body}}}\n}}\n"
-        ));
-        cases.push_str(&format!(
-            "{:?} => by::<{path}>(wire),\n",
-            message.full_name()
-        ));
-    }
-    code.push_str(&format!(
-        "#[cfg(test)]\n/// What `by` makes of a message by its name.\n\
-         pub fn both_encodings(name: &str, wire: &[u8]) -> Option<[Vec<u8>; 2]> {{\n\
-         use {encode}::both_encodings as by;\nmatch name {{\n{cases}_ => None,\n}}\n}}\n"
-    ));
-    Ok(code)
+    messages
 }
 
 fn is_generated(message: &MessageDescriptor) -> bool {
@@ -146,14 +159,6 @@ fn encode_map(field: &FieldDescriptor, name: &str) -> Result<String> {
     Ok(format!(
         "for (key, value) in {name}.iter().rev() {{ to.pair({key}, key, value); }}\n"
     ))
-}
-
-/// The name of a field in Rust.
-fn rust_name(name: &str) -> String {
-    match name {
-        "type" => format!("r#{name}"),
-        _ => name.to_owned(),
-    }
 }
 
 fn unknown(field: &FieldDescriptor) -> Box<dyn Error> {

@@ -220,7 +220,6 @@ mod tests {
     use std::collections::VecDeque;
 
     use super::*;
-    use crate::contract::encode::Backward;
 
     /// One step of a body that arrives.
     #[derive(Debug, Clone)]
@@ -260,14 +259,6 @@ mod tests {
 
         fn is_end_stream(&self) -> bool {
             self.0.is_empty()
-        }
-    }
-
-    impl Encode for String {
-        fn encode_backward(&self, to: &mut Backward) {
-            if !self.is_empty() {
-                to.bytes(1 << 3 | 2, self.as_bytes());
-            }
         }
     }
 

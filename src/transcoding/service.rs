@@ -244,18 +244,19 @@ impl Shared {
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
         S::Future: Send,
     {
-        let called = request.map(|request| grpc.call(request));
-        async move {
-            match called {
-                Ok(reply) => {
-                    let Ok(reply) = reply.await;
-                    Ok(match self.respond(reply, opened, asked) {
-                        Ok(response) => response,
-                        Err(later) => later.await,
-                    })
-                }
-                Err(rejection) => Ok(self.reject(rejection, &asked)),
+        // An async block would keep the call twice: as captured, and as it is waited for.
+        match request {
+            Ok(request) => {
+                let respond = move |reply| {
+                    let Ok(reply) = reply;
+                    match self.respond(reply, opened, asked) {
+                        Ok(response) => ready(Ok(response)).left_future(),
+                        Err(later) => later.map(Ok).right_future(),
+                    }
+                };
+                grpc.call(request).then(respond).left_future()
             }
+            Err(rejection) => ready(Ok(self.reject(rejection, &asked))).right_future(),
         }
     }
 

@@ -8,7 +8,7 @@ use super::super::{
     AuditEvent, AuditQuery, AuditStatus, COMPUTE_IMAGE_PREFIX, DESKTOP_IMAGE_PREFIX, Id,
     OPERATION_PREFIX, Result, Timestamp,
 };
-use super::{Store, Transaction, folders, operations, unreadable};
+use super::{Store, Transaction, done, folders, operations, unreadable};
 use crate::operations::{Failure, Kind, Reason};
 
 const STARTED: i64 = 0;
@@ -35,12 +35,14 @@ pub struct About<'a> {
     pub image: Id,
 }
 
+/// Adds an event, behind those of operations that wait to be written.
 pub fn record(
     transaction: &Transaction<'_>,
     now: Timestamp,
     about: &About<'_>,
     step: Step<'_>,
 ) -> Result<()> {
+    done::write(transaction)?;
     let (status, message) = match step {
         Step::Started => (STARTED, None),
         Step::Done => (DONE, None),

@@ -118,7 +118,7 @@ pub(super) fn insert(
         (Some((source, _)), 0) => source.image.min_disk_size,
         (Some((source, _)), size) => min_disk_size(size, source.virtual_size)?,
     };
-    let folder_key = folders::find(transaction, &new.folder_id)?;
+    let folder_key = folders::find_once(transaction, &new.folder_id)?;
     // A folder that nobody has used has no names and no limits of its own.
     let known = folder_key.unwrap_or(folders::TOTAL);
     check_name_is_free(transaction, &new.folder_id, known, &new.name, None)?;

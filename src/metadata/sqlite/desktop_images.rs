@@ -99,7 +99,7 @@ pub(super) fn insert(
     active: bool,
 ) -> Result<Applied> {
     let source = compute_images::source(transaction, &new.compute_image_id)?;
-    let folder_key = folders::find(transaction, &new.folder_id)?;
+    let folder_key = folders::find_once(transaction, &new.folder_id)?;
     let usage = Usage::desktop_images(1, Some(source.stored_size));
     // A folder that nobody has used has no limits of its own.
     let known = folder_key.unwrap_or(folders::TOTAL);

@@ -1,5 +1,6 @@
-//! Operations that were done as they were accepted, with their audit events. Nobody knows of one
-//! before the commit, so that they are written just before it: many rows by one statement, which
+//! Operations that were done as they were accepted, with their audit events. No caller knows of one
+//! before the commit, so that they wait until just before it, or until another event is to follow
+//! theirs or a request comes under the key of one. Then many rows are written by one statement, which
 //! opens its indexes once and goes on where it was.
 
 use std::collections::HashSet;
@@ -39,6 +40,10 @@ impl Waiting {
     pub fn push(&mut self, row: Done) {
         self.idempotency_keys.extend(row.idempotency_key);
         self.rows.push(row);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
     }
 
     /// Whether one came under this key.

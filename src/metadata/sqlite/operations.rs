@@ -119,7 +119,8 @@ pub(super) enum New<'a> {
     Done(Option<String>),
 }
 
-/// Adds the operation of a change made in the same transaction, with its audit event.
+/// Adds the operation of a change made in the same transaction, with its audit event. One that is done
+/// waits to be written (`done`).
 pub(super) fn insert(
     transaction: &Transaction<'_>,
     store: &Store,

@@ -20,7 +20,7 @@ pub struct Transaction<'c> {
     /// The READY compute images that were copied, until a statement may have changed one: most
     /// copies of a batch are of one image.
     pub(super) sources: RefCell<HashMap<Id, Source>>,
-    /// The keys of the folders that were looked up. A folder keeps its key for good.
+    /// The keys of the folders that changes were accepted for. A folder keeps its key for good.
     pub(super) folders: RefCell<HashMap<String, i64>>,
     /// To be written before the commit.
     pub(super) done: RefCell<Waiting>,
@@ -35,10 +35,10 @@ struct Named<'c> {
 impl<'c> Named<'c> {
     fn prepare(connection: &'c Connection, sql: &str) -> rusqlite::Result<Self> {
         let statement = connection.prepare_cached(sql)?;
-        let names_sources = sql.contains("compute_images") || sql.contains("contents");
+        let names_sources = || sql.contains("compute_images") || sql.contains("contents");
         Ok(Self {
             sql: sql.into(),
-            changes_sources: names_sources && !statement.readonly(),
+            changes_sources: !statement.readonly() && names_sources(),
             statement,
         })
     }
@@ -60,6 +60,7 @@ impl<'c> Transaction<'c> {
     }
 
     pub fn commit(self) -> rusqlite::Result<()> {
+        debug_assert!(self.done.borrow().is_empty(), "what waits is written first");
         self.inner.commit()
     }
 

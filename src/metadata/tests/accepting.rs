@@ -13,11 +13,25 @@ async fn equal_requests_at_once_make_one_image() {
         }),
         ..caller()
     };
-    let calls = (0..100).map(|_| {
+    let mut other_hash = accept.clone();
+    other_hash.idempotency.as_mut().unwrap().request_hash = [2; 32];
+    // The key is the subject's own.
+    let other_subject = Accept {
+        subject: "somebody else".to_owned(),
+        ..accept.clone()
+    };
+    let equal = (0..100).map(|_| {
         let change = copy("f", "copied", &source);
         fixture.store.accept(accept.clone(), change, Start::Now)
     });
-    let accepted = futures_util::future::join_all(calls).await;
+    let others = [other_hash, other_subject].map(|other| {
+        let change = copy("f", "another", &source);
+        fixture.store.accept(other, change, Start::Now)
+    });
+    let (accepted, others) = tokio::join!(
+        futures_util::future::join_all(equal),
+        futures_util::future::join_all(others),
+    );
     let accepted: Vec<Accepted> = accepted.into_iter().map(Result::unwrap).collect();
     assert_eq!(accepted.iter().filter(|it| !it.repeated).count(), 1);
     assert!(
@@ -25,24 +39,72 @@ async fn equal_requests_at_once_make_one_image() {
             .iter()
             .all(|it| it.operation == accepted[0].operation)
     );
+    assert!(matches!(others[0], Err(Error::IdempotencyKeyReused)));
+    assert!(!others[1].as_ref().unwrap().repeated);
+}
 
-    let mut other = accept.clone();
-    other.idempotency.as_mut().unwrap().request_hash = [2; 32];
-    let change = copy("f", "another", &source);
-    let refused = fixture
-        .store
-        .accept(other.clone(), change, Start::Now)
-        .await;
-    assert!(matches!(refused, Err(Error::IdempotencyKeyReused)));
-    // The key is the subject's own.
-    other.subject = "somebody else".to_owned();
-    let change = copy("f", "another", &source);
-    let own = fixture
-        .store
-        .accept(other, change, Start::Now)
-        .await
-        .unwrap();
-    assert!(!own.repeated);
+#[tokio::test]
+async fn each_of_many_at_once_leaves_its_own_operation_and_events() {
+    let fixture = Fixture::new();
+    let source = fixture.compute_image("f", "source").await;
+    let calls = (0..40_u8).map(|n| {
+        let accept = Accept {
+            subject: format!("subject {n}"),
+            request_id: format!("request {n}"),
+            idempotency: (n % 2 == 0).then_some(Idempotency {
+                key: [n; 16],
+                request_hash: [n; 32],
+            }),
+        };
+        let change = copy(&format!("f{}", n % 3), &format!("n{n}"), &source);
+        fixture.store.accept(accept, change, Start::Now)
+    });
+    let accepted = futures_util::future::join_all(calls).await;
+    let query = AuditQuery {
+        after: 0,
+        folder_id: None,
+        limit: NonZeroUsize::MAX,
+    };
+    let (events, _) = fixture.store.audit_events(query).await.unwrap();
+    for (n, accepted) in accepted.into_iter().enumerate() {
+        let operation = accepted.unwrap().operation;
+        assert_eq!(operation.created_by, format!("subject {n}"));
+        let stored = fixture.store.operation(&operation.id).await.unwrap();
+        assert_eq!(stored, operation);
+        let own = events.iter().filter(|it| it.operation_id == operation.id);
+        let own: Vec<_> = own.collect();
+        let statuses: Vec<_> = own.iter().map(|event| event.status).collect();
+        assert_eq!(statuses, [AuditStatus::Started, AuditStatus::Done]);
+        for event in own {
+            assert_eq!(event.image_id, operation.image_id);
+            assert_eq!(event.folder_id, operation.folder_id);
+            assert_eq!(event.subject, format!("subject {n}"));
+            assert_eq!(event.request_id, format!("request {n}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn events_have_the_order_in_which_changes_were_accepted() {
+    let fixture = Fixture::new();
+    let source = fixture.compute_image("f", "source").await;
+    let calls = (0..60).map(|n| {
+        let start = [Start::Now, Start::After(LEASE)][n % 2];
+        fixture.accept(copy("f", &format!("n{n}"), &source), start)
+    });
+    futures_util::future::join_all(calls).await;
+    let query = AuditQuery {
+        after: 0,
+        folder_id: None,
+        limit: NonZeroUsize::MAX,
+    };
+    let (events, _) = fixture.store.audit_events(query).await.unwrap();
+    let started = events
+        .iter()
+        .filter(|it| it.status == AuditStatus::Started)
+        .map(|event| &event.operation_id);
+    // Ids grow.
+    assert!(started.is_sorted());
 }
 
 #[tokio::test]
@@ -244,27 +306,46 @@ async fn a_copy_that_meets_the_deletion_of_its_source_is_refused_or_keeps_the_co
 async fn a_copy_takes_of_its_source_what_it_is_when_its_turn_comes() {
     const LARGER: i64 = 1 << 40;
     let fixture = Fixture::new();
-    let source = fixture.compute_image("f", "source").await;
+    let updated = fixture.compute_image("f", "updated").await;
+    let deleted = fixture.compute_image("f", "deleted").await;
     let update = Change::UpdateComputeImage {
-        id: source.clone(),
+        id: updated.clone(),
         changes: ComputeImageChanges {
             min_disk_size: Some(LARGER),
             ..Default::default()
         },
     };
-    let (before, updated, after) = tokio::join!(
-        fixture.accept(copy("f", "before", &source), Start::Now),
-        fixture.accept(update, Start::Now),
-        fixture.accept(copy("f", "after", &source), Start::Now),
-    );
-    updated.unwrap();
-    let mut sizes = Vec::new();
-    for copied in [before, after] {
-        let image = fixture.store.desktop_image(&copied.unwrap().image_id).await;
-        sizes.push(image.unwrap().min_disk_size);
+    let delete = Change::DeleteComputeImage {
+        id: deleted.clone(),
+    };
+    for (source, change) in [(&updated, update), (&deleted, delete)] {
+        // So many that the change shares a transaction with copies before and behind it.
+        let copies = |when: &str| {
+            let name = |n| format!("{when} {n} of {source}");
+            let calls = (0..30).map(|n| fixture.accept(copy("f", &name(n), source), Start::Now));
+            futures_util::future::join_all(calls.collect::<Vec<_>>())
+        };
+        let (before, changed, after) = tokio::join!(
+            copies("before"),
+            fixture.accept(change, Start::Now),
+            copies("after"),
+        );
+        changed.unwrap();
+        for copied in before {
+            let image = fixture.store.desktop_image(&copied.unwrap().image_id).await;
+            assert!(image.unwrap().min_disk_size < LARGER);
+        }
+        for copied in after {
+            match copied {
+                Ok(operation) => {
+                    let image = fixture.store.desktop_image(&operation.image_id).await;
+                    assert_eq!((source, image.unwrap().min_disk_size), (&updated, LARGER));
+                }
+                Err(Error::ImageNotFound { .. }) => assert_eq!(source, &deleted),
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
-    assert!(sizes[0] < LARGER);
-    assert_eq!(sizes[1], LARGER);
 }
 
 #[tokio::test]
