@@ -1,8 +1,10 @@
 //! Reads the `google.api.http` rules of services out of their descriptors into a router. A method
 //! without a rule is served as `POST /package.Service/Method`, its request as the body.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use http::uri::PathAndQuery;
 use prost_reflect::{
     DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor,
@@ -172,8 +174,7 @@ fn add_rules(
         found.ok_or_else(|| bad_method(format!("the codec has no {}", message.full_name())))
     };
     let method = Arc::new(Method {
-        path: format!("/{name}")
-            .parse()
+        path: PathAndQuery::from_maybe_shared(lasting(format!("/{name}")))
             .map_err(|_| bad_method("the name of the method makes no path".to_owned()))?,
         input_type: message_type(&input)?,
         output_type: message_type(&output)?,
@@ -326,6 +327,18 @@ fn is_http_body(field: &FieldDescriptor) -> bool {
     let kind = field.kind();
     let message = kind.as_message();
     !field.is_list() && message.is_some_and(|message| message.full_name() == HTTP_BODY)
+}
+
+/// A text that is there until the process ends. All requests for a method have its path, and a count of its
+/// users would go back and forth between all threads.
+fn lasting(text: String) -> Bytes {
+    // However many routers are built, each text is there once.
+    static TEXTS: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut texts = TEXTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = texts.get(&*text).copied();
+    let text = known.unwrap_or_else(|| text.leak());
+    texts.insert(text);
+    Bytes::from_static(text.as_bytes())
 }
 
 /// Method and path of a rule, empty where it has none.

@@ -136,12 +136,9 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        // The clone takes its place because only this one was polled to be ready.
-        let clone = self.grpc.clone();
-        let mut grpc = std::mem::replace(&mut self.grpc, clone);
         let present = Present::of(request.headers());
         if present.content_type && is_grpc(&request) {
-            return Box::pin(grpc.call(request.map(Body::new)));
+            return Box::pin(self.grpc.call(request.map(Body::new)));
         }
         let shared = Arc::clone(&self.shared);
         let (parts, body) = request.into_parts();
@@ -158,6 +155,9 @@ where
             Err(rejection) => return Box::pin(ready(Ok(shared.reject(rejection, &asked)))),
         };
         if !body.is_end_stream() {
+            // The clone takes its place because only this one was polled to be ready.
+            let clone = self.grpc.clone();
+            let mut grpc = std::mem::replace(&mut self.grpc, clone);
             let limit = shared.settings.max_request_body;
             let read = request::read_body(body, limit, opened.deadline);
             return Box::pin(read.then(move |body| {
@@ -167,7 +167,7 @@ where
         }
         drop(body);
         let made = shared.request(parts, &opened, Bytes::new());
-        Box::pin(shared.call(&mut grpc, made, opened, asked))
+        Box::pin(shared.call(&mut self.grpc, made, opened, asked))
     }
 }
 
