@@ -60,12 +60,7 @@ async fn each_of_many_at_once_leaves_its_own_operation_and_events() {
         fixture.store.accept(accept, change, Start::Now)
     });
     let accepted = futures_util::future::join_all(calls).await;
-    let query = AuditQuery {
-        after: 0,
-        folder_id: None,
-        limit: NonZeroUsize::MAX,
-    };
-    let (events, _) = fixture.store.audit_events(query).await.unwrap();
+    let events = fixture.events().await;
     for (n, accepted) in accepted.into_iter().enumerate() {
         let operation = accepted.unwrap().operation;
         assert_eq!(operation.created_by, format!("subject {n}"));
@@ -93,12 +88,7 @@ async fn events_have_the_order_in_which_changes_were_accepted() {
         fixture.accept(copy("f", &format!("n{n}"), &source), start)
     });
     futures_util::future::join_all(calls).await;
-    let query = AuditQuery {
-        after: 0,
-        folder_id: None,
-        limit: NonZeroUsize::MAX,
-    };
-    let (events, _) = fixture.store.audit_events(query).await.unwrap();
+    let events = fixture.events().await;
     let started = events
         .iter()
         .filter(|it| it.status == AuditStatus::Started)

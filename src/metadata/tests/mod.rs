@@ -90,13 +90,18 @@ impl Fixture {
         Some(claimed.unwrap().expect("nobody else claims"))
     }
 
-    async fn statuses(&self, operation_id: &str) -> Vec<AuditStatus> {
+    /// All audit events, in their order.
+    async fn events(&self) -> Vec<AuditEvent> {
         let query = AuditQuery {
             after: 0,
             folder_id: None,
             limit: NonZeroUsize::MAX,
         };
-        let (events, _) = self.store.audit_events(query).await.unwrap();
+        self.store.audit_events(query).await.unwrap().0
+    }
+
+    async fn statuses(&self, operation_id: &str) -> Vec<AuditStatus> {
+        let events = self.events().await;
         let of_it = events.iter().filter(|e| e.operation_id == operation_id);
         of_it.map(|event| event.status).collect()
     }
