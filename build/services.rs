@@ -2,11 +2,15 @@
 
 use prost_build::{Service, ServiceGenerator};
 
-/// What tonic's code says at the one place where it answers a unary call.
-const TONIC_ANSWERS: &str = "grpc.unary(method, req).await";
+/// How tonic's code begins what it does of a unary call once it is polled,
+const TONIC_BEGINS: &str = "let fut = async move {";
+/// answers the call there,
+const TONIC_ANSWERS: &str = "let res = grpc.unary(method, req).await;";
+/// and gives what is to be polled.
+const TONIC_GIVES: &str = "Box::pin(fut)";
 
 /// Generates servers that answer unary calls by a function with tonic's handler of the call, the method,
-/// the request and the limits of the service.
+/// the request and the limits of the service. It is called at once: what waits holds no request.
 pub struct Services {
     tonic: Box<dyn ServiceGenerator>,
     answer: String,
@@ -18,9 +22,25 @@ impl Services {
         Box::new(Self {
             tonic: tonic.service_generator(),
             answer: format!(
-                "{answer}(grpc, method, req, max_decoding_message_size, max_encoding_message_size).await"
+                "Box::pin({answer}(grpc, method, req, max_decoding_message_size, max_encoding_message_size))"
             ),
         })
+    }
+
+    /// Tonic's code with another answer to unary calls; `None` where it is not as it was.
+    fn replaced(&self, code: &str, unary: usize) -> Option<String> {
+        let mut parts = code.split(TONIC_ANSWERS);
+        let mut out = parts.next()?.to_owned();
+        let mut replaced = 0;
+        for part in parts {
+            let begins = out.rfind(TONIC_BEGINS)?;
+            out.replace_range(begins..begins + TONIC_BEGINS.len(), "");
+            let (_, rest) = part.split_once(TONIC_GIVES)?;
+            out.push_str(&self.answer);
+            out.push_str(rest);
+            replaced += 1;
+        }
+        (replaced == unary).then_some(out)
     }
 }
 
@@ -35,12 +55,8 @@ impl ServiceGenerator for Services {
             .count();
         let mut code = String::new();
         self.tonic.generate(service, &mut code);
-        assert_eq!(
-            code.matches(TONIC_ANSWERS).count(),
-            unary,
-            "tonic's code has changed; see what answers a unary call now"
-        );
-        out.push_str(&code.replace(TONIC_ANSWERS, &self.answer));
+        let code = self.replaced(&code, unary);
+        out.push_str(&code.expect("tonic's code has changed; see what answers a unary call now"));
     }
 
     fn finalize(&mut self, out: &mut String) {

@@ -123,8 +123,9 @@ impl Backward {
         room[length - 1] = value as u8;
     }
 
-    /// A text or bytes.
-    #[inline]
+    /// A text or bytes. Not in line: the code of a message would be several times as long, and each
+    /// reply would have to bring it into the processor's cache.
+    #[inline(never)]
     pub fn bytes(&mut self, key: u32, value: &[u8]) {
         self.put(value);
         self.number(key, value.len() as u64);

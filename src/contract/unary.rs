@@ -8,6 +8,7 @@
 use std::any::Any;
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::LazyLock;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
@@ -34,6 +35,8 @@ const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const OK: HeaderValue = HeaderValue::from_static("0");
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
+/// Behind a reply that went well: to copy the map takes half of what it takes to make one.
+static TRAILERS: LazyLock<HeaderMap> = LazyLock::new(|| HeaderMap::from_iter([(STATUS, OK)]));
 /// Names that are no metadata: a handler's are not sent, as in tonic.
 const RESERVED: [HeaderName; 5] = [
     header::TE,
@@ -47,12 +50,12 @@ const RESERVED: [HeaderName; 5] = [
 /// piece, or names a compression, and where there is a limit for replies. Limits are in bytes of a message.
 /// Replies are not compressed: tonic is built without that here.
 pub fn answer<M, T, U, B>(
-    mut tonic: Grpc<MessageCodec<T, U>>,
+    tonic: Grpc<MessageCodec<T, U>>,
     mut method: M,
     request: http::Request<B>,
     max_request: Option<usize>,
     max_reply: Option<usize>,
-) -> impl Future<Output = http::Response<Body>>
+) -> impl Future<Output = Result<http::Response<Body>, Infallible>>
 where
     M: UnaryService<U, Response = T>,
     T: Encode + Message + Send + 'static,
@@ -71,21 +74,37 @@ where
             let metadata = MetadataMap::from_headers(head.headers);
             Ok(method.call(Request::from_parts(metadata, head.extensions, message)))
         }
-        Err(body) => {
-            let request = http::Request::from_parts(head, body);
-            // Boxed, lest every call is as large as these.
-            Err(Box::pin(async move { tonic.unary(method, request).await }))
-        }
+        Err(body) => Err(by_tonic(
+            tonic,
+            method,
+            http::Request::from_parts(head, body),
+        )),
     };
     async move {
-        match called {
+        Ok(match called {
             Ok(reply) => reply
                 .await
                 .and_then(respond)
                 .unwrap_or_else(Status::into_http),
             Err(tonic) => tonic.await,
-        }
+        })
     }
+}
+
+/// Answers one call by tonic. Boxed, lest every call is as large as these.
+#[cold]
+#[inline(never)]
+fn by_tonic<M, T, U>(
+    mut tonic: Grpc<MessageCodec<T, U>>,
+    method: M,
+    request: http::Request<Box<Partly>>,
+) -> Pin<Box<impl Future<Output = http::Response<Body>>>>
+where
+    M: UnaryService<U, Response = T>,
+    T: Encode + Message + Send + 'static,
+    U: Message + Default + Send + 'static,
+{
+    Box::pin(async move { tonic.unary(method, request).await })
 }
 
 /// The only message of a body, if all of it has arrived, or the body as it came.
@@ -126,12 +145,20 @@ where
     let own = (&mut body as &mut dyn Any).downcast_mut::<Option<Body>>();
     match (own.and_then(Option::take), body) {
         (Some(own), _) => own,
-        (None, Some(other)) => Body::new(
-            other
-                .map_frame(|frame| frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))),
-        ),
+        (None, Some(other)) => boxed(other),
         (None, None) => Body::empty(),
     }
+}
+
+#[cold]
+#[inline(never)]
+fn boxed<B>(body: B) -> Body
+where
+    B: http_body::Body + Send + 'static,
+    B::Error: Into<BoxError> + Send,
+{
+    let bytes = |mut data: B::Data| data.copy_to_bytes(data.remaining());
+    Body::new(body.map_frame(move |frame| frame.map_data(bytes)))
 }
 
 /// A body whose first frames have been read.
@@ -141,6 +168,8 @@ struct Partly {
 }
 
 impl Partly {
+    #[cold]
+    #[inline(never)]
     fn new(read: [Option<Result<Frame<Bytes>, Status>>; 2], rest: Body) -> Box<Self> {
         Box::new(Self { read, rest })
     }
@@ -200,11 +229,7 @@ impl http_body::Body for Reply {
                 *self = Self::Status;
                 Some(Ok(Frame::data(message)))
             }
-            Self::Status => {
-                let mut trailers = HeaderMap::with_capacity(1);
-                trailers.insert(STATUS, OK);
-                Some(Ok(Frame::trailers(trailers)))
-            }
+            Self::Status => Some(Ok(Frame::trailers(TRAILERS.clone()))),
             Self::Nothing => None,
         };
         Poll::Ready(frame)
@@ -312,7 +337,7 @@ mod tests {
             grpc.apply_max_message_size_config(max_request, max_reply)
         };
         let (method, asked) = (tower::service_fn(repeat), request(encoding, steps));
-        let own = answer(grpc(), method, asked, max_request, max_reply).await;
+        let Ok(own) = answer(grpc(), method, asked, max_request, max_reply).await;
         let theirs = grpc().unary(method, request(encoding, steps)).await;
         let (own, theirs) = (seen(own).await, seen(theirs).await);
         assert_eq!(own, theirs, "{name}");
