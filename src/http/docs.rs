@@ -7,14 +7,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use flate2::read::GzDecoder;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use http_body_util::Full;
 use prost_reflect::FieldDescriptor;
 use serde_json::{Value, json};
-use tonic::body::Body;
 use utoipa_swagger_ui::{Config, SwaggerFile};
 
 use crate::contract;
-use crate::transcoding::{self, Info, Limits};
+use crate::transcoding::{self, Info, Limits, ResponseBody};
 
 const DOCUMENT: &str = "/openapi.json";
 const PAGE: &str = "/docs";
@@ -70,13 +68,13 @@ impl Docs {
     }
 
     /// What GET answers; `None` is a file that is not there.
-    pub fn answer(&self, path: &str, headers: &HeaderMap) -> Option<Response<Body>> {
+    pub fn answer(&self, path: &str, headers: &HeaderMap) -> Option<Response<ResponseBody>> {
         if path == DOCUMENT {
             return Some(response("application/json", self.document.clone()));
         }
         if path == PAGE {
             // The page names its files relative to its own folder.
-            let mut response = Response::new(Body::empty());
+            let mut response = Response::new(ResponseBody::default());
             *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
             let folder = HeaderValue::from_static("/docs/");
             response.headers_mut().insert(header::LOCATION, folder);
@@ -111,7 +109,7 @@ impl Docs {
             }
             SwaggerFile { bytes, .. } => bytes.into_owned(),
         };
-        *response.body_mut() = Body::new(Full::new(bytes.into()));
+        *response.body_mut() = ResponseBody::from(Bytes::from(bytes));
         Some(response)
     }
 }
@@ -141,8 +139,8 @@ fn takes_gzip(headers: &HeaderMap) -> bool {
         })
 }
 
-fn response(content_type: &str, body: Bytes) -> Response<Body> {
-    let mut response = Response::new(Body::new(Full::new(body)));
+fn response(content_type: &str, body: Bytes) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::from(body));
     if let Ok(content_type) = HeaderValue::try_from(content_type) {
         response
             .headers_mut()

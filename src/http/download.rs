@@ -20,6 +20,7 @@ use tonic::body::Body;
 use super::{digest, error};
 use crate::images::{self, Images};
 use crate::rpc;
+use crate::transcoding::ResponseBody;
 
 const PREFIX: &str = "/cloud-desktop/v1/images/";
 const SUFFIX: &str = ":download";
@@ -49,14 +50,14 @@ pub async fn answer(
     request: &Parts,
     image_id: &str,
     request_id: &str,
-) -> Response<Body> {
+) -> Response<ResponseBody> {
     let download = match images.download(image_id).await {
         Ok(download) => download,
         Err(failed) => return error(&rpc::from_error(failed), request_id),
     };
     let size = u64::try_from(download.facts.size).unwrap_or_default();
     let etag = format!("\"{}\"", hex(&download.facts.sha256));
-    let mut response = Response::new(Body::empty());
+    let mut response = Response::new(ResponseBody::default());
     let headers = response.headers_mut();
     let file_name = file_name(&download);
     for (name, value) in [
@@ -115,7 +116,7 @@ pub async fn answer(
     if request.method == Method::GET {
         let bytes = read(download.file, range)
             .inspect_err(|failed| tracing::error!(error = %failed, "a download broke off"));
-        *response.body_mut() = Body::new(StreamBody::new(bytes.map_ok(Frame::data)));
+        *response.body_mut() = Body::new(StreamBody::new(bytes.map_ok(Frame::data))).into();
     }
     response
 }

@@ -16,6 +16,7 @@ use tower::Service;
 use tower_http::compression::{Compression, Predicate, predicate::SizeAbove};
 
 use super::Reply;
+use crate::transcoding::ResponseBody;
 
 /// Decoded bytes of a request that are held at a time.
 const PIECE: usize = 16 << 10;
@@ -27,7 +28,9 @@ const SMALLEST: u64 = 256;
 /// can be much larger decoded.
 pub fn call<S>(mut service: S, request: Request<Body>) -> Reply
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Send + 'static,
+    S: Service<Request<Body>, Response = Response<ResponseBody>, Error = Infallible>
+        + Send
+        + 'static,
     S::Future: Send + 'static,
 {
     let likes_codings = request.headers().contains_key(header::ACCEPT_ENCODING);
@@ -53,7 +56,7 @@ where
             // That of GET may be another one, since its reply may be encoded.
             response.headers_mut().remove(header::CONTENT_LENGTH);
         }
-        Ok(response.map(Body::new))
+        Ok(response.map(|body| Body::new(body).into()))
     })
 }
 
@@ -89,7 +92,7 @@ fn body_of(decoder: impl AsyncRead + Send + 'static) -> Body {
 }
 
 /// Whether clients that like a coding get a reply in another one.
-fn is_encoded_for_others(response: &Response<Body>) -> bool {
+fn is_encoded_for_others(response: &Response<ResponseBody>) -> bool {
     let headers = response.headers();
     !headers.contains_key(header::CONTENT_ENCODING)
         && !headers.contains_key(header::VARY)

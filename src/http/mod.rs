@@ -29,7 +29,7 @@ use tracing::Instrument;
 
 use crate::contract;
 use crate::images::Images;
-use crate::transcoding::{self, Deadlines, Transcoder, errors};
+use crate::transcoding::{self, Deadlines, ResponseBody, Transcoder, errors};
 
 pub use cors::AllowedOrigin;
 use docs::Docs;
@@ -37,7 +37,7 @@ pub use guard::Guard;
 pub use server::{Peer, serve};
 
 /// A reply on its way.
-type Reply = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+type Reply = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallible>> + Send>>;
 
 /// All that this server answers.
 pub struct Edge {
@@ -82,7 +82,7 @@ impl Edge {
     pub fn answer(
         self: &Arc<Self>,
         mut request: Request<Body>,
-    ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + use<> {
+    ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> + Send + use<> {
         let ids = request_id::take(request.headers_mut());
         let span = tracing::info_span!(
             "request",
@@ -110,7 +110,7 @@ impl Edge {
     fn guarded(self: &Arc<Self>, request: Request<Body>, request_id: &str) -> Reply {
         if let Err(refused) = self.guard.check(&request) {
             return at_once(if transcoding::is_grpc(&request) {
-                refused.into_http()
+                refused.into_http::<Body>().map(ResponseBody::from)
             } else {
                 error(&refused, request_id)
             });
@@ -162,12 +162,12 @@ impl Edge {
         }
         let mut services = self.services.clone();
         if transcoding::is_grpc(&request) {
-            return services.call(request);
+            return Box::pin(services.call(request));
         }
         encoding::call(services, request)
     }
 
-    fn describe(&self, request: &Request<Body>, request_id: &str) -> Response<Body> {
+    fn describe(&self, request: &Request<Body>, request_id: &str) -> Response<ResponseBody> {
         let path = request.uri().path();
         let answer = self.docs.answer(path, request.headers());
         let mut answer = answer.unwrap_or_else(|| {
@@ -175,23 +175,27 @@ impl Edge {
             error(&status, request_id)
         });
         if *request.method() == Method::HEAD {
-            *answer.body_mut() = Body::empty();
+            *answer.body_mut() = ResponseBody::default();
         }
         answer
     }
 }
 
-fn at_once(response: Response<Body>) -> Reply {
+fn at_once(response: Response<ResponseBody>) -> Reply {
     Box::pin(ready(Ok(response)))
 }
 
-fn error(status: &Status, request_id: &str) -> Response<Body> {
+fn error(status: &Status, request_id: &str) -> Response<ResponseBody> {
     errors::error_response(status, Some(request_id), contract::descriptor_pool())
 }
 
-fn not_allowed(request: &Request<Body>, allow: &'static str, request_id: &str) -> Response<Body> {
+fn not_allowed(
+    request: &Request<Body>,
+    allow: &'static str,
+    request_id: &str,
+) -> Response<ResponseBody> {
     let mut response = if *request.method() == Method::OPTIONS {
-        let mut response = Response::new(Body::empty());
+        let mut response = Response::new(ResponseBody::default());
         *response.status_mut() = StatusCode::NO_CONTENT;
         response
     } else {

@@ -17,7 +17,8 @@ use crate::contract::yandex::cloud::compute::v1::CreateImageRequest;
 use crate::contract::{self, yandex::cloud::operation::Operation};
 use crate::images::{Images, Upload};
 use crate::metadata::{Accept, NewComputeImage};
-use crate::{rpc, transcoding};
+use crate::rpc;
+use crate::transcoding::{self, ResponseBody};
 use body::Pieces;
 
 pub const PATH: &str = "/compute/v1/images:upload";
@@ -26,7 +27,7 @@ pub async fn answer(
     images: &Images,
     request: Request<tonic::body::Body>,
     request_id: &str,
-) -> Response<tonic::body::Body> {
+) -> Response<ResponseBody> {
     let (head, body) = request.into_parts();
     let length = body.size_hint().exact();
     let (pieces, rest) = Pieces::new(body, head.version);
@@ -107,15 +108,15 @@ fn announced(head: &Parts) -> Result<Announced, Status> {
     })
 }
 
-fn reply(operation: &Operation) -> Result<Response<tonic::body::Body>, Status> {
+fn reply(operation: &Operation) -> Result<Response<ResponseBody>, Status> {
     let internal = |error: &dyn std::error::Error| Status::internal(error.to_string());
     let mut message = DynamicMessage::new(contract::descriptor::<Operation>());
     message
         .merge(operation.encode_to_vec().as_slice())
         .map_err(|error| internal(&error))?;
     let text = transcoding::to_json(&message).map_err(|error| internal(&error))?;
-    let body = http_body_util::Full::new(Bytes::from(text));
-    let mut response = Response::new(tonic::body::Body::new(body));
+    let body = Bytes::from(text);
+    let mut response = Response::new(ResponseBody::from(body));
     response.headers_mut().insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/json"),

@@ -6,7 +6,7 @@ use prost::{
 };
 use prost_reflect::{FieldDescriptor, Kind, Value};
 
-use super::{rejection::Rejection, router::Capture, rules::Binding, values};
+use super::{rejection::Rejection, router::Capture, rules::Binding, template::Variable, values};
 
 /// Appends the fields of the path's variables to a message that begins at `start`. Does not finish,
 /// and tells so, where one of them or another member of its oneof is there already.
@@ -16,36 +16,49 @@ pub fn append_path<'r, 'p>(
     start: usize,
     out: &mut Vec<u8>,
 ) -> Result<bool, Rejection> {
-    for ((variable, text), fields) in captures.zip(&binding.variables) {
+    let fields = binding.variables.iter().zip(&binding.texts);
+    for ((variable, text), (fields, text_key)) in captures.zip(fields) {
         let text = text.map_err(Rejection::BadPath)?;
         let [first, ..] = &fields[..] else {
             continue;
         };
-        let Some(last) = fields.last() else {
-            continue;
-        };
-        if !is_free(first, &out[start..]) {
+        // As a rule nothing is there yet, which is known without a look at descriptors.
+        if out.len() > start && !is_free(first, &out[start..]) {
             return Ok(false);
         }
-        if let ([field], Kind::String) = (&fields[..], last.kind()) {
-            append_text(field, &text, out);
+        if let Some((key, is_put_empty)) = *text_key {
+            if is_put_empty || !text.is_empty() {
+                append_text(key, &text, out);
+            }
             continue;
         }
-        let value = values::parse(&last.kind(), &text).map_err(|right| {
-            let field = variable.field_path.join(".");
-            Rejection::field(&field, format!("must be {right} in the path"))
-        })?;
-        append(fields, &value, out);
+        append_parsed(variable, fields, &text, out)?;
     }
     Ok(true)
 }
 
+#[cold]
+#[inline(never)]
+fn append_parsed(
+    variable: &Variable,
+    fields: &[FieldDescriptor],
+    text: &str,
+    out: &mut Vec<u8>,
+) -> Result<(), Rejection> {
+    let Some(last) = fields.last() else {
+        return Ok(());
+    };
+    let value = values::parse(&last.kind(), text).map_err(|right| {
+        let field = variable.field_path.join(".");
+        Rejection::field(&field, format!("must be {right} in the path"))
+    })?;
+    append(fields, &value, out);
+    Ok(())
+}
+
 /// Whether neither a field nor another member of its oneof is in a message.
+#[inline(never)]
 fn is_free(field: &FieldDescriptor, mut message: &[u8]) -> bool {
-    if message.is_empty() {
-        // As a rule, and known without a look at descriptors.
-        return true;
-    }
     let context = encoding::DecodeContext::default();
     let oneof = field.containing_oneof();
     while !message.is_empty() {
@@ -81,13 +94,10 @@ fn append(fields: &[FieldDescriptor], value: &Value, out: &mut Vec<u8>) {
     out.extend_from_slice(&inner);
 }
 
-/// What [`append_value`] does with a string.
-fn append_text(field: &FieldDescriptor, text: &str, out: &mut Vec<u8>) {
-    if !text.is_empty() || field.supports_presence() {
-        encoding::encode_key(field.number(), WireType::LengthDelimited, out);
-        encoding::encode_varint(text.len() as u64, out);
-        out.extend_from_slice(text.as_bytes());
-    }
+fn append_text(key: u32, text: &str, out: &mut Vec<u8>) {
+    encoding::encode_varint(key.into(), out);
+    encoding::encode_varint(text.len() as u64, out);
+    out.extend_from_slice(text.as_bytes());
 }
 
 fn append_value(field: &FieldDescriptor, value: &Value, out: &mut Vec<u8>) {
@@ -96,7 +106,7 @@ fn append_value(field: &FieldDescriptor, value: &Value, out: &mut Vec<u8>) {
     }
     let number = field.number();
     match (value, field.kind()) {
-        (Value::String(value), _) => append_text(field, value, out),
+        (Value::String(value), _) => encoding::string::encode(number, value, out),
         (Value::Bytes(value), _) => encoding::bytes::encode(number, value, out),
         (Value::Bool(value), _) => encoding::bool::encode(number, value, out),
         (Value::F32(value), _) => encoding::float::encode(number, value, out),

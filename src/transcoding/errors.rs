@@ -8,10 +8,10 @@ use http::{HeaderValue, Response, StatusCode, header};
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, Value};
 use prost_types::Any;
-use tonic::{Code, Status, body::Body};
+use tonic::{Code, Status};
 use tonic_types::pb;
 
-use super::{accept::JSON, json, metadata};
+use super::{accept::JSON, body::ResponseBody, json, metadata};
 
 pub(super) const TYPE_URL: &str = "type.googleapis.com/";
 const STATUS: &str = "google.rpc.Status";
@@ -48,7 +48,7 @@ pub fn error_response(
     status: &Status,
     request_id: Option<&str>,
     pool: &DescriptorPool,
-) -> Response<Body> {
+) -> Response<ResponseBody> {
     error_response_with(http_status(status.code()), status, request_id, pool)
 }
 
@@ -58,7 +58,7 @@ pub(super) fn error_response_with(
     status: &Status,
     request_id: Option<&str>,
     pool: &DescriptorPool,
-) -> Response<Body> {
+) -> Response<ResponseBody> {
     let mut full = full_status(status);
     let has_request_info = full
         .details
@@ -70,7 +70,7 @@ pub(super) fn error_response_with(
         full.details.push(request_info(request_id));
     }
     let text = status_json(&full, pool);
-    let mut response = Response::new(Body::new(http_body_util::Full::new(Bytes::from(text))));
+    let mut response = Response::new(ResponseBody::from(Bytes::from(text)));
     *response.status_mut() = http_status;
     let json = HeaderValue::from_static(JSON);
     *response.headers_mut() = metadata::of_reply(status.metadata().as_ref().clone(), Some(json));

@@ -1,7 +1,13 @@
 //! The messages of a gRPC reply, one after another, and how the reply ended.
 
+use std::{
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+
 use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, response::Parts};
+use http_body::Frame;
 use http_body_util::BodyExt;
 use tonic::{Code, Status, body::Body, metadata::MetadataMap};
 
@@ -9,6 +15,63 @@ use super::{metadata, rules::Method, values};
 
 /// The length of what stands before a message: a flag for compression and a 32-bit length.
 pub const PREFIX: usize = 5;
+
+/// The first frames of a reply, as far as they were read.
+pub type Read = [Option<Result<Frame<Bytes>, Status>>; 2];
+
+/// Whether a reply can be one that [`whole`] takes, by its head: not where that says already how it ended.
+pub fn may_be_whole(head: &Parts) -> bool {
+    head.status == StatusCode::OK && head.headers.keys().all(|name| *name != metadata::STATUS)
+}
+
+/// The only message of a reply that has arrived, went well and has no metadata behind it, as nearly
+/// all replies of one message. Of any other, what is read of it is in `read`.
+pub fn whole(body: &mut Body, read: &mut Read) -> Option<Bytes> {
+    let [first, second] = read;
+    *first = arrived(body);
+    let frame = first.as_mut()?.as_mut().ok()?;
+    let data = frame.data_mut().filter(|data| is_one_message(data))?;
+    // Trailers are the end of a body.
+    *second = arrived(body);
+    if !second.as_ref().is_some_and(is_well) {
+        return None;
+    }
+    data.advance(PREFIX);
+    Some(std::mem::take(data))
+}
+
+/// The next frame, if there is one already.
+fn arrived(body: &mut Body) -> Option<Result<Frame<Bytes>, Status>> {
+    let mut context = Context::from_waker(Waker::noop());
+    match http_body::Body::poll_frame(Pin::new(body), &mut context) {
+        Poll::Ready(None) => {
+            // What has ended is not asked again.
+            *body = Body::empty();
+            None
+        }
+        Poll::Ready(frame) => frame,
+        Poll::Pending => None,
+    }
+}
+
+fn is_one_message(data: &Bytes) -> bool {
+    data.split_first_chunk::<PREFIX>()
+        .is_some_and(|(&[flag, length @ ..], message)| {
+            flag == 0 && u32::from_be_bytes(length) as usize == message.len()
+        })
+}
+
+/// Whether a frame is the end of a call that went well, and says nothing else.
+fn is_well(frame: &Result<Frame<Bytes>, Status>) -> bool {
+    let trailers = frame.as_ref().ok().and_then(Frame::trailers_ref);
+    trailers.is_some_and(|trailers| {
+        let mut trailers = trailers.iter();
+        let is_ok = trailers
+            .next()
+            .is_some_and(|(name, value)| *name == metadata::STATUS && value == "0");
+        is_ok && trailers.next().is_none()
+    })
+}
 
 /// Reads a reply no further than it is asked for, so that a slow client slows the service down.
 pub struct Messages {
@@ -22,19 +85,40 @@ pub struct Messages {
 }
 
 impl Messages {
-    /// The reply to a call. A status that came instead of messages is an error at once.
-    pub fn new(status: StatusCode, headers: HeaderMap, body: Body) -> Result<Self, Status> {
+    /// The reply to a call, of which something may have been read. A status that came instead of
+    /// messages is an error at once.
+    pub fn new(
+        status: StatusCode,
+        headers: HeaderMap,
+        read: Read,
+        body: Body,
+    ) -> Result<Self, Status> {
         end(&headers, &headers).unwrap_or(Ok(()))?;
         if status != StatusCode::OK {
             return Err(status_of_http(status));
         }
-        Ok(Self {
+        let mut messages = Self {
             headers,
             body,
             data: Bytes::new(),
             part: BytesMut::new(),
             trailers: HeaderMap::new(),
-        })
+        };
+        for frame in read.into_iter().flatten() {
+            messages.take_in(frame?);
+        }
+        Ok(messages)
+    }
+
+    /// The only message of a reply, which is read to its end.
+    pub async fn only(&mut self, method: &Method) -> Result<Bytes, Status> {
+        let mut only = None;
+        while let Some(message) = self.next(method).await? {
+            if only.replace(message).is_some() {
+                return Err(method.defect("its reply has more than one message"));
+            }
+        }
+        only.ok_or_else(|| method.defect("its reply has no message"))
     }
 
     /// The next message, encoded; `None` where the reply ended well.
@@ -46,22 +130,26 @@ impl Messages {
             let Some(frame) = self.body.frame().await else {
                 return self.end(method).map(|()| None);
             };
-            match frame?.into_data() {
-                // A message that arrives in one piece, as they do as a rule, is not copied.
-                Ok(part) if self.data.is_empty() && self.part.is_empty() => self.data = part,
-                Ok(part) => {
-                    self.part.extend_from_slice(&std::mem::take(&mut self.data));
-                    self.part.extend_from_slice(&part);
-                    if is_message(&self.part) {
-                        self.data = std::mem::take(&mut self.part).freeze();
-                    }
+            self.take_in(frame?);
+        }
+    }
+
+    fn take_in(&mut self, frame: Frame<Bytes>) {
+        match frame.into_data() {
+            // A message that arrives in one piece, as they do as a rule, is not copied.
+            Ok(part) if self.data.is_empty() && self.part.is_empty() => self.data = part,
+            Ok(part) => {
+                self.part.extend_from_slice(&std::mem::take(&mut self.data));
+                self.part.extend_from_slice(&part);
+                if is_message(&self.part) {
+                    self.data = std::mem::take(&mut self.part).freeze();
                 }
-                Err(frame) => {
-                    if let Ok(part) = frame.into_trailers() {
-                        match self.trailers.is_empty() {
-                            true => self.trailers = part,
-                            false => self.trailers.extend(part),
-                        }
+            }
+            Err(frame) => {
+                if let Ok(part) = frame.into_trailers() {
+                    match self.trailers.is_empty() {
+                        true => self.trailers = part,
+                        false => self.trailers.extend(part),
                     }
                 }
             }

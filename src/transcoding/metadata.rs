@@ -141,10 +141,18 @@ pub fn of_reply(metadata: HeaderMap, content_type: Option<HeaderValue>) -> Heade
         true => metadata,
         false => passed_on(&metadata),
     };
-    match content_type {
-        Some(content_type) => headers.insert(header::CONTENT_TYPE, content_type),
-        None => headers.remove(header::CONTENT_TYPE),
+    let Some(content_type) = content_type else {
+        headers.remove(header::CONTENT_TYPE);
+        return headers;
     };
+    // The type of the reply itself, alone in its map, is found without a search.
+    if has_none && headers.len() == 1 {
+        headers
+            .values_mut()
+            .for_each(|value| *value = content_type.clone());
+    } else {
+        headers.insert(header::CONTENT_TYPE, content_type);
+    }
     headers
 }
 

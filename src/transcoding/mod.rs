@@ -15,6 +15,7 @@ pub mod template;
 
 mod accept;
 mod bindings;
+mod body;
 mod deadline;
 mod frames;
 mod json;
@@ -33,6 +34,7 @@ mod values;
 #[cfg(test)]
 mod tests;
 
+pub use body::ResponseBody;
 pub use deadline::{Deadline, Deadlines};
 pub use json::write as to_json;
 pub use openapi::{Bounds, Info, Limits, openapi};

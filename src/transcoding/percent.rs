@@ -41,9 +41,14 @@ pub fn decodes_to(text: &str, decoded: &str) -> bool {
 
 /// Decodes every escape. Allocates only where there is one.
 pub fn decode(text: &str) -> Result<Cow<'_, str>, DecodeError> {
-    if !is_escaped(text) {
-        return Ok(Cow::Borrowed(text));
+    match is_escaped(text) {
+        false => Ok(Cow::Borrowed(text)),
+        true => decode_escaped(text),
     }
+}
+
+#[cold]
+fn decode_escaped(text: &str) -> Result<Cow<'_, str>, DecodeError> {
     check(text)?;
     percent_encoding::percent_decode_str(text)
         .decode_utf8()

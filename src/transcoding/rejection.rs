@@ -4,10 +4,11 @@ use http::{HeaderValue, Response, StatusCode, header};
 use prost::Message;
 use prost_reflect::DescriptorPool;
 use prost_types::Any;
-use tonic::{Code, Status, body::Body};
+use tonic::{Code, Status};
 use tonic_types::pb;
 
 use super::{
+    body::ResponseBody,
     errors::{TYPE_URL, error_response_with},
     json::JsonError,
     percent::DecodeError,
@@ -161,7 +162,11 @@ impl Rejection {
     }
 
     /// The reply to the request.
-    pub fn into_response(self, request_id: Option<&str>, pool: &DescriptorPool) -> Response<Body> {
+    pub fn into_response(
+        self,
+        request_id: Option<&str>,
+        pool: &DescriptorPool,
+    ) -> Response<ResponseBody> {
         let (http_status, status) = self.to_status();
         let mut response = error_response_with(http_status, &status, request_id, pool);
         if let Self::MethodNotAllowed { allow, .. } = &self

@@ -95,34 +95,21 @@ pub fn frame(
     settings: &Settings,
 ) -> Result<Vec<u8>, Rejection> {
     let binding = &router.route(found).value;
-    let captures = || router.captures(found, parts.uri.path());
-    let query = parts.uri.query().unwrap_or_default();
     let mut frame = Vec::with_capacity(PREFIX + 64 + body.len());
     frame.resize(PREFIX, 0);
     if binding.takes_raw_body {
         raw_body(binding, &parts.headers, body)?.encode_raw(&mut frame);
-    } else {
-        if !body.is_empty() {
-            check_content_type(&parts.headers)?;
-        }
+    } else if !body.is_empty() {
+        check_content_type(&parts.headers)?;
         json_body(codec, binding, &body, &mut frame)?;
     }
     let body_end = frame.len();
-    let is_put =
-        query.is_empty() && bindings::append_path(binding, captures(), PREFIX, &mut frame)?;
+    let query = parts.uri.query().unwrap_or_default();
+    let captures = router.captures(found, parts.uri.path());
+    let is_put = query.is_empty() && bindings::append_path(binding, captures, PREFIX, &mut frame)?;
     if !is_put {
-        // Something may be there twice: a message tells.
-        let mut message =
-            DynamicMessage::decode(binding.method.input.clone(), &frame[PREFIX..body_end])
-                .map_err(|error| Rejection::BodyBroken(error.to_string()))?;
-        params::apply_path(&mut message, binding, captures())?;
-        let unknown = match settings.ignore_unknown_parameters {
-            true => Unknown::Ignored,
-            false => Unknown::Refused,
-        };
-        params::apply_query(&mut message, Some(binding), query, unknown)?;
-        frame.truncate(PREFIX);
-        message.encode_raw(&mut frame);
+        frame.truncate(body_end);
+        merge(router, found, parts, settings, &mut frame)?;
     }
     let length = u32::try_from(frame.len() - PREFIX)
         .map_err(|_| Rejection::BodyTooLarge(u32::MAX.try_into().unwrap_or(usize::MAX)))?;
@@ -130,7 +117,36 @@ pub fn frame(
     Ok(frame)
 }
 
+/// Puts path and query into the message of a frame. Something may be there twice: a message tells.
+#[inline(never)]
+fn merge(
+    router: &Router<Binding>,
+    found: Match,
+    parts: &http::request::Parts,
+    settings: &Settings,
+    frame: &mut Vec<u8>,
+) -> Result<(), Rejection> {
+    let binding = &router.route(found).value;
+    let mut message = DynamicMessage::decode(binding.method.input.clone(), &frame[PREFIX..])
+        .map_err(|error| Rejection::BodyBroken(error.to_string()))?;
+    params::apply_path(
+        &mut message,
+        binding,
+        router.captures(found, parts.uri.path()),
+    )?;
+    let unknown = match settings.ignore_unknown_parameters {
+        true => Unknown::Ignored,
+        false => Unknown::Refused,
+    };
+    let query = parts.uri.query().unwrap_or_default();
+    params::apply_query(&mut message, Some(binding), query, unknown)?;
+    frame.truncate(PREFIX);
+    message.encode_raw(frame);
+    Ok(())
+}
+
 /// Appends the fields that a body of JSON gives.
+#[inline(never)]
 fn json_body(
     codec: &Codec,
     binding: &Binding,
@@ -149,6 +165,8 @@ fn json_body(
 }
 
 /// A request with a body that is taken as it is.
+#[cold]
+#[inline(never)]
 fn raw_body(
     binding: &Binding,
     headers: &HeaderMap,

@@ -3,16 +3,17 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use http_body::Frame;
-use http_body_util::{Full, StreamBody};
+use http_body_util::StreamBody;
 use prost_reflect::{DynamicMessage, Value};
 use tonic::{Status, body::Body};
 
 use super::{
     accept::{JSON, StreamForm},
+    body::ResponseBody,
     codec::Codec,
     frames::Messages,
     metadata,
-    rules::{Binding, Method},
+    rules::Binding,
 };
 
 /// How replies are to be written.
@@ -39,71 +40,49 @@ impl Asked {
     }
 }
 
-/// A reply that is to be one message.
-pub struct Only {
-    messages: Messages,
-    message: Option<Bytes>,
+/// The response with the only message of a reply, behind which there is no metadata.
+pub fn single(
+    message: &Bytes,
+    metadata: HeaderMap,
+    binding: &Binding,
+    codec: &Codec,
+) -> Result<Response<ResponseBody>, Status> {
+    let payload = Payload::of(message, binding, codec)?;
+    let headers = metadata::of_reply(metadata, Some(payload.content_type));
+    Ok(response(headers, payload.bytes))
 }
 
-impl Only {
-    pub fn new(messages: Messages) -> Self {
-        Self {
-            messages,
-            message: None,
-        }
+/// The response with the only message of a reply that is read to its end.
+pub fn single_of(
+    message: &Bytes,
+    reply: Messages,
+    binding: &Binding,
+    with_trailers: bool,
+    codec: &Codec,
+) -> Result<Response<ResponseBody>, Status> {
+    let (metadata, trailers) = reply.into_metadata();
+    let trailers = match with_trailers {
+        true => metadata::into_trailers(&trailers),
+        false => HeaderMap::new(),
+    };
+    if trailers.is_empty() {
+        return single(message, metadata, binding, codec);
     }
-
-    /// Reads the reply to its end. Where that is broken off, it can be gone on with.
-    pub async fn read(&mut self, method: &Method) -> Result<(), Status> {
-        while let Some(message) = self.messages.next(method).await? {
-            if self.message.replace(message).is_some() {
-                return Err(method.defect("its reply has more than one message"));
-            }
-        }
-        Ok(())
+    let payload = Payload::of(message, binding, codec)?;
+    let mut headers = metadata::of_reply(metadata, Some(payload.content_type));
+    // HTTP/1.1 sends only trailers that are announced.
+    let names: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
+    if let Ok(names) = HeaderValue::try_from(names.join(", ")) {
+        headers.insert(header::TRAILER, names);
     }
-
-    /// The response, once the reply is read.
-    pub fn respond(
-        self,
-        binding: &Binding,
-        with_trailers: bool,
-        codec: &Codec,
-    ) -> Result<Response<Body>, Status> {
-        let method = &binding.method;
-        let message = self.message;
-        let message = message.ok_or_else(|| method.defect("its reply has no message"))?;
-        let payload = match binding.gives_raw_body {
-            true => Payload::raw(&message, binding),
-            false => Payload::json(&message, binding, codec),
-        };
-        let payload = payload.map_err(|problem| method.defect(&problem))?;
-        let (headers, trailers) = self.messages.into_metadata();
-        let headers = metadata::of_reply(headers, Some(payload.content_type));
-        let trailers = match with_trailers {
-            true => metadata::into_trailers(&trailers),
-            false => HeaderMap::new(),
-        };
-        if trailers.is_empty() {
-            let body = Body::new(Full::new(payload.bytes));
-            return Ok(response(headers, body));
-        }
-        // HTTP/1.1 sends only trailers that are announced.
-        let names: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
-        let names = HeaderValue::try_from(names.join(", "));
-        let frames = [Frame::data(payload.bytes), Frame::trailers(trailers)].map(Ok::<_, Status>);
-        let body = Body::new(StreamBody::new(futures_util::stream::iter(frames)));
-        let mut response = response(headers, body);
-        if let Ok(names) = names {
-            response.headers_mut().insert(header::TRAILER, names);
-        }
-        Ok(response)
-    }
+    let frames = [Frame::data(payload.bytes), Frame::trailers(trailers)].map(Ok::<_, Status>);
+    let body = Body::new(StreamBody::new(futures_util::stream::iter(frames)));
+    Ok(response(headers, body))
 }
 
 /// A response that went well.
-pub fn response(headers: HeaderMap, body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
+pub fn response(headers: HeaderMap, body: impl Into<ResponseBody>) -> Response<ResponseBody> {
+    let mut response = Response::new(body.into());
     *response.headers_mut() = headers;
     response
 }
@@ -115,11 +94,16 @@ pub struct Payload {
 }
 
 impl Payload {
-    fn json(message: &[u8], binding: &Binding, codec: &Codec) -> Result<Self, String> {
-        Ok(Self {
-            content_type: HeaderValue::from_static(JSON),
-            bytes: json_of(message, binding, codec)?,
-        })
+    /// What the only message of a reply is answered as.
+    fn of(message: &Bytes, binding: &Binding, codec: &Codec) -> Result<Self, Status> {
+        let payload = match binding.gives_raw_body {
+            true => Self::raw(message, binding),
+            false => json_of(message, binding, codec).map(|bytes| Self {
+                content_type: HeaderValue::from_static(JSON),
+                bytes,
+            }),
+        };
+        payload.map_err(|problem| binding.method.defect(&problem))
     }
 
     /// The bytes of the `google.api.HttpBody` that is answered; the error says what is wrong with

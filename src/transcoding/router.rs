@@ -348,6 +348,12 @@ fn captured<'p>(template: &Template, variable: &Variable, path: &'p str) -> &'p 
         let slash = path.bytes().rposition(|byte| byte == b'/');
         return &path[slash.map_or(0, |slash| slash + 1)..];
     }
+    captured_within(template, variable, path)
+}
+
+#[inline(never)]
+fn captured_within<'p>(template: &Template, variable: &Variable, path: &'p str) -> &'p str {
+    let is_last = variable.end == template.segments.len();
     let multi = template.multi();
     // How many segments `**` took, less the one that it is in the template, is what the path has more.
     let position = |index: usize| match multi {

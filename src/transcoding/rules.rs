@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
+use prost::encoding::WireType;
 use prost_reflect::{
     DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor,
 };
@@ -94,6 +95,9 @@ pub struct Binding {
     pub gives_raw_body: bool,
     /// The fields of the template's variables, each from the request message down.
     pub variables: Vec<Vec<FieldDescriptor>>,
+    /// For each of these that is nothing but a text in the request message: its key on the wire, and
+    /// whether it is there where it is empty.
+    pub texts: Vec<Option<(u32, bool)>>,
     /// The rule as `GET /path`.
     rule: String,
 }
@@ -318,9 +322,18 @@ fn binding(method: &Arc<Method>, rule: &Rule, template: &Template) -> Result<Bin
         method: Arc::clone(method),
         body,
         reply_field,
+        texts: variables.iter().map(|fields| text_key(fields)).collect(),
         variables,
         rule: rule.title(),
     })
+}
+
+fn text_key(fields: &[FieldDescriptor]) -> Option<(u32, bool)> {
+    let [field] = fields else {
+        return None;
+    };
+    let key = field.number() << 3 | u32::from(WireType::LengthDelimited as u8);
+    (field.kind() == Kind::String).then(|| (key, field.supports_presence()))
 }
 
 fn is_http_body(field: &FieldDescriptor) -> bool {

@@ -2,29 +2,30 @@
 
 use std::{
     convert::Infallible,
-    future::{Future, ready},
+    future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use pin_project_lite::pin_project;
 use prost_reflect::DescriptorPool;
 use tonic::{Status, body::Body};
 use tower::{BoxError, Service};
 
 use super::{
     accept::{self, StreamForm},
+    body::ResponseBody,
     codec::{self, Codec},
     deadline::Deadline,
     errors,
-    frames::Messages,
+    frames::{self, Messages},
     metadata::{self, Present},
     rejection::{Rejection, shortened},
     request,
-    response::{Asked, Form, Only},
+    response::{self, Asked, Form},
     router::{Match, Miss, Router},
     rules::{self, Binding, BuildError},
     stream,
@@ -127,9 +128,9 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    type Response = Response<Body>;
+    type Response = Response<ResponseBody>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+    type Future = Answer<S::Future>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.grpc.poll_ready(context)
@@ -138,9 +139,11 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let present = Present::of(request.headers());
         if present.content_type && is_grpc(&request) {
-            return Box::pin(self.grpc.call(request.map(Body::new)));
+            return Answer::Called {
+                call: self.grpc.call(request.map(Body::new)),
+                asked: None,
+            };
         }
-        let shared = Arc::clone(&self.shared);
         let (parts, body) = request.into_parts();
         let asked = Asked {
             method: parts.method.clone(),
@@ -150,24 +153,116 @@ where
                 false => None,
             },
         };
+        let shared = &self.shared;
         let opened = match shared.open(&parts, present) {
             Ok(opened) => opened,
-            Err(rejection) => return Box::pin(ready(Ok(shared.reject(rejection, &asked)))),
+            Err(rejection) => return Answer::now(shared.reject(rejection, &asked)),
         };
         if !body.is_end_stream() {
-            // The clone takes its place because only this one was polled to be ready.
-            let clone = self.grpc.clone();
-            let mut grpc = std::mem::replace(&mut self.grpc, clone);
-            let limit = shared.settings.max_request_body;
-            let read = request::read_body(body, limit, opened.deadline);
-            return Box::pin(read.then(move |body| {
-                let made = body.and_then(|body| shared.request(parts, &opened, body));
-                shared.call(&mut grpc, made, opened, asked)
-            }));
+            return self.call_with_body(parts, body, opened, asked);
         }
         drop(body);
-        let made = shared.request(parts, &opened, Bytes::new());
-        Box::pin(shared.call(&mut self.grpc, made, opened, asked))
+        match shared.request(parts, &opened, Bytes::new()) {
+            Ok(request) => Answer::Called {
+                call: self.grpc.call(request),
+                asked: Some((Arc::clone(shared), opened, asked)),
+            },
+            Err(rejection) => Answer::now(shared.reject(rejection, &asked)),
+        }
+    }
+}
+
+impl<S> Transcoder<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send + 'static,
+{
+    /// Calls once the body is there.
+    fn call_with_body<B>(
+        &mut self,
+        parts: http::request::Parts,
+        body: B,
+        opened: Opened,
+        asked: Asked,
+    ) -> Answer<S::Future>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        // The clone takes its place because only this one was polled to be ready.
+        let clone = self.grpc.clone();
+        let mut grpc = std::mem::replace(&mut self.grpc, clone);
+        let shared = Arc::clone(&self.shared);
+        let limit = shared.settings.max_request_body;
+        let read = request::read_body(body, limit, opened.deadline);
+        Answer::Later {
+            later: Box::pin(async move {
+                let made = read.await;
+                let made = made.and_then(|body| shared.request(parts, &opened, body));
+                match made {
+                    Ok(request) => {
+                        let Ok(reply) = grpc.call(request).await;
+                        match shared.respond(reply, opened, asked) {
+                            Ok(response) => response,
+                            Err(later) => later.await,
+                        }
+                    }
+                    Err(rejection) => shared.reject(rejection, &asked),
+                }
+            }),
+        }
+    }
+}
+
+pin_project! {
+    /// The response that a [`Transcoder`] gives.
+    #[project = Step]
+    pub enum Answer<F> {
+        #[doc(hidden)]
+        Now { response: Option<Response<ResponseBody>> },
+        /// Of a request that was gRPC already nothing is asked, and its reply passes as it is.
+        #[doc(hidden)]
+        Called { #[pin] call: F, asked: Option<(Arc<Shared>, Opened, Asked)> },
+        #[doc(hidden)]
+        Later { later: Later },
+    }
+}
+
+impl<F> Answer<F> {
+    fn now(response: Response<ResponseBody>) -> Self {
+        let response = Some(response);
+        Self::Now { response }
+    }
+}
+
+impl<F: Future<Output = Result<Response<Body>, Infallible>>> Future for Answer<F> {
+    type Output = Result<Response<ResponseBody>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            let later = match self.as_mut().project() {
+                Step::Now { response } => match response.take() {
+                    Some(response) => return Poll::Ready(Ok(response)),
+                    // It was answered before, as the others were that are polled again.
+                    None => return Poll::Pending,
+                },
+                Step::Later { later } => return later.as_mut().poll(context).map(Ok),
+                Step::Called { call, asked } => {
+                    let Ok(reply) = ready!(call.poll(context));
+                    let Some((shared, opened, asked)) = asked.take() else {
+                        return Poll::Ready(Ok(reply.map(ResponseBody::from)));
+                    };
+                    match shared.respond(reply, opened, asked) {
+                        Ok(response) => return Poll::Ready(Ok(response)),
+                        Err(later) => later,
+                    }
+                }
+            };
+            self.set(Self::Later { later });
+        }
     }
 }
 
@@ -180,7 +275,7 @@ struct Opened {
 }
 
 /// A response that has to be waited for.
-type Later = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+type Later = Pin<Box<dyn Future<Output = Response<ResponseBody>> + Send>>;
 
 impl Shared {
     /// Finds out what is asked for. Nothing of the body has been read yet.
@@ -232,34 +327,6 @@ impl Shared {
         Ok(request)
     }
 
-    /// The response to a request, once it is made. Nothing is kept but what the reply is waited for with.
-    fn call<S>(
-        self: Arc<Self>,
-        grpc: &mut S,
-        request: Result<Request<Body>, Rejection>,
-        opened: Opened,
-        asked: Asked,
-    ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + use<S>
-    where
-        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
-        S::Future: Send,
-    {
-        // An async block would keep the call twice: as captured, and as it is waited for.
-        match request {
-            Ok(request) => {
-                let respond = move |reply| {
-                    let Ok(reply) = reply;
-                    match self.respond(reply, opened, asked) {
-                        Ok(response) => ready(Ok(response)).left_future(),
-                        Err(later) => later.map(Ok).right_future(),
-                    }
-                };
-                grpc.call(request).then(respond).left_future()
-            }
-            Err(rejection) => ready(Ok(self.reject(rejection, &asked))).right_future(),
-        }
-    }
-
     /// The response to a call, at once or once its first message or its status is there.
     ///
     /// Nearly all replies are there as a whole, and read without a wait: what reading takes is not kept
@@ -269,52 +336,61 @@ impl Shared {
         reply: Response<Body>,
         opened: Opened,
         asked: Asked,
-    ) -> Result<Response<Body>, Later> {
-        let (head, body) = reply.into_parts();
+    ) -> Result<Response<ResponseBody>, Later> {
+        let (head, mut body) = reply.into_parts();
+        let mut read = frames::Read::default();
+        if matches!(opened.form, Form::Single)
+            && frames::may_be_whole(&head)
+            && let Some(message) = frames::whole(&mut body, &mut read)
+        {
+            let binding = &self.router.route(opened.found).value;
+            let answer = response::single(&message, head.headers, binding, &self.codec);
+            return Ok(self.finish(answer, head.extensions, &asked));
+        }
+        self.respond_in_parts(head, read, body, opened, asked)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn respond_in_parts(
+        self: Arc<Self>,
+        head: http::response::Parts,
+        read: frames::Read,
+        body: Body,
+        opened: Opened,
+        asked: Asked,
+    ) -> Result<Response<ResponseBody>, Later> {
         let extensions = head.extensions;
-        let messages = match Messages::new(head.status, head.headers, body) {
+        let mut messages = match Messages::new(head.status, head.headers, read, body) {
             Ok(messages) => messages,
-            Err(status) => {
-                return Ok(self.finish(Err(status), extensions, &asked));
-            }
+            Err(status) => return Ok(self.finish(Err(status), extensions, &asked)),
         };
-        Err(match opened.form {
-            Form::Single => {
-                let mut only = Only::new(messages);
-                let trailers = asked.takes_trailers;
-                let binding = &self.router.route(opened.found).value;
-                if let Some(read) = only.read(&binding.method).now_or_never() {
-                    let answer = read.and_then(|()| only.respond(binding, trailers, &self.codec));
-                    return Ok(self.finish(answer, extensions, &asked));
-                }
-                Box::pin(async move {
-                    let binding = &self.router.route(opened.found).value;
-                    let read = only.read(&binding.method).await;
-                    let answer = read.and_then(|()| only.respond(binding, trailers, &self.codec));
-                    self.finish(answer, extensions, &asked)
-                })
-            }
-            Form::Stream(form) => Box::pin(async move {
-                let binding = &self.router.route(opened.found).value;
-                let (trailers, codec) = (asked.takes_trailers, &self.codec);
-                let answer = match binding.gives_raw_body {
-                    true => stream::raw(messages, binding).await,
-                    false => {
-                        stream::json(messages, binding, form, trailers, codec, &self.pool).await
+        Err(Box::pin(async move {
+            let binding = &self.router.route(opened.found).value;
+            let (trailers, codec) = (asked.takes_trailers, &self.codec);
+            let answer = match (opened.form, binding.gives_raw_body) {
+                (Form::Single, _) => match messages.only(&binding.method).await {
+                    Ok(message) => {
+                        response::single_of(&message, messages, binding, trailers, codec)
                     }
-                };
-                self.finish(answer, extensions, &asked)
-            }),
-        })
+                    Err(status) => Err(status),
+                },
+                (Form::Stream(_), true) => stream::raw(messages, binding).await,
+                (Form::Stream(form), false) => {
+                    stream::json(messages, binding, form, trailers, codec, &self.pool).await
+                }
+            };
+            self.finish(answer, extensions, &asked)
+        }))
     }
 
     /// The response with what belongs to every one.
     fn finish(
         &self,
-        answer: Result<Response<Body>, Status>,
+        answer: Result<Response<ResponseBody>, Status>,
         extensions: Extensions,
         asked: &Asked,
-    ) -> Response<Body> {
+    ) -> Response<ResponseBody> {
         let answer = answer.unwrap_or_else(|status| {
             errors::error_response(&status, asked.request_id(), &self.pool)
         });
@@ -327,7 +403,9 @@ impl Shared {
     }
 
     /// Answers a request that does not reach its method.
-    fn reject(&self, rejection: Rejection, asked: &Asked) -> Response<Body> {
+    #[cold]
+    #[inline(never)]
+    fn reject(&self, rejection: Rejection, asked: &Asked) -> Response<ResponseBody> {
         if let Rejection::MethodNotAllowed { allow, .. } = &rejection
             && asked.method == Method::OPTIONS
         {
@@ -368,8 +446,8 @@ pub fn is_grpc<B>(request: &Request<B>) -> bool {
         .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
-fn options(allow: &str) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
+fn options(allow: &str) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::default());
     *response.status_mut() = StatusCode::NO_CONTENT;
     if let Ok(allow) = HeaderValue::from_str(allow) {
         response.headers_mut().insert(header::ALLOW, allow);
@@ -378,12 +456,12 @@ fn options(allow: &str) -> Response<Body> {
 }
 
 /// What HEAD answers: the headers of the reply that GET would have, its length among them.
-fn without_body(response: Response<Body>) -> Response<Body> {
+fn without_body(response: Response<ResponseBody>) -> Response<ResponseBody> {
     let (mut parts, body) = response.into_parts();
     if let Some(length) = http_body::Body::size_hint(&body).exact() {
         parts
             .headers
             .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
-    Response::from_parts(parts, Body::empty())
+    Response::from_parts(parts, ResponseBody::default())
 }

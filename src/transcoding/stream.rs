@@ -19,6 +19,7 @@ use tonic::{Status, body::Body};
 
 use super::{
     accept::StreamForm,
+    body::ResponseBody,
     codec::Codec,
     errors,
     frames::Messages,
@@ -38,7 +39,7 @@ pub async fn json(
     with_trailers: bool,
     codec: &Arc<Codec>,
     pool: &DescriptorPool,
-) -> Result<Response<Body>, Status> {
+) -> Result<Response<ResponseBody>, Status> {
     let first = messages.next(&binding.method).await?;
     let content_type = HeaderValue::from_static(form.media_type());
     let headers = metadata::of_reply(messages.headers().clone(), Some(content_type));
@@ -76,7 +77,10 @@ pub async fn json(
 
 /// A stream of `google.api.HttpBody`, whose bytes are sent one behind another under the content type
 /// of the first. A failure on the way breaks the connection off.
-pub async fn raw(mut messages: Messages, binding: &Binding) -> Result<Response<Body>, Status> {
+pub async fn raw(
+    mut messages: Messages,
+    binding: &Binding,
+) -> Result<Response<ResponseBody>, Status> {
     let Some(first) = messages.next(&binding.method).await? else {
         let (headers, _) = messages.into_metadata();
         let headers = metadata::of_reply(headers, None);

@@ -323,7 +323,7 @@ async fn a_client_that_hangs_up_ends_the_call() {
     let mut transcoder =
         super::Transcoder::new(pool(), [SERVICE], inner, super::Settings::default())
             .expect("the rules are right");
-    let mut call = transcoder.call(request("POST /v1/hang", &[], b""));
+    let mut call = Box::pin(transcoder.call(request("POST /v1/hang", &[], b"")));
     std::future::poll_fn(|context| {
         assert!(call.as_mut().poll(context).is_pending());
         std::task::Poll::Ready(())

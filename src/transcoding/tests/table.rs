@@ -23,7 +23,7 @@ use tonic_types::pb;
 use tower::{Service, ServiceExt};
 
 use super::{
-    super::{Settings, Transcoder, codec},
+    super::{ResponseBody, Settings, Transcoder, codec},
     data, pool, with_trailers,
 };
 
@@ -332,7 +332,7 @@ struct Read {
 }
 
 /// A body as far as it goes, and whether it was cut off.
-async fn read(mut body: Body) -> (Read, bool) {
+async fn read(mut body: ResponseBody) -> (Read, bool) {
     let mut read = Read::default();
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else {
