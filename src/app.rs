@@ -159,9 +159,10 @@ impl Server {
         let guard = Guard::without_tokens(address, origins);
         let edge = Edge::new(images.clone(), routes, guard, origins)?;
         let stop = CancellationToken::new();
+        let edge = Arc::new(edge);
         let serving = tokio::spawn(serve(
             listener,
-            Arc::new(edge),
+            move |request| edge.answer(request),
             stop.clone(),
             config.drain_timeout,
         ));

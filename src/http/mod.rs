@@ -11,6 +11,7 @@ mod guard;
 mod request_id;
 mod server;
 mod small_writes;
+mod streams;
 mod upload;
 
 use std::convert::Infallible;
@@ -19,6 +20,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::service::Routes;
@@ -81,8 +83,9 @@ impl Edge {
     /// and their memory should stay in the processor's caches.
     pub fn answer(
         self: &Arc<Self>,
-        mut request: Request<Body>,
+        request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> + Send + use<> {
+        let mut request = request.map(Body::new);
         let ids = request_id::take(request.headers_mut());
         let span = tracing::info_span!(
             "request",

@@ -1,22 +1,21 @@
 //! The listener: HTTP/1.1 and HTTP/2 without TLS on one port, and a drain at the end.
 
+use std::convert::Infallible;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{FutureExt, future};
-use http::Request;
+use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tonic::body::Body;
+use tower::BoxError;
 
-use super::Edge;
 use super::small_writes::Connection;
+use super::streams::Streams;
 
 /// A client that has not sent its headers by then is cut off.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
@@ -38,25 +37,18 @@ pub struct Peer {
     pub address: std::net::SocketAddr,
 }
 
-/// Serves until `stop`, then takes nothing new and lets what runs end, but no longer than
-/// `drain_timeout`.
-pub async fn serve(
+/// Serves what `answer` answers until `stop`, then takes nothing new and lets what runs end, but no
+/// longer than `drain_timeout`. Requests have a [`Peer`] among their extensions.
+pub async fn serve<A, R, B>(
     listener: TcpListener,
-    edge: Arc<Edge>,
+    answer: A,
     stop: CancellationToken,
     drain_timeout: Duration,
-) {
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS_TIMEOUT);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(KEEP_ALIVE)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW);
+) where
+    A: Fn(Request<Incoming>) -> R + Clone + Send + 'static,
+    R: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
+    B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {
@@ -77,17 +69,12 @@ pub async fn serve(
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection keeps Nagle's algorithm");
         }
-        let edge = Arc::clone(&edge);
+        let answer = answer.clone();
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-            let edge = Arc::clone(&edge);
-            // Not before it is polled: over HTTP/2 that is in the task of this request alone.
-            future::lazy(move |_| {
-                request.extensions_mut().insert(Peer { address });
-                edge.answer(request.map(Body::new))
-            })
-            .flatten()
+            request.extensions_mut().insert(Peer { address });
+            answer(request)
         });
-        let (builder, watcher, stop) = (builder.clone(), graceful.watcher(), stop.clone());
+        let (watcher, stop) = (graceful.watcher(), stop.clone());
         connections.spawn(async move {
             let http2 = tokio::select! {
                 version = tokio::time::timeout(HEADERS_TIMEOUT, is_http2(&stream)) => {
@@ -99,8 +86,11 @@ pub async fn serve(
                 () = stop.cancelled() => return,
             };
             let stream = TokioIo::new(Connection::new(stream, !http2));
+            let streams = Streams::default();
+            let builder = builder(streams.clone());
             let connection = builder.serve_connection(stream, service);
-            if let Err(error) = watcher.watch(connection.into_owned()).await {
+            let connection = watcher.watch(connection.into_owned());
+            if let Err(error) = streams.serve(connection).await {
                 tracing::debug!(%error, "a connection broke off");
             }
         });
@@ -113,6 +103,21 @@ pub async fn serve(
         tracing::warn!("requests were still running at the end of the drain; they are cut off");
     }
     connections.shutdown().await;
+}
+
+fn builder(streams: Streams) -> Builder<Streams> {
+    let mut builder = Builder::new(streams);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS_TIMEOUT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEP_ALIVE)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW);
+    builder
 }
 
 /// Waits until a connection has sent enough to tell HTTP/2 from HTTP/1. The server's own look at

@@ -1,18 +1,22 @@
 //! `DesktopImageService` with a hundred images in memory, over REST: by this project's transcoder, or
-//! by the crate `rest_over_grpc`. Everything else is the same: messages, service, HTTP server.
+//! by the crate `rest_over_grpc`. Messages and service are the same. So is the HTTP server, hyper's as its
+//! examples have it, unless the transcoder is asked for behind this project's own listener.
 
 use std::convert::Infallible;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use desktop_images::transcoding::{BuildError, Transcoder};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tower::Service;
 
@@ -111,22 +115,30 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let by = std::env::args().nth(1).unwrap_or_default();
     let address: SocketAddr = std::env::args().nth(2).unwrap_or_default().parse()?;
     match by.as_str() {
-        "transcoder" => {
-            let transcoder = desktop_images::transcoding::Transcoder::new(
-                desktop_images::contract::descriptor_pool(),
-                [SERVICE],
-                DesktopImageServiceServer::new(InMemory::new()),
-                desktop_images::transcoding::Settings::default(),
-            )?;
-            serve(address, transcoder).await
+        "listener-and-transcoder" => {
+            let transcoder = transcoder()?;
+            let answer = move |request| transcoder.clone().call(request);
+            let (listener, stop) = (TcpListener::bind(address).await?, CancellationToken::new());
+            desktop_images::http::serve(listener, answer, stop, Duration::ZERO).await;
+            Ok(())
         }
+        "transcoder" => serve(address, transcoder()?).await,
         "rest-over-grpc" => {
             let bridge = DesktopImageServiceRestBridge::externally_authenticated(InMemory::new());
             let transcoder = generated::rest::Transcoder::new(bridge);
             serve(address, rest_over_grpc::serving::RestService::new(transcoder)).await
         }
-        _ => Err("by what: transcoder or rest-over-grpc?".into()),
+        _ => Err("by what: listener-and-transcoder, transcoder or rest-over-grpc?".into()),
     }
+}
+
+fn transcoder() -> Result<Transcoder<DesktopImageServiceServer<InMemory>>, BuildError> {
+    Transcoder::new(
+        desktop_images::contract::descriptor_pool(),
+        [SERVICE],
+        DesktopImageServiceServer::new(InMemory::new()),
+        desktop_images::transcoding::Settings::default(),
+    )
 }
 
 async fn serve<S, B>(address: SocketAddr, service: S) -> Result<(), Box<dyn Error>>
