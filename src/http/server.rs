@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::time::Duration;
 
+use futures_util::{FutureExt, future};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -15,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tower::BoxError;
 
 use super::small_writes::Connection;
-use super::streams::Streams;
+use super::streams::{Executor, Streams};
 
 /// A client that has not sent its headers by then is cut off.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
@@ -71,8 +72,13 @@ pub async fn serve<A, R, B>(
         }
         let answer = answer.clone();
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(Peer { address });
-            answer(request)
+            let answer = answer.clone();
+            // Not before it is polled: what panics there does not end the connection.
+            future::lazy(move |_| {
+                request.extensions_mut().insert(Peer { address });
+                answer(request)
+            })
+            .flatten()
         });
         let (watcher, stop) = (graceful.watcher(), stop.clone());
         connections.spawn(async move {
@@ -87,7 +93,7 @@ pub async fn serve<A, R, B>(
             };
             let stream = TokioIo::new(Connection::new(stream, !http2));
             let streams = Streams::default();
-            let builder = builder(streams.clone());
+            let builder = builder(streams.executor());
             let connection = builder.serve_connection(stream, service);
             let connection = watcher.watch(connection.into_owned());
             if let Err(error) = streams.serve(connection).await {
@@ -105,8 +111,8 @@ pub async fn serve<A, R, B>(
     connections.shutdown().await;
 }
 
-fn builder(streams: Streams) -> Builder<Streams> {
-    let mut builder = Builder::new(streams);
+fn builder(executor: Executor) -> Builder<Executor> {
+    let mut builder = Builder::new(executor);
     builder
         .http1()
         .timer(TokioTimer::new())

@@ -8,95 +8,112 @@
 //! Requests of one connection so share a core, while they are short: reads and writes of the store have
 //! threads of their own. One that goes on for long, as the bytes of an image do, gets a task of its own.
 
-use std::panic::AssertUnwindSafe;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
+use futures_util::StreamExt;
 use futures_util::future::poll_fn;
 use futures_util::stream::FuturesUnordered;
 use futures_util::task::AtomicWaker;
-use futures_util::{FutureExt, StreamExt};
-use hyper::rt::Executor;
-use tokio::task::coop::has_budget_remaining;
 
 /// A request that is polled more often than that gets a task of its own. A call is polled at most a few
 /// times: when it arrives, when the store has answered, when its reply is sent.
 const FEW_POLLS: usize = 32;
+/// How often requests and connection are polled in turns before other tasks have theirs.
+const FEW_ROUNDS: usize = 8;
 
-/// Requests that have arrived and are not polled yet. Cheap to clone; all clones share them.
-#[derive(Clone, Default)]
-pub struct Streams(Arc<Mutex<Vec<Stream>>>);
+/// The requests of one connection.
+#[derive(Default)]
+pub struct Streams {
+    arrived: Arc<Arrived>,
+    wakes: Arc<Wakes>,
+}
 
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
+/// Requests that are not polled yet.
+type Arrived = Mutex<Vec<Stream>>;
+
+/// Takes requests in. They have it, too, and so it must not keep them: those that arrive last, in the
+/// poll that ends their connection, would never be dropped.
+#[derive(Clone)]
+pub struct Executor {
+    arrived: Weak<Arrived>,
+    wakes: Arc<Wakes>,
+}
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Executor {
     fn execute(&self, request: F) {
+        let Some(arrived) = self.arrived.upgrade() else {
+            return;
+        };
         let stream = Stream {
             request: Some(Box::pin(request)),
             polls: 0,
         };
-        self.with(|arrived| arrived.push(stream));
+        with(&arrived, |arrived| arrived.push(stream));
+        self.wakes.wake_by_ref();
     }
 }
 
+fn with<T>(arrived: &Arrived, change: impl FnOnce(&mut Vec<Stream>) -> T) -> T {
+    // Nothing panics while it holds this lock.
+    change(&mut arrived.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
 impl Streams {
-    fn with<T>(&self, change: impl FnOnce(&mut Vec<Stream>) -> T) -> T {
-        // Nothing panics while it holds this lock.
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Where the connection has its requests run.
+    pub fn executor(&self) -> Executor {
+        Executor {
+            arrived: Arc::downgrade(&self.arrived),
+            wakes: Arc::clone(&self.wakes),
+        }
     }
 
-    /// Serves the connection that has these streams, to its end. What still runs then is dropped, but
-    /// for what has a task of its own.
+    /// Serves the connection that has this executor, to its end. Requests that run then are dropped, as
+    /// those are that their client resets, but for what has a task of its own: that sees the end itself.
     pub async fn serve<C: Future>(self, connection: C) -> C::Output {
+        let Self { arrived, wakes } = self;
         let mut connection = pin!(connection);
         let mut running = FuturesUnordered::new();
-        let wakes = Arc::new(Wakes::default());
         let waker = Waker::from(Arc::clone(&wakes));
         poll_fn(|context| {
             wakes.task.register(context.waker());
+            let _polled = Polled::begin(&wakes);
             let mut own = Context::from_waker(&waker);
-            loop {
-                wakes.begin();
+            for _ in 0..FEW_ROUNDS {
                 if let Poll::Ready(output) = connection.as_mut().poll(&mut own) {
                     return Poll::Ready(output);
                 }
-                self.with(|arrived| running.extend(arrived.drain(..)));
+                with(&arrived, |arrived| running.extend(arrived.drain(..)));
+                // Once it has polled all, this wakes its task to see to others first: a round more.
                 while let Poll::Ready(Some(())) = running.poll_next_unpin(&mut own) {}
-                if wakes.end() {
-                    return Poll::Pending;
-                }
-                if !has_budget_remaining() {
-                    context.waker().wake_by_ref();
+                if !wakes.again.swap(false, Ordering::Relaxed) {
                     return Poll::Pending;
                 }
             }
+            context.waker().wake_by_ref();
+            Poll::Pending
         })
         .await
     }
 }
 
-/// Tells a task that is being polled of what has woken it meanwhile, as each reply does that is to be
-/// written. The runtime would put it behind other tasks and wake a thread for it.
+/// Wakes the connection's task. What wakes it while it polls, as each reply does that is to be written,
+/// only makes it poll once more: the runtime would put it behind other tasks, and wake a thread for it.
+/// What comes from other threads meanwhile goes by the runtime, for more may come behind it.
 #[derive(Default)]
 struct Wakes {
-    state: AtomicU8,
+    /// Set and read by the thread that polls.
+    again: AtomicBool,
     task: AtomicWaker,
 }
 
-const IDLE: u8 = 0;
-const POLLED: u8 = 1;
-const WOKEN: u8 = 2;
-
 impl Wakes {
-    fn begin(&self) {
-        self.state.store(POLLED, Ordering::SeqCst);
-    }
-
-    /// Whether nothing has woken the task since it began.
-    fn end(&self) -> bool {
-        self.state
-            .compare_exchange(POLLED, IDLE, Ordering::SeqCst, Ordering::SeqCst)
-            .is_ok()
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
     }
 }
 
@@ -106,9 +123,32 @@ impl Wake for Wakes {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if self.state.swap(WOKEN, Ordering::SeqCst) == IDLE {
+        if POLLED.get() == self.address() {
+            self.again.store(true, Ordering::Relaxed);
+        } else {
             self.task.wake();
         }
+    }
+}
+
+thread_local! {
+    /// The address of the [`Wakes`] whose task this thread polls, or 0.
+    static POLLED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// As long as a task is polled. Ends by a panic, too: another may get the address.
+struct Polled;
+
+impl Polled {
+    fn begin(wakes: &Wakes) -> Self {
+        POLLED.set(wakes.address());
+        Self
+    }
+}
+
+impl Drop for Polled {
+    fn drop(&mut self) {
+        POLLED.set(0);
     }
 }
 
@@ -131,9 +171,8 @@ impl Future for Stream {
             tokio::spawn(request);
             return Poll::Ready(());
         }
-        let mut polled = AssertUnwindSafe(request.as_mut());
         // One that panics ends, as its task would, and not all of its connection.
-        match std::panic::catch_unwind(AssertUnwindSafe(|| polled.poll_unpin(context))) {
+        match catch_unwind(AssertUnwindSafe(|| request.as_mut().poll(context))) {
             Ok(Poll::Pending) => {
                 self.request = Some(request);
                 Poll::Pending
@@ -145,10 +184,10 @@ impl Future for Stream {
 
 #[cfg(test)]
 mod tests {
-    use std::future::pending;
-    use std::sync::atomic::AtomicUsize;
+    use std::future::{pending, ready};
     use std::time::Duration;
 
+    use hyper::rt::Executor as _;
     use tokio::sync::oneshot;
 
     use super::*;
@@ -163,10 +202,10 @@ mod tests {
     #[tokio::test]
     async fn requests_run_until_their_connection_ends() {
         let streams = Streams::default();
+        let executor = streams.executor();
         let (ended, waits) = oneshot::channel();
         let (first, second) = oneshot::channel::<()>();
         let (own, dropped) = oneshot::channel::<()>();
-        let executor = streams.clone();
         let connection = async move {
             executor.execute(async { panic!("as it should") });
             executor.execute(async move {
@@ -181,21 +220,32 @@ mod tests {
             waits.await
         };
         assert_eq!(bounded(streams.serve(connection)).await, Ok(Ok(())));
-        assert!(
-            bounded(dropped).await.is_err(),
-            "dropped with its connection"
-        );
+        let dropped = bounded(dropped).await;
+        assert!(dropped.is_err(), "dropped with its connection");
+    }
+
+    #[tokio::test]
+    async fn what_arrives_as_its_connection_ends_is_dropped() {
+        let streams = Streams::default();
+        let executor = streams.executor();
+        let (own, dropped) = oneshot::channel::<()>();
+        // As hyper's requests do, it has the executor.
+        let kept = (own, executor.clone());
+        executor.execute(async move {
+            let _kept = kept;
+            pending().await
+        });
+        bounded(streams.serve(ready(()))).await;
+        assert!(bounded(dropped).await.is_err());
     }
 
     #[tokio::test]
     async fn one_that_goes_on_gets_a_task_of_its_own() {
         let streams = Streams::default();
-        let polls = Arc::new(AtomicUsize::new(0));
+        let executor = streams.executor();
         let (ended, waits) = oneshot::channel();
-        let (executor, counted) = (streams.clone(), Arc::clone(&polls));
         let request = async move {
             for _ in 0..2 * FEW_POLLS {
-                counted.fetch_add(1, Ordering::Relaxed);
                 tokio::task::yield_now().await;
             }
             ended.send(tokio::task::id()).expect("it is awaited");
@@ -204,10 +254,44 @@ mod tests {
             executor.execute(request);
             (tokio::task::id(), waits.await)
         };
-        let (own, others) = bounded(tokio::spawn(streams.serve(connection)))
-            .await
-            .expect("no panic");
+        let served = tokio::spawn(streams.serve(connection));
+        let (own, others) = bounded(served).await.expect("no panic");
         assert_ne!(others.expect("it ends"), own);
-        assert_eq!(polls.load(Ordering::Relaxed), 2 * FEW_POLLS);
+    }
+
+    /// Requests that wake each other, their connection, and are woken by other threads.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn no_wake_is_lost() {
+        const REQUESTS: usize = 64;
+        const CONNECTIONS: usize = 200;
+        for _ in 0..CONNECTIONS {
+            let streams = Streams::default();
+            let executor = streams.executor();
+            let connection = async move {
+                let mut replies = Vec::new();
+                for number in 0..REQUESTS {
+                    let (asks, asked) = oneshot::channel();
+                    let (replies_to, reply) = oneshot::channel();
+                    executor.execute(async move {
+                        let answer = asked.await.expect("it is answered");
+                        replies_to.send(answer).expect("it is awaited");
+                    });
+                    match number % 2 {
+                        0 => executor.execute(async move { asks.send(number).expect("it waits") }),
+                        _ => {
+                            tokio::spawn(async move { asks.send(number).expect("it waits") });
+                        }
+                    }
+                    replies.push(reply);
+                }
+                let mut sum = 0;
+                for reply in replies {
+                    sum += reply.await.expect("it replies");
+                }
+                sum
+            };
+            let sum = bounded(tokio::spawn(streams.serve(connection))).await;
+            assert_eq!(sum.expect("no panic"), REQUESTS * (REQUESTS - 1) / 2);
+        }
     }
 }

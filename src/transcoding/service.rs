@@ -246,7 +246,7 @@ impl<F: Future<Output = Result<Response<Body>, Infallible>>> Future for Answer<F
             let later = match self.as_mut().project() {
                 Step::Now { response } => match response.take() {
                     Some(response) => return Poll::Ready(Ok(response)),
-                    // It was answered before, as the others were that are polled again.
+                    // Nobody polls what was ready.
                     None => return Poll::Pending,
                 },
                 Step::Later { later } => return later.as_mut().poll(context).map(Ok),

@@ -1,6 +1,7 @@
 //! The whole layer over an inner service that is written out here: it decodes what arrives, and
 //! answers as a gRPC server does, well or badly.
 
+mod arriving;
 mod build;
 mod calls;
 mod matcher;
