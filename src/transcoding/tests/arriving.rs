@@ -52,8 +52,11 @@ fn body(steps: &[Step]) -> Body {
     Body::new(StreamBody::new(frames))
 }
 
+/// The messages of a reply and how many trailers it had, or its status.
+type Seen = Result<(Vec<Bytes>, usize), Code>;
+
 /// Whether a reply was taken as a whole, and its messages or its status, with what was behind them.
-async fn seen(method: &Method, steps: &[Step]) -> (bool, Result<(Vec<Bytes>, usize), Code>) {
+async fn seen(method: &Method, steps: &[Step]) -> (bool, Seen) {
     let (mut body, mut read) = (body(steps), Read::default());
     if let Some(message) = whole(&mut body, &mut read) {
         return (true, Ok((vec![message], 1)));
@@ -79,7 +82,7 @@ async fn replies_are_read_alike_however_they_arrive() {
     let messages = |messages: &[&Bytes]| -> Vec<Bytes> {
         messages.iter().map(|message| (*message).clone()).collect()
     };
-    let cases: [(&str, &[Step], bool, Result<(Vec<Bytes>, usize), Code>); 13] = [
+    let cases: [(&str, &[Step], bool, Seen); 13] = [
         (
             "whole",
             &[Data(A), Ends("0")],
