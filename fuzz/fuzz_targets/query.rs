@@ -20,6 +20,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use desktop_images::transcoding::ResponseBody;
 use desktop_images::transcoding::{Settings, Transcoder, template};
 use http::{Request, Response, Uri};
 use http_body_util::{BodyExt, Full};
@@ -30,7 +31,7 @@ use tokio::runtime::Runtime;
 use tonic::body::Body;
 use tower::{ServiceExt, util::BoxCloneSyncService};
 
-type Server = BoxCloneSyncService<Request<Full<Bytes>>, Response<Body>, Infallible>;
+type Server = BoxCloneSyncService<Request<Full<Bytes>>, Response<ResponseBody>, Infallible>;
 
 /// The path of the gRPC method called last, and the frame sent to it.
 static CALL: Mutex<Option<(String, Bytes)>> = Mutex::new(None);
