@@ -31,6 +31,7 @@ use tracing::Instrument;
 
 use crate::contract;
 use crate::images::Images;
+use crate::rpc;
 use crate::transcoding::{self, Deadlines, ResponseBody, Transcoder, errors};
 
 pub use cors::AllowedOrigin;
@@ -63,8 +64,8 @@ impl Edge {
         origins: &[AllowedOrigin],
     ) -> Result<Self, transcoding::BuildError> {
         let services = Transcoder::new(
-            contract::descriptor_pool(),
-            contract::SERVICES,
+            &rpc::descriptor_pool(),
+            rpc::services(),
             GrpcWebLayer::new().layer(Deadlines::new(routes.prepare())),
             transcoding::Settings::default(),
         )?;

@@ -13,6 +13,7 @@ mod quotas;
 mod request;
 mod status;
 
+use prost_reflect::DescriptorPool;
 use tonic::service::Routes;
 
 use crate::contract::{self, desktopimages, yandex::cloud};
@@ -31,6 +32,37 @@ struct Service {
     images: Images,
 }
 
+/// What every gRPC server tells of itself.
+const COMMON_SERVICES: [&str; 3] = [
+    "grpc.health.v1.Health",
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+];
+
+/// The descriptors of all services, by file set.
+const FILE_DESCRIPTOR_SETS: [&[u8]; 4] = [
+    contract::FILE_DESCRIPTOR_SET,
+    tonic_health::pb::FILE_DESCRIPTOR_SET,
+    tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+    tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+];
+
+/// The full names of all services of this server, those of the contract and the common ones.
+pub fn services() -> impl Iterator<Item = &'static str> + Clone {
+    contract::SERVICES.into_iter().chain(COMMON_SERVICES)
+}
+
+/// The descriptors of all services of this server, and of the messages of the contract.
+pub fn descriptor_pool() -> DescriptorPool {
+    let mut pool = DescriptorPool::new();
+    for set in FILE_DESCRIPTOR_SETS {
+        // The sets are part of the program: were one invalid, no test could start a server.
+        pool.decode_file_descriptor_set(set)
+            .expect("the embedded descriptors are valid");
+    }
+    pool
+}
+
 /// All gRPC services of this server, with reflection and health.
 pub async fn routes(images: &Images) -> Result<Routes, tonic_reflection::server::Error> {
     let service = Service {
@@ -42,16 +74,14 @@ pub async fn routes(images: &Images) -> Result<Routes, tonic_reflection::server:
             .set_service_status(service, tonic_health::ServingStatus::Serving)
             .await;
     }
+    // Reflection tells of what is served, not of all that is described.
     let reflection = || {
-        [
-            contract::FILE_DESCRIPTOR_SET,
-            tonic_health::pb::FILE_DESCRIPTOR_SET,
-            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
-            tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
-        ]
-        .into_iter()
-        .fold(
-            named_services().include_reflection_service(false),
+        let named = services().fold(
+            tonic_reflection::server::Builder::configure(),
+            tonic_reflection::server::Builder::with_service_name,
+        );
+        FILE_DESCRIPTOR_SETS.into_iter().fold(
+            named.include_reflection_service(false),
             tonic_reflection::server::Builder::register_encoded_file_descriptor_set,
         )
     };
@@ -84,19 +114,4 @@ pub async fn routes(images: &Images) -> Result<Routes, tonic_reflection::server:
         .add_service(desktopimages::v1::audit_service_server::AuditServiceServer::new(
             service,
         )))
-}
-
-/// Reflection tells of what is served, not of all that is described.
-fn named_services() -> tonic_reflection::server::Builder<'static> {
-    contract::SERVICES
-        .into_iter()
-        .chain([
-            "grpc.health.v1.Health",
-            "grpc.reflection.v1.ServerReflection",
-            "grpc.reflection.v1alpha.ServerReflection",
-        ])
-        .fold(
-            tonic_reflection::server::Builder::configure(),
-            tonic_reflection::server::Builder::with_service_name,
-        )
 }

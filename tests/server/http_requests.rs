@@ -224,6 +224,47 @@ async fn paths_and_methods_that_are_not_served_are_told_apart() {
     );
 }
 
+/// What every gRPC server has beside its own services is served like a method without a rule.
+#[tokio::test]
+async fn health_and_reflection_are_methods_like_any_other() {
+    let server = TestServer::start().await;
+    let check = "/grpc.health.v1.Health/Check";
+    let reflect = "ServerReflection/ServerReflectionInfo";
+    for (path, body, status, field, value) in [
+        (check, json!({}), 200, "status", json!("SERVING")),
+        (
+            check,
+            json!({"service": "yandex.cloud.compute.v1.ImageService"}),
+            200,
+            "status",
+            json!("SERVING"),
+        ),
+        (check, json!({"service": "x"}), 404, "code", json!(5)),
+        (check, json!({"unknown": "x"}), 400, "code", json!(3)),
+        // It takes a stream.
+        (
+            &format!("/grpc.reflection.v1.{reflect}"),
+            json!({}),
+            501,
+            "code",
+            json!(12),
+        ),
+        (
+            &format!("/grpc.reflection.v1alpha.{reflect}"),
+            json!({}),
+            501,
+            "code",
+            json!(12),
+        ),
+    ] {
+        let reply = send(server.http.post(server.url(path)).body(body.to_string())).await;
+        let text = String::from_utf8_lossy(&reply.body);
+        assert_eq!(reply.status, status, "{path} {body}: {text}");
+        let json: Value = serde_json::from_slice(&reply.body).unwrap();
+        assert_eq!(json[field], value, "{path} {body}: {text}");
+    }
+}
+
 #[tokio::test]
 async fn every_reply_has_request_ids() {
     let server = TestServer::start().await;
