@@ -205,6 +205,32 @@ async fn a_watch_ends_with_its_deadline_and_with_the_server() {
 }
 
 /// Over HTTP/1.1 too, the end is told in trailers to those who take them.
+/// Health is watched for ever, whoever stops. One connection of HTTP/2 and one of HTTP/1.1.
+#[tokio::test]
+async fn streams_that_outlast_the_drain_are_cut_off() {
+    let mut server = TestServer::start_with(|config| {
+        config.drain_timeout = std::time::Duration::from_millis(100);
+    })
+    .await;
+    let url = server.url("/grpc.health.v1.Health/Watch");
+    let http2 = reqwest::Client::builder().no_proxy();
+    let http2 = http2.http2_prior_knowledge().build().unwrap();
+    let mut replies = Vec::new();
+    for client in [&http2, &http2, &server.http] {
+        let request = client.post(&url).header("accept", "application/x-ndjson");
+        let reply = within("the stream starts", request.send()).await;
+        let mut reply = reply.unwrap();
+        let first = within("the first line", reply.chunk()).await.unwrap();
+        assert_eq!(first.unwrap().as_ref(), b"{\"status\":\"SERVING\"}\n");
+        replies.push(reply);
+    }
+    within("the server stops", server.stop()).await;
+    for mut reply in replies {
+        let next = within("the stream breaks off", reply.chunk()).await;
+        assert!(next.is_err(), "not a whole stream: {next:?}");
+    }
+}
+
 #[tokio::test]
 async fn trailers_tell_how_a_stream_ended() {
     let server = TestServer::start().await;
