@@ -257,6 +257,12 @@ fn wrong_texts_are_refused_with_their_field() {
             "any.@type",
             "\"a.B\" is not known",
         ),
+        // A full name in a type URL has no dot before it, as it would have in a proto file.
+        (
+            r#"{"any":{"@type":"x/.google.protobuf.Duration","value":"1s"}}"#,
+            "any.@type",
+            "\".google.protobuf.Duration\" is not known",
+        ),
         (r#"{"any":{"@type":5}}"#, "any.@type", "a type URL"),
         (
             r#"{"any":{"@type":"x/google.protobuf.Duration"}}"#,
