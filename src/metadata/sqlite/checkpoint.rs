@@ -1,11 +1,12 @@
 //! Moves what the log holds into the database file, off the path of the thread that writes.
 //!
-//! A checkpoint on a connection of its own moves all that was committed when it began, while
-//! commits go on. It cannot let the log start over, since commits have been added meanwhile; that
-//! takes the writer, which moves the short rest between two batches.
+//! A connection of its own moves what was committed, while commits go on: a little at a time, since
+//! the disk serves a commit's `fdatasync` no sooner than the pages that a checkpoint has it write. It
+//! cannot let the log start over, since commits are added meanwhile; that takes the writer, which
+//! moves the short rest between two batches.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -14,12 +15,11 @@ use rusqlite::Connection;
 
 use super::super::Result;
 
-/// Pages in the log from which on a checkpoint is due: 32 MiB.
-const DUE: i32 = 8192;
-/// Pages that the writer moves itself at the most, or the thread goes over the log once more, up
-/// to so many times.
-const REST: i64 = 1000;
-const ROUNDS: usize = 4;
+/// Pages that are moved at a time, 4 MiB: by the hundred commits wait longer, and fewer pages that
+/// commits have in common are moved once for all.
+const ROUND: i64 = 1024;
+/// Pages in the log from which on it is to start over: 32 MiB.
+const DUE: i64 = 8192;
 /// How long the writer waits for readers to leave the log. They are many and short; where they do
 /// not leave in time, the next round tries again.
 const PATIENCE: Duration = Duration::from_millis(10);
@@ -27,29 +27,47 @@ const PATIENCE: Duration = Duration::from_millis(10);
 /// The writer's side.
 pub struct Checkpoints {
     thread: Option<JoinHandle<()>>,
-    rest_is_short: Arc<AtomicBool>,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The pages of the log that the last round left in the database file.
+    moved: AtomicI64,
+    /// Whether next to all of a long log is moved.
+    may_start_over: AtomicBool,
+}
+
+impl State {
+    /// Whether a log of so many pages has enough for a round.
+    fn is_due(&self, pages: i64) -> bool {
+        let moved = self.moved.load(Ordering::Acquire);
+        // A shorter log has started over since.
+        let new = if pages < moved { pages } else { pages - moved };
+        new >= ROUND
+    }
 }
 
 impl Checkpoints {
     /// Watches the log of `writer`, and checkpoints it by `own`.
     pub fn start(writer: &mut Connection, own: Connection) -> Result<Self> {
         let (due, orders) = sync_channel(1);
-        let rest_is_short = Arc::new(AtomicBool::new(false));
-        watch(writer, due)?;
-        let done = rest_is_short.clone();
+        let state = Arc::<State>::default();
+        watch(writer, due, state.clone())?;
+        let shared = state.clone();
         let thread = std::thread::Builder::new()
             .name("checkpoints".to_owned())
-            .spawn(move || run(&own, &orders, &done))
+            .spawn(move || run(&own, &orders, &shared))
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
         Ok(Self {
             thread: Some(thread),
-            rest_is_short,
+            state,
         })
     }
 
     /// To be called by the writer between two batches.
     pub fn between_batches(&self, writer: &Connection) {
-        if !self.rest_is_short.swap(false, Ordering::AcqRel) {
+        if !self.state.may_start_over.load(Ordering::Acquire) {
             return;
         }
         let moved = writer
@@ -59,6 +77,7 @@ impl Checkpoints {
         if let Err(error) = moved.and(restored) {
             tracing::warn!(%error, "the log of the database was not started over");
         }
+        self.state.may_start_over.store(false, Ordering::Release);
     }
 
     /// Ends the thread. The writer's connection must be closed by now, so that no order comes.
@@ -71,9 +90,9 @@ impl Checkpoints {
     }
 }
 
-fn watch(writer: &mut Connection, due: SyncSender<()>) -> Result<()> {
+fn watch(writer: &mut Connection, due: SyncSender<()>, state: Arc<State>) -> Result<()> {
     writer.wal_hook(Some(move |_: &mut _, pages| {
-        if pages >= DUE {
+        if state.is_due(i64::from(pages)) {
             // One order is enough.
             let _ = due.try_send(());
         }
@@ -82,27 +101,29 @@ fn watch(writer: &mut Connection, due: SyncSender<()>) -> Result<()> {
     Ok(())
 }
 
-fn run(connection: &Connection, orders: &Receiver<()>, rest_is_short: &AtomicBool) {
+fn run(connection: &Connection, orders: &Receiver<()>, state: &State) {
     while orders.recv().is_ok() {
+        // The writer is about to move the rest, and would wait for a round that runs.
+        if state.may_start_over.load(Ordering::Acquire) {
+            continue;
+        }
         // What is committed is safe in the log, whatever fails here.
-        match catch_up(connection) {
-            Ok(()) => rest_is_short.store(true, Ordering::Release),
-            Err(error) => tracing::warn!(%error, "a checkpoint of the database failed"),
+        if let Err(error) = round(connection, state) {
+            tracing::warn!(%error, "a checkpoint of the database failed");
         }
     }
 }
 
-/// Moves what has been committed until little is added meanwhile.
-fn catch_up(connection: &Connection) -> rusqlite::Result<()> {
-    let mut moved = 0;
-    for _ in 0..ROUNDS {
-        let before = moved;
+/// Moves what has been committed; of a long log what was committed meanwhile, too, lest the writer has
+/// to move it.
+fn round(connection: &Connection, state: &State) -> rusqlite::Result<()> {
+    let mut moved = checkpoint(connection, "PASSIVE")?;
+    let is_long = moved >= DUE;
+    if is_long {
         moved = checkpoint(connection, "PASSIVE")?;
-        // What came during the round before is about what has come during this one.
-        if before > 0 && moved - before < REST {
-            break;
-        }
     }
+    state.moved.store(moved, Ordering::Release);
+    state.may_start_over.store(is_long, Ordering::Release);
     Ok(())
 }
 
@@ -111,4 +132,49 @@ fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<i64> {
     connection
         .prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?
         .query_row([], |row| row.get(2))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Instant;
+
+    use super::*;
+
+    /// How often the log has started over: the number in its header, which SQLite's file format calls
+    /// the checkpoint sequence number.
+    fn starts(path: &Path) -> u32 {
+        let log = std::fs::read(path.with_extension("sqlite-wal")).expect("a log");
+        log.get(12..16).map_or(0, |number| {
+            u32::from_be_bytes(number.try_into().expect("four bytes"))
+        })
+    }
+
+    #[test]
+    fn the_log_starts_over_while_commits_go_on() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("metadata.sqlite");
+        let connect = || super::super::connect(&path, 1024).expect("a database");
+        let mut writer = connect();
+        writer
+            .execute_batch("CREATE TABLE blobs (key INTEGER PRIMARY KEY, bytes BLOB)")
+            .expect("a table");
+        let checkpoints = Checkpoints::start(&mut writer, connect()).expect("a thread");
+        let first = starts(&path);
+        let (mut count, begun) = (0, Instant::now());
+        while starts(&path) < first + 3 {
+            assert!(begun.elapsed() < Duration::from_secs(60), "never");
+            writer
+                .execute("INSERT INTO blobs (bytes) VALUES (zeroblob(1000000))", [])
+                .expect("a commit");
+            count += 1;
+            checkpoints.between_batches(&writer);
+        }
+        let kept: i64 = connect()
+            .query_row("SELECT count(*) FROM blobs", [], |row| row.get(0))
+            .expect("rows");
+        assert_eq!(kept, count);
+        drop(writer);
+        checkpoints.stop();
+    }
 }

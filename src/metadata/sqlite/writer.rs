@@ -14,8 +14,9 @@ use super::Transaction;
 use super::checkpoint::Checkpoints;
 use super::done;
 
-/// How many commands share a commit at the most.
-const BATCH: usize = 1024;
+/// How long a commit takes further commands: those that come later wait for it and for their own, and
+/// what syncs it and moves its pages takes two or three times as long again.
+const LONGEST_BATCH: Duration = Duration::from_millis(10);
 /// How many commands wait at the most before senders wait too.
 const QUEUE: usize = 4096;
 
@@ -142,12 +143,12 @@ impl Drop for AbortOnPanic {
     }
 }
 
-fn batch_limit() -> usize {
+fn longest_batch() -> Duration {
     #[cfg(feature = "bench-baselines")]
     if super::super::Baseline::chosen() == Some(super::super::Baseline::CommitEach) {
-        return 1;
+        return Duration::ZERO;
     }
-    BATCH
+    LONGEST_BATCH
 }
 
 fn serve(
@@ -161,16 +162,14 @@ fn serve(
     while let Some(first) = queue.blocking_recv() {
         let arrived = Instant::now();
         gather(&queue, last, took);
-        let mut batch = vec![first];
-        while batch.len() < batch_limit() {
-            match queue.try_recv() {
-                Ok(command) => batch.push(command),
-                Err(_) => break,
-            }
-        }
         let begun = Instant::now();
+        let mut batch = vec![first];
+        let together = run_together(&connection, &mut batch, || {
+            let may_grow = begun.elapsed() < longest_batch();
+            may_grow.then(|| queue.try_recv().ok()).flatten()
+        });
         last = batch.len();
-        if run_together(&connection, &mut batch).is_ok() {
+        if together.is_ok() {
             let reply = move || batch.into_iter().for_each(|command| command.reply(Ok(())));
             match &runtime {
                 // Waking many from outside of the runtime costs a lock and maybe a system call
@@ -181,10 +180,11 @@ fn serve(
         } else {
             // One command spoiled the transaction: each now has one of its own.
             for command in batch {
-                let mut alone = [command];
-                let ended = run_together(&connection, &mut alone);
-                let [command] = alone;
-                command.reply(ended);
+                let mut alone = vec![command];
+                let ended = run_together(&connection, &mut alone, || None);
+                if let Some(command) = alone.pop() {
+                    command.reply(ended);
+                }
             }
         }
         took = begun.elapsed();
@@ -216,10 +216,20 @@ fn gather(queue: &mpsc::Receiver<Box<dyn Command>>, last: usize, took: Duration)
     }
 }
 
-fn run_together(connection: &Connection, batch: &mut [Box<dyn Command>]) -> Result<()> {
+/// Runs the commands of `batch`, and adds what `next` gives, in one transaction.
+fn run_together(
+    connection: &Connection,
+    batch: &mut Vec<Box<dyn Command>>,
+    mut next: impl FnMut() -> Option<Box<dyn Command>>,
+) -> Result<()> {
     let transaction = Transaction::begin(connection, TransactionBehavior::Immediate)?;
-    for command in batch {
+    for command in &mut *batch {
         command.run(&transaction)?;
+    }
+    while let Some(mut command) = next() {
+        let ran = command.run(&transaction);
+        batch.push(command);
+        ran?;
     }
     done::write(&transaction)?;
     match transaction.commit().map_err(Error::from) {
