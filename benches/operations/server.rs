@@ -52,17 +52,11 @@ impl Server {
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data)
-            .args([
-                "--log-level",
-                &std::env::var("EXP_LEVEL").unwrap_or(log_level.to_owned()),
-            ])
+            .args(["--log-level", log_level])
             .stdout(Stdio::piped())
             // Lines are made, and written nowhere: those in a file on the disk of the data would be
             // written back by the kernel, half a minute's at once, and all commits would wait meanwhile.
-            .stderr(match std::env::var("EXP_LOG") {
-                Ok(path) => Stdio::from(fs::File::create(path)?),
-                Err(_) => Stdio::null(),
-            });
+            .stderr(Stdio::null());
         let baseline = match variant {
             Variant::Durable => "",
             Variant::StoresNothing => "stores-nothing",

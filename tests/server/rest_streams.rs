@@ -204,8 +204,7 @@ async fn a_watch_ends_with_its_deadline_and_with_the_server() {
     }
 }
 
-/// Over HTTP/1.1 too, the end is told in trailers to those who take them.
-/// Health is watched for ever, whoever stops. One connection of HTTP/2 and one of HTTP/1.1.
+/// Health is watched for ever, whoever stops: two streams over HTTP/2, and one over HTTP/1.1.
 #[tokio::test]
 async fn streams_that_outlast_the_drain_are_cut_off() {
     let mut server = TestServer::start_with(|config| {
@@ -231,6 +230,7 @@ async fn streams_that_outlast_the_drain_are_cut_off() {
     }
 }
 
+/// Over HTTP/1.1 too, the end is told in trailers to those who take them.
 #[tokio::test]
 async fn trailers_tell_how_a_stream_ended() {
     let server = TestServer::start().await;

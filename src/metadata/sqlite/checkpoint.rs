@@ -1,9 +1,9 @@
 //! Moves what the log holds into the database file, off the path of the thread that writes.
 //!
 //! A connection of its own moves what was committed, while commits go on: a little at a time, since
-//! the disk serves a commit's `fdatasync` no sooner than the pages that a checkpoint has it write. It
-//! cannot let the log start over, since commits are added meanwhile; that takes the writer, which
-//! moves the short rest between two batches.
+//! the disk serves a commit's `fdatasync` no sooner than the pages that a checkpoint has it write. The
+//! log starts over once all of it is moved and nothing is added meanwhile. Under load that takes the
+//! writer, which moves the short rest between two batches.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -116,28 +116,50 @@ fn run(connection: &Connection, orders: &Receiver<()>, state: &State) {
 
 /// Moves what has been committed; of a long log what was committed meanwhile, too, lest the writer has
 /// to move it.
+///
+/// SQLite syncs what it moved only if no commit came meanwhile. Such a commit orders the next round,
+/// which thus follows at once, is short, and syncs for both.
 fn round(connection: &Connection, state: &State) -> rusqlite::Result<()> {
-    let mut moved = checkpoint(connection, "PASSIVE")?;
-    let is_long = moved >= DUE;
+    let mut reached = checkpoint(connection, "PASSIVE")?;
+    let is_long = reached.moved >= DUE;
     if is_long {
-        moved = checkpoint(connection, "PASSIVE")?;
+        reached = checkpoint(connection, "PASSIVE")?;
     }
-    state.moved.store(moved, Ordering::Release);
-    state.may_start_over.store(is_long, Ordering::Release);
+    state.moved.store(reached.moved, Ordering::Release);
+    // Where a reader holds the log, the rest is not short, and the writer is not to try in vain.
+    let rest_is_short = reached.pages - reached.moved < ROUND;
+    let may_start_over = is_long && rest_is_short;
+    state
+        .may_start_over
+        .store(may_start_over, Ordering::Release);
     Ok(())
 }
 
-/// The pages of the log that are in the database file by now.
-fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<i64> {
+/// How far a checkpoint came.
+struct Reached {
+    /// The pages in the log.
+    pages: i64,
+    /// Those of them that are in the database file by now.
+    moved: i64,
+}
+
+fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<Reached> {
     connection
         .prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?
-        .query_row([], |row| row.get(2))
+        .query_row([], |row| {
+            Ok(Reached {
+                pages: row.get(1)?,
+                moved: row.get(2)?,
+            })
+        })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
     use std::time::Instant;
+
+    use tempfile::TempDir;
 
     use super::*;
 
@@ -150,31 +172,102 @@ mod tests {
         })
     }
 
-    #[test]
-    fn the_log_starts_over_while_commits_go_on() {
+    /// Commits a row of so many bytes.
+    fn commit(writer: &Connection, bytes: i64) {
+        writer
+            .execute("INSERT INTO blobs (bytes) VALUES (zeroblob(?1))", [bytes])
+            .expect("a commit");
+    }
+
+    fn connect(path: &Path) -> Connection {
+        super::super::connect(path, 1024).expect("a database")
+    }
+
+    fn count(connection: &Connection) -> i64 {
+        connection
+            .query_row("SELECT count(*) FROM blobs", [], |row| row.get(0))
+            .expect("rows")
+    }
+
+    struct Database {
+        path: PathBuf,
+        writer: Connection,
+        _folder: TempDir,
+    }
+
+    fn database() -> Database {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("metadata.sqlite");
-        let connect = || super::super::connect(&path, 1024).expect("a database");
-        let mut writer = connect();
+        let writer = connect(&path);
         writer
             .execute_batch("CREATE TABLE blobs (key INTEGER PRIMARY KEY, bytes BLOB)")
             .expect("a table");
-        let checkpoints = Checkpoints::start(&mut writer, connect()).expect("a thread");
+        Database {
+            path,
+            writer,
+            _folder: folder,
+        }
+    }
+
+    #[test]
+    fn rounds_move_what_is_committed_meanwhile() {
+        let Database {
+            path,
+            mut writer,
+            _folder,
+        } = database();
+        let checkpoints = Checkpoints::start(&mut writer, connect(&path)).expect("a thread");
         let first = starts(&path);
-        let (mut count, begun) = (0, Instant::now());
+        let (mut commits, begun) = (0, Instant::now());
         while starts(&path) < first + 3 {
             assert!(begun.elapsed() < Duration::from_secs(60), "never");
-            writer
-                .execute("INSERT INTO blobs (bytes) VALUES (zeroblob(1000000))", [])
-                .expect("a commit");
-            count += 1;
+            commit(&writer, 1_000_000);
+            commits += 1;
             checkpoints.between_batches(&writer);
         }
-        let kept: i64 = connect()
-            .query_row("SELECT count(*) FROM blobs", [], |row| row.get(0))
-            .expect("rows");
-        assert_eq!(kept, count);
+        assert_eq!(count(&connect(&path)), commits);
         drop(writer);
         checkpoints.stop();
+    }
+
+    #[test]
+    fn the_writer_lets_a_long_log_start_over() {
+        let Database {
+            path,
+            writer,
+            _folder,
+        } = database();
+        let (reader, own) = (connect(&path), connect(&path));
+        let checkpoints = Checkpoints {
+            thread: None,
+            state: Arc::default(),
+        };
+        // Pages of 4 KiB, and some more than are due.
+        for _ in 0..9 {
+            commit(&writer, 4_000_000);
+        }
+        let first = starts(&path);
+        // As long as somebody reads from it, the log cannot start over by itself.
+        reader.execute_batch("BEGIN").expect("a transaction");
+        assert_eq!(count(&reader), 9);
+        // More than the writer should move.
+        commit(&writer, 5_000_000);
+        round(&own, &checkpoints.state).expect("a round");
+        assert!(!checkpoints.state.may_start_over.load(Ordering::Acquire));
+        checkpoints.between_batches(&writer);
+        commit(&writer, 1);
+        assert_eq!(starts(&path), first, "with a reader");
+        reader.execute_batch("COMMIT").expect("an end");
+
+        reader.execute_batch("BEGIN").expect("a transaction");
+        assert_eq!(count(&reader), 11);
+        round(&own, &checkpoints.state).expect("a round");
+        // What comes behind the round is the rest.
+        commit(&writer, 1);
+        reader.execute_batch("COMMIT").expect("an end");
+        checkpoints.between_batches(&writer);
+        commit(&writer, 1);
+        assert_eq!(starts(&path), first + 1);
+        assert_eq!(count(&connect(&path)), 13);
     }
 }

@@ -169,21 +169,29 @@ fn serve(
             may_grow.then(|| queue.try_recv().ok()).flatten()
         });
         last = batch.len();
-        if together.is_ok() {
-            let reply = move || batch.into_iter().for_each(|command| command.reply(Ok(())));
-            match &runtime {
-                // Waking many from outside of the runtime costs a lock and maybe a system call
-                // for each; from inside it costs next to nothing.
-                Some(runtime) if last > 1 => drop(runtime.spawn(async move { reply() })),
-                _ => reply(),
+        match together {
+            Ok(()) => {
+                let reply = move || batch.into_iter().for_each(|command| command.reply(Ok(())));
+                match &runtime {
+                    // Waking many from outside of the runtime costs a lock and maybe a system call
+                    // for each; from inside it costs next to nothing.
+                    Some(runtime) if last > 1 => drop(runtime.spawn(async move { reply() })),
+                    _ => reply(),
+                }
             }
-        } else {
+            Err(error) if last == 1 => {
+                if let Some(command) = batch.pop() {
+                    command.reply(Err(error));
+                }
+            }
             // One command spoiled the transaction: each now has one of its own.
-            for command in batch {
-                let mut alone = vec![command];
-                let ended = run_together(&connection, &mut alone, || None);
-                if let Some(command) = alone.pop() {
-                    command.reply(ended);
+            Err(_) => {
+                for command in batch {
+                    let mut alone = vec![command];
+                    let ended = run_together(&connection, &mut alone, || None);
+                    if let Some(command) = alone.pop() {
+                        command.reply(ended);
+                    }
                 }
             }
         }
