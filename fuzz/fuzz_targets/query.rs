@@ -20,8 +20,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use desktop_images::transcoding::ResponseBody;
-use desktop_images::transcoding::{Settings, Transcoder, template};
+use desktop_images::transcoding::{ResponseBody, Settings, Transcoder, template};
 use http::{Request, Response, Uri};
 use http_body_util::{BodyExt, Full};
 use libfuzzer_sys::fuzz_target;

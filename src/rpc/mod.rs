@@ -39,9 +39,8 @@ const COMMON_SERVICES: [&str; 3] = [
     "grpc.reflection.v1alpha.ServerReflection",
 ];
 
-/// The descriptors of all services, by file set.
-const FILE_DESCRIPTOR_SETS: [&[u8]; 4] = [
-    contract::FILE_DESCRIPTOR_SET,
+/// Their descriptors, by file set.
+const COMMON_FILE_DESCRIPTOR_SETS: [&[u8]; 3] = [
     tonic_health::pb::FILE_DESCRIPTOR_SET,
     tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
     tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
@@ -54,8 +53,8 @@ pub fn services() -> impl Iterator<Item = &'static str> + Clone {
 
 /// The descriptors of all services of this server, and of the messages of the contract.
 pub fn descriptor_pool() -> DescriptorPool {
-    let mut pool = DescriptorPool::new();
-    for set in FILE_DESCRIPTOR_SETS {
+    let mut pool = contract::descriptor_pool().clone();
+    for set in COMMON_FILE_DESCRIPTOR_SETS {
         // The sets are part of the program: were one invalid, no test could start a server.
         pool.decode_file_descriptor_set(set)
             .expect("the embedded descriptors are valid");
@@ -80,7 +79,8 @@ pub async fn routes(images: &Images) -> Result<Routes, tonic_reflection::server:
             tonic_reflection::server::Builder::configure(),
             tonic_reflection::server::Builder::with_service_name,
         );
-        FILE_DESCRIPTOR_SETS.into_iter().fold(
+        let common = COMMON_FILE_DESCRIPTOR_SETS.into_iter();
+        common.chain([contract::FILE_DESCRIPTOR_SET]).fold(
             named.include_reflection_service(false),
             tonic_reflection::server::Builder::register_encoded_file_descriptor_set,
         )

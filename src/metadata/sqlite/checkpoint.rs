@@ -15,8 +15,8 @@ use rusqlite::Connection;
 
 use super::super::Result;
 
-/// Pages that are moved at a time, 4 MiB: by the hundred commits wait longer, and fewer pages that
-/// commits have in common are moved once for all.
+/// Pages that are moved at a time, 4 MiB. Were they more, commits would wait longer for the disk; were
+/// they fewer, pages that commits have in common would be moved more often.
 const ROUND: i64 = 1024;
 /// Pages in the log from which on it is to start over: 32 MiB.
 const DUE: i64 = 8192;
