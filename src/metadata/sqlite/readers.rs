@@ -143,7 +143,10 @@ mod tests {
     #[tokio::test]
     async fn quick_reads_do_not_wait_for_slow_ones() {
         let folder = tempfile::tempdir().unwrap();
-        let readers = Readers::new(folder.path().join("database"));
+        let path = folder.path().join("database");
+        // As in the store: readers that came first would all want to make it a database with a log.
+        let _writer = connect(&path, 1024).unwrap();
+        let readers = Readers::new(path);
         let (gates, slow): (Vec<_>, Vec<_>) = (0..2 * readers.few)
             .map(|_| {
                 let (gate, shut) = mpsc::channel::<()>();
@@ -166,7 +169,10 @@ mod tests {
     #[tokio::test]
     async fn a_read_that_panics_spoils_no_other() {
         let folder = tempfile::tempdir().unwrap();
-        let readers = Readers::new(folder.path().join("database"));
+        let path = folder.path().join("database");
+        // As in the store: readers that came first would all want to make it a database with a log.
+        let _writer = connect(&path, 1024).unwrap();
+        let readers = Readers::new(path);
         for _ in 0..2 * readers.few {
             let panicked = readers.read(|_| -> Result<()> { panic!("as it should") });
             assert!(matches!(panicked.await, Err(Error::Closed)));
