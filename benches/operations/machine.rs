@@ -1,10 +1,14 @@
 //! What the figures were measured on.
 
+use std::error::Error;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
+
+/// What the kernel counts processor time in, on every Linux that Rust knows (`USER_HZ`).
+const TICK: Duration = Duration::from_millis(10);
 
 /// Lines that tell of the machine and of the disk that holds `folder`.
 pub fn facts(folder: &Path) -> io::Result<Vec<String>> {
@@ -41,4 +45,15 @@ pub fn fdatasync_times(folder: &Path, bytes: usize, count: usize) -> io::Result<
             Ok(started.elapsed())
         })
         .collect()
+}
+
+/// Processor time that a process has used so far, by its number or `self`.
+pub fn cpu_time(process: &str) -> Result<Duration, Box<dyn Error>> {
+    let text = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // After the name of the command, which stands in parentheses: utime and stime are the
+    // 14th and the 15th field of proc_pid_stat(5).
+    let fields = text.rsplit(") ").next().unwrap_or_default();
+    let ticks = fields.split(' ').skip(11).take(2);
+    let ticks = ticks.map(str::parse::<u32>).sum::<Result<u32, _>>()?;
+    Ok(TICK * ticks)
 }

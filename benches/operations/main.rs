@@ -1,6 +1,7 @@
 //! The figures of durable operations, each beside its goal, all of one run on one machine:
 //! throughput against a server that stores nothing and one that commits each change alone, what a
-//! Copy takes alone, and what a million images change. `scripts/bench-operations` runs it.
+//! Copy takes alone, what a million images change, and what SQLite takes by itself.
+//! `scripts/bench-operations` runs it.
 
 mod connection;
 mod copies;
@@ -8,6 +9,7 @@ mod figures;
 mod images;
 mod load;
 mod machine;
+mod rows;
 mod server;
 
 use std::error::Error;
@@ -19,7 +21,8 @@ use figures::Figures;
 const THROUGHPUT: &str = "throughput";
 const ALONE: &str = "alone";
 const IMAGES: &str = "images";
-const PARTS: [&str; 3] = [THROUGHPUT, ALONE, IMAGES];
+const ROWS: &str = "rows";
+const PARTS: [&str; 4] = [THROUGHPUT, ALONE, IMAGES, ROWS];
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     // `cargo bench` passes --bench. The folder decides which disk is measured.
@@ -44,6 +47,9 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         }
         if chosen(IMAGES) {
             images::few_and_many(folder.path(), &mut figures).await?;
+        }
+        if chosen(ROWS) {
+            rows::floor(folder.path(), &mut figures)?;
         }
         Ok::<_, Box<dyn Error>>(())
     })?;

@@ -13,9 +13,9 @@ use desktop_images::contract::yandex::cloud::compute::v1 as compute;
 use desktop_images::contract::yandex::cloud::operation::{Operation, operation};
 use prost::Message;
 
+use super::machine;
+
 const BINARY: &str = env!("CARGO_BIN_EXE_desktop-images");
-/// What the kernel counts processor time in, on every Linux that Rust knows (`USER_HZ`).
-const TICK: Duration = Duration::from_millis(10);
 
 /// How a server logs by default, a line for each request, and how it logs next to nothing.
 pub const LOG: &str = "info";
@@ -81,13 +81,7 @@ impl Server {
 
     /// Processor time that the server has used so far.
     pub fn cpu_time(&self) -> Result<Duration, Box<dyn Error>> {
-        let text = fs::read_to_string(self.proc("stat"))?;
-        // After the name of the command, which stands in parentheses: utime and stime are the
-        // 14th and the 15th field of proc_pid_stat(5).
-        let fields = text.rsplit(") ").next().unwrap_or_default();
-        let ticks = fields.split(' ').skip(11).take(2);
-        let ticks = ticks.map(str::parse::<u32>).sum::<Result<u32, _>>()?;
-        Ok(TICK * ticks)
+        machine::cpu_time(&self.process.id().to_string())
     }
 
     /// Bytes that the server has written to its disk so far.
