@@ -1,7 +1,7 @@
 //! Operations that were done as they were accepted, with their audit events. No caller knows of one
 //! before the commit, so that they wait until just before it, or until another event is to follow
 //! theirs or a request comes under the key of one. Then many rows are written by one statement, which
-//! opens its indexes once and goes on where it was.
+//! opens its tables once and goes on where it was.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
@@ -57,6 +57,10 @@ static OPERATIONS: LazyLock<Insert<12>> = LazyLock::new(|| {
         "operations (phase, key, id_rest, kind, folder_key, image_key, image_id_rest, subject,
              request_id, idempotency_key, request_hash, modified_at, response)",
         Phase::Succeeded as i64,
+        // Entries of the index of idempotency keys lie on a page each, and a statement of many rows
+        // copies each page that it changes, for it gives the rows' keys: SQLite holds that it could fail
+        // on one of these alone, and would have to undo the rows before.
+        |row| row.idempotency_key.is_some(),
         |row| {
             [
                 &row.id.key,
@@ -81,6 +85,7 @@ static EVENTS: LazyLock<Insert<9>> = LazyLock::new(|| {
         "audit_events (status, recorded_at, kind, subject, request_id, folder_key, operation_key,
              operation_id_rest, image_key, image_id_rest)",
         STARTED_AND_DONE,
+        |_| false,
         |row| {
             [
                 &row.recorded_at.0,
@@ -107,18 +112,25 @@ pub(super) fn write(transaction: &Transaction<'_>) -> Result<()> {
 /// How many rows a statement writes where there are so many.
 const MANY: usize = 16;
 
-/// An INSERT of rows with `N` values each, after one that is the same in all of them.
+/// An INSERT of rows with `N` values each, after one that is the same in all of them. Many are written by
+/// one statement, unless some of them are better written alone.
 struct Insert<const N: usize> {
     one: String,
     many: String,
+    alone: fn(&Done) -> bool,
     values: fn(&Done) -> [&dyn ToSql; N],
 }
 
 impl<const N: usize> Insert<N> {
-    fn new(into: &str, same: i64, values: fn(&Done) -> [&dyn ToSql; N]) -> Self {
+    fn new(
+        into: &str,
+        same: i64,
+        alone: fn(&Done) -> bool,
+        values: fn(&Done) -> [&dyn ToSql; N],
+    ) -> Self {
         let row = format!("({same}{})", ", ?".repeat(N));
-        // A row that fails undoes the whole transaction, so that SQLite need not keep copies of
-        // pages to undo the rows before it alone.
+        // A row that fails undoes the whole transaction, so that nothing has to undo the rows before
+        // it alone.
         let sql = |rows| {
             format!(
                 "INSERT OR FAIL INTO {into} VALUES {}",
@@ -128,20 +140,23 @@ impl<const N: usize> Insert<N> {
         Self {
             one: sql(1),
             many: sql(MANY),
+            alone,
             values,
         }
     }
 
     fn write(&self, transaction: &Transaction<'_>, rows: &[Done]) -> Result<()> {
-        let many = rows.chunks_exact(MANY);
-        let rest = many.remainder().chunks(1);
-        for (sql, rows) in many
-            .map(|rows| (&self.many, rows))
-            .chain(rest.map(|rows| (&self.one, rows)))
-        {
-            transaction
-                .prepare_cached(sql)?
-                .execute(params_from_iter(rows.iter().flat_map(self.values)))?;
+        for rows in rows.chunks(MANY) {
+            let (sql, at_once) = if rows.len() == MANY && !rows.iter().any(self.alone) {
+                (&self.many, MANY)
+            } else {
+                (&self.one, 1)
+            };
+            for rows in rows.chunks(at_once) {
+                transaction
+                    .prepare_cached(sql)?
+                    .execute(params_from_iter(rows.iter().flat_map(self.values)))?;
+            }
         }
         Ok(())
     }

@@ -33,8 +33,9 @@ use writer::Writer;
 
 const STATEMENTS_PER_CONNECTION: usize = 64;
 /// Pages kept in memory, in KiB: of the connection that writes, which holds the ends of all
-/// indexes, and of each that reads.
-const WRITER_CACHE: i64 = 64 << 10;
+/// indexes, and of each that reads. More would cost the writer more: while a database is smaller than a
+/// GiB, SQLite looks through all that is kept at each commit that splits a page of an index.
+const WRITER_CACHE: i64 = 16 << 10;
 const READER_CACHE: i64 = 8 << 10;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// An id may lie ahead of the clock by this: a clock that was set back. One that was set to

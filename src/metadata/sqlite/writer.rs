@@ -16,7 +16,7 @@ use super::done;
 
 /// How long a commit takes further commands: those that come later wait for it and for their own, and
 /// what syncs it and moves its pages takes two or three times as long again.
-const LONGEST_BATCH: Duration = Duration::from_millis(10);
+const LONGEST_BATCH: Duration = Duration::from_millis(8);
 /// How many commands wait at the most before senders wait too.
 const QUEUE: usize = 4096;
 
