@@ -158,6 +158,21 @@ impl Model {
         }
     }
 
+    /// Notes the replies to callers that asked for the same at once. What refused one may have passed when
+    /// the next was heard: a quota, say, that an operation was about to give back. So refusals count only
+    /// where nobody was accepted.
+    pub fn replied_at_once(&mut self, question: Question, replies: Vec<Result<Value, Refusal>>) {
+        let accepted = replies.iter().any(Result::is_ok);
+        for reply in replies {
+            match reply {
+                Err(refusal) if accepted => {
+                    self.check_refusal(&self.requests[question.number], &refusal);
+                }
+                reply => self.replied(question, reply),
+            }
+        }
+    }
+
     /// Notes what an operation looks like, which must agree with what it looked like before.
     pub fn seen(&mut self, question: Question, operation: Value) {
         let number = question.number;

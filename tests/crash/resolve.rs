@@ -32,10 +32,11 @@ pub async fn ask_again(clients: &Clients, model: &Shared, random: &mut StdRng) {
             .collect();
         let question = model.lock().question(number);
         let replies = join_all(callers.iter().map(|caller| request.send(caller))).await;
-        for reply in replies {
-            let reply = reply.expect("a reply of a server that runs");
-            model.lock().replied(question, reply);
-        }
+        let replies = replies
+            .into_iter()
+            .map(|reply| reply.expect("a reply of a server that runs"))
+            .collect();
+        model.lock().replied_at_once(question, replies);
     }
 }
 
