@@ -1,7 +1,7 @@
 //! Operations that were done as they were accepted, with their audit events. No caller knows of one
 //! before the commit, so that they wait until just before it, or until another event is to follow
 //! theirs or a request comes under the key of one. Then many rows are written by one statement, which
-//! opens its tables once and goes on where it was.
+//! opens its tables once and goes on where it was; operations under idempotency keys have one each.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
@@ -57,9 +57,9 @@ static OPERATIONS: LazyLock<Insert<12>> = LazyLock::new(|| {
         "operations (phase, key, id_rest, kind, folder_key, image_key, image_id_rest, subject,
              request_id, idempotency_key, request_hash, modified_at, response)",
         Phase::Succeeded as i64,
-        // Entries of the index of idempotency keys lie on a page each, and a statement of many rows
-        // copies each page that it changes, for it gives the rows' keys: SQLite holds that it could fail
-        // on one of these alone, and would have to undo the rows before.
+        // Fresh idempotency keys are random: each goes to another page of their index. A statement of
+        // many rows that sets their primary keys may fail midway for all that SQLite knows, whatever OR
+        // FAIL says, and copies each page before it first changes it.
         |row| row.idempotency_key.is_some(),
         |row| {
             [
@@ -85,6 +85,7 @@ static EVENTS: LazyLock<Insert<9>> = LazyLock::new(|| {
         "audit_events (status, recorded_at, kind, subject, request_id, folder_key, operation_key,
              operation_id_rest, image_key, image_id_rest)",
         STARTED_AND_DONE,
+        // SQLite itself numbers these rows, and copies nothing.
         |_| false,
         |row| {
             [
@@ -129,8 +130,8 @@ impl<const N: usize> Insert<N> {
         values: fn(&Done) -> [&dyn ToSql; N],
     ) -> Self {
         let row = format!("({same}{})", ", ?".repeat(N));
-        // A row that fails undoes the whole transaction, so that nothing has to undo the rows before
-        // it alone.
+        // A row that fails undoes the whole transaction, so that SQLite need not be able to undo the rows
+        // before it alone.
         let sql = |rows| {
             format!(
                 "INSERT OR FAIL INTO {into} VALUES {}",
