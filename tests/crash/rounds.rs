@@ -13,6 +13,8 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use tempfile::TempDir;
 use tokio::process::Command;
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::timeout;
 
 use crate::disks::Disks;
 use crate::kill::{Moment, Progress};
@@ -23,6 +25,8 @@ use crate::{audit, checks, data_folder, quotas, resolve};
 
 /// After so many rounds a new data folder is begun.
 const ROUNDS_OF_A_FOLDER: u64 = 50;
+/// How long a caller may take to end once the server is gone.
+const SEES_THE_END: Duration = Duration::from_secs(10);
 /// How many operations of earlier rounds are looked at in each round.
 const LOOKED_AT_AGAIN: usize = 100;
 
@@ -126,8 +130,9 @@ impl Life {
         self.model.kill();
         server.kill().await;
         let killed_after = started.elapsed();
-        let panics = join_all(callers).await.into_iter().filter_map(Result::err);
-        let mut panics: Vec<_> = panics.map(|broken| broken.into_panic()).collect();
+        let ended = join_all(callers.into_iter().map(end)).await;
+        let broken = ended.into_iter().filter_map(Result::err);
+        let mut panics: Vec<_> = broken.filter_map(|it| it.try_into_panic().ok()).collect();
         panics.sort_by_key(|panic| panic.is::<AnotherPanicked>());
         if let Some(first) = panics.into_iter().next() {
             resume_unwind(first);
@@ -219,6 +224,19 @@ impl Life {
         quotas::agree(clients, model).await;
         data_folder::agrees(&self.data(), model).await;
         checks::bytes(clients, model).await;
+    }
+}
+
+/// Waits until a caller has ended, whose server is gone. Once in some thousand rounds its client does not see
+/// that, and would wait for ever: its request is one that was not answered.
+async fn end(mut caller: JoinHandle<()>) -> Result<(), JoinError> {
+    match timeout(SEES_THE_END, &mut caller).await {
+        Ok(ended) => ended,
+        Err(_) => {
+            println!("a client waits for a server that is gone");
+            caller.abort();
+            caller.await
+        }
     }
 }
 
