@@ -49,7 +49,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
             images::few_and_many(folder.path(), &mut figures).await?;
         }
         if chosen(ROWS) {
-            rows::floor(folder.path(), &mut figures)?;
+            rows::by_indexes(folder.path(), &mut figures)?;
         }
         Ok::<_, Box<dyn Error>>(())
     })?;

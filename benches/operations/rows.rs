@@ -1,11 +1,11 @@
-//! What SQLite itself takes for the rows of a Copy: the server's tables and some of its indexes, written by
-//! one thread of this process, with nothing to look up and nobody to answer. No server on this schema can
-//! take less for durability.
+//! What SQLite itself takes for the rows of a Copy: written to the server's tables by its statements, on one
+//! thread of this process, with nothing to look up but what constraints demand, and nobody to answer.
 
 use std::error::Error;
 use std::path::Path;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, ToSql, params, params_from_iter};
+use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::copies::FOLDERS;
@@ -13,46 +13,52 @@ use super::figures::{Figures, micros};
 use super::machine;
 
 const SCHEMA: &str = include_str!("../../migrations/0001_initial.sql");
-/// Copies of a commit: about as many as the server has in one.
-const COMMIT: u32 = 512;
-/// Commits between two checkpoints of the log: about as many pages as the server moves at a time.
-const CHECKPOINT: u32 = 4;
+/// Copies of a commit: more than the server has in most, so that more of them share a page.
+const COMMIT: i64 = 512;
 /// Commits that fill the indexes, and commits that are measured.
-const BEFORE: u32 = 300;
-const MEASURED: u32 = 200;
+const BEFORE: i64 = 300;
+const MEASURED: i64 = 200;
+/// Pages that a checkpoint moves, as in the server.
+const CHECKPOINT: i64 = 1024;
+/// Rows that a statement writes where the server has it write many. A commit has several times as many.
+const MANY: usize = 16;
 
-/// The operation's reply, as the server keeps it.
+/// A key of the time when this was written: as long as any that the server makes, and growing.
+const FIRST_KEY: i64 = 1_764_172_800_000 << 20;
+const TIME: i64 = 1_764_172_800_000_000;
+const REST: i64 = 70_000;
+const SUBJECT: &str = "anonymous";
+/// An operation's reply, as the server keeps it.
 const RESPONSE: &str = r#"{"id":"e3v0r6tb2g8mm4kq1c9a","folder_id":"folder-42","created_at":1764172800000000,"status":"Active","name":"image-1000000","description":"","labels":{},"storage_size":65536,"min_disk_size":2097152}"#;
 
-const CONTENT: [&str; 1] = ["desktop_images_content"];
-const LISTS: [&str; 2] = ["desktop_images_folder", "desktop_images_name"];
-const KEYS: [&str; 1] = ["operations_idempotency"];
+const CONTENT: &[&str] = &["desktop_images_content"];
+const LISTS: &[&str] = &["desktop_images_folder", "desktop_images_name"];
+const KEYS: &[&str] = &["operations_idempotency"];
 
 /// Processor time for a Copy's rows, by the indexes that they have.
-pub fn floor(folder: &Path, figures: &mut Figures) -> Result<(), Box<dyn Error>> {
-    let without = |indexes: &[&[&'static str]]| indexes.concat();
+pub fn by_indexes(folder: &Path, figures: &mut Figures) -> Result<(), Box<dyn Error>> {
     for (name, without, keys) in [
-        ("rows alone", without(&[&CONTENT, &LISTS, &KEYS]), false),
+        ("rows alone", [CONTENT, LISTS, KEYS].concat(), false),
         (
             "rows with the indexes that lists need",
-            without(&[&CONTENT, &KEYS]),
+            [CONTENT, KEYS].concat(),
             false,
         ),
         ("rows with all indexes", Vec::new(), false),
         (
-            "rows alone, with the index of fresh keys",
-            without(&[&CONTENT, &LISTS]),
+            "rows alone with a fresh key, in its index",
+            [CONTENT, LISTS].concat(),
             true,
         ),
-        ("rows with all indexes and fresh keys", Vec::new(), true),
+        ("rows with all indexes and a fresh key", Vec::new(), true),
     ] {
-        let path = folder.join(name.replace(' ', "-"));
-        let mut rows = Rows::new(&path, &without, keys)?;
-        rows.write(BEFORE)?;
+        let folder = TempDir::new_in(folder)?;
+        let mut rows = Rows::new(&folder.path().join("rows.sqlite"), &without, keys)?;
+        rows.commit(BEFORE)?;
         let cpu = machine::cpu_time("self")?;
-        rows.write(MEASURED)?;
+        rows.commit(MEASURED)?;
         let cpu = machine::cpu_time("self")? - cpu;
-        let each = micros(cpu) / f64::from(MEASURED * COMMIT);
+        let each = micros(cpu) / (MEASURED * COMMIT) as f64;
         figures.fact(
             &format!("SQLite by itself, a Copy's {name}"),
             format!("{each:.1} µs of CPU"),
@@ -63,22 +69,30 @@ pub fn floor(folder: &Path, figures: &mut Figures) -> Result<(), Box<dyn Error>>
 
 struct Rows {
     connection: Connection,
-    checkpoints: Connection,
+    operations: Insert<13>,
+    events: Insert<10>,
     keys: bool,
-    written: u32,
+    written: i64,
+}
+
+/// What the rows of one Copy do not share with those of all.
+struct Copy {
+    image_key: i64,
+    operation_key: i64,
+    folder_key: i64,
+    request_id: String,
+    idempotency_key: Option<[u8; 16]>,
+    request_hash: Option<[u8; 32]>,
 }
 
 impl Rows {
     fn new(path: &Path, without: &[&str], keys: bool) -> rusqlite::Result<Self> {
-        let connect = || {
-            let connection = Connection::open(path)?;
-            connection.pragma_update(None, "journal_mode", "WAL")?;
-            connection.pragma_update(None, "synchronous", "FULL")?;
-            connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-            connection.pragma_update(None, "cache_size", -(16 << 10))?;
-            Ok::<_, rusqlite::Error>(connection)
-        };
-        let connection = connect()?;
+        let connection = Connection::open(path)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "cache_size", -(16 << 10))?;
+        // On this thread: processor time is the same.
+        connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT)?;
         connection.execute_batch(SCHEMA)?;
         for index in without {
             connection.execute_batch(&format!("DROP INDEX {index}"))?;
@@ -89,60 +103,118 @@ impl Rows {
         )?;
         Ok(Self {
             connection,
-            checkpoints: connect()?,
+            operations: operations(if keys { 1 } else { MANY }),
+            events: events(MANY),
             keys,
             written: 0,
         })
     }
 
-    fn write(&mut self, commits: u32) -> rusqlite::Result<()> {
-        for commit in 1..=commits {
+    fn commit(&mut self, commits: i64) -> rusqlite::Result<()> {
+        for _ in 0..commits {
             let transaction = self.connection.transaction()?;
+            let mut copies = Vec::new();
             {
                 let mut image = transaction.prepare_cached(
                     "INSERT INTO desktop_images (key, id_rest, folder_key, status, name,
                          description, labels, min_disk_size, content_key)
-                     VALUES (?1, 70000, ?2, 2, ?3, '', '{}', 2097152, 1)",
-                )?;
-                let mut operation = transaction.prepare_cached(
-                    "INSERT INTO operations (key, id_rest, kind, phase, folder_key, image_key,
-                         image_id_rest, subject, request_id, idempotency_key, request_hash,
-                         modified_at, response)
-                     VALUES (?1, 70000, 1, 3, ?2, ?3, 70000, 'anonymous', ?4, ?5, ?6,
-                         1764172800000000, ?7)",
-                )?;
-                let mut event = transaction.prepare_cached(
-                    "INSERT INTO audit_events (recorded_at, status, kind, subject, request_id,
-                         folder_key, operation_key, operation_id_rest, image_key, image_id_rest)
-                     VALUES (1764172800000000, 4, 1, 'anonymous', ?1, ?2, ?3, 70000, ?4, 70000)",
+                     VALUES (?1, ?2, ?3, 2, ?4, '', '{}', 2097152, 1)",
                 )?;
                 for _ in 0..COMMIT {
+                    let number = self.written;
                     self.written += 1;
-                    let number = i64::from(self.written);
-                    let folder = number % FOLDERS as i64;
-                    let (image_key, operation_key) = (number << 9, (number << 9) + 200);
-                    let request_id = format!("5a0c8f6e-3a57-4c9b-9d55-{number:012}");
-                    let key = self.keys.then(|| Uuid::new_v4().into_bytes());
-                    let hash = self.keys.then_some([7_u8; 32]);
-                    image.execute(params![image_key, folder, format!("image-{number}")])?;
-                    operation.execute(params![
-                        operation_key,
-                        folder,
+                    let image_key = FIRST_KEY + 256 * number;
+                    let folder_key = 1 + number % FOLDERS as i64;
+                    let name = format!("image-{number}");
+                    image.execute(params![image_key, REST, folder_key, name])?;
+                    copies.push(Copy {
                         image_key,
-                        request_id,
-                        key,
-                        hash,
-                        RESPONSE
-                    ])?;
-                    event.execute(params![request_id, folder, operation_key, image_key])?;
+                        operation_key: image_key + 100,
+                        folder_key,
+                        request_id: format!("5a0c8f6e-3a57-4c9b-9d55-{number:012}"),
+                        idempotency_key: self.keys.then(|| Uuid::new_v4().into_bytes()),
+                        request_hash: self.keys.then_some([7; 32]),
+                    });
                 }
             }
+            self.operations.write(&transaction, &copies)?;
+            self.events.write(&transaction, &copies)?;
             transaction.commit()?;
-            if commit % CHECKPOINT == 0 {
-                self.checkpoints
-                    .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
-            }
         }
         Ok(())
     }
+}
+
+/// An INSERT of some rows at a time.
+struct Insert<const N: usize> {
+    sql: String,
+    rows: usize,
+    values: fn(&Copy) -> [&dyn ToSql; N],
+}
+
+impl<const N: usize> Insert<N> {
+    fn new(into: &str, rows: usize, values: fn(&Copy) -> [&dyn ToSql; N]) -> Self {
+        let row = format!("({})", ["?"; N].join(", "));
+        let all = vec![row; rows].join(", ");
+        Self {
+            sql: format!("INSERT OR FAIL INTO {into} VALUES {all}"),
+            rows,
+            values,
+        }
+    }
+
+    fn write(&self, connection: &Connection, copies: &[Copy]) -> rusqlite::Result<()> {
+        let mut statement = connection.prepare_cached(&self.sql)?;
+        for copies in copies.chunks_exact(self.rows) {
+            statement.execute(params_from_iter(copies.iter().flat_map(self.values)))?;
+        }
+        Ok(())
+    }
+}
+
+fn operations(rows: usize) -> Insert<13> {
+    Insert::new(
+        "operations (key, id_rest, kind, phase, folder_key, image_key, image_id_rest, subject,
+             request_id, idempotency_key, request_hash, modified_at, response)",
+        rows,
+        |copy| {
+            [
+                &copy.operation_key,
+                &REST,
+                &1,
+                &3,
+                &copy.folder_key,
+                &copy.image_key,
+                &REST,
+                &SUBJECT,
+                &copy.request_id,
+                &copy.idempotency_key,
+                &copy.request_hash,
+                &TIME,
+                &RESPONSE,
+            ]
+        },
+    )
+}
+
+fn events(rows: usize) -> Insert<10> {
+    Insert::new(
+        "audit_events (recorded_at, status, kind, subject, request_id, folder_key, operation_key,
+             operation_id_rest, image_key, image_id_rest)",
+        rows,
+        |copy| {
+            [
+                &TIME,
+                &4,
+                &1,
+                &SUBJECT,
+                &copy.request_id,
+                &copy.folder_key,
+                &copy.operation_key,
+                &REST,
+                &copy.image_key,
+                &REST,
+            ]
+        },
+    )
 }
