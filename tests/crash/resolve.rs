@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::load::Shared;
 use crate::model::{Number, Standing, is_done};
+use crate::support::call::NoReply;
 use crate::support::{Clients, Method, Transport, eventually, text};
 
 /// How many questions are under way at a time.
@@ -32,11 +33,15 @@ pub async fn ask_again(clients: &Clients, model: &Shared, random: &mut StdRng) {
             .collect();
         let question = model.lock().question(number);
         let replies = join_all(callers.iter().map(|caller| request.send(caller))).await;
-        let replies = replies
-            .into_iter()
-            .map(|reply| reply.expect("a reply of a server that runs"))
-            .collect();
+        let whole = |reply: Result<_, NoReply>| reply.expect("a reply of a server that runs");
+        let replies: Vec<_> = replies.into_iter().map(whole).collect();
+        let accepted = replies.iter().any(Result::is_ok);
         model.lock().replied_at_once(question, replies);
+        if accepted {
+            // Whoever asks from now on is not refused.
+            let reply = request.send(&clients.caller(transport(random))).await;
+            model.lock().replied(question, whole(reply));
+        }
     }
 }
 

@@ -136,17 +136,24 @@ impl Readers {
 mod tests {
     use std::sync::mpsc;
 
+    use tempfile::TempDir;
+
     use super::*;
 
     const BOUND: Duration = Duration::from_secs(30);
 
-    #[tokio::test]
-    async fn quick_reads_do_not_wait_for_slow_ones() {
+    /// Readers of a database that a writer has open, as in the store: readers that came first would all want
+    /// to make it one with a log.
+    fn readers() -> (Readers, Connection, TempDir) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("database");
-        // As in the store: readers that came first would all want to make it a database with a log.
-        let _writer = connect(&path, 1024).unwrap();
-        let readers = Readers::new(path);
+        let writer = connect(&path, 1024).unwrap();
+        (Readers::new(path), writer, folder)
+    }
+
+    #[tokio::test]
+    async fn quick_reads_do_not_wait_for_slow_ones() {
+        let (readers, _writer, _folder) = readers();
         let (gates, slow): (Vec<_>, Vec<_>) = (0..2 * readers.few)
             .map(|_| {
                 let (gate, shut) = mpsc::channel::<()>();
@@ -168,11 +175,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_read_that_panics_spoils_no_other() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("database");
-        // As in the store: readers that came first would all want to make it a database with a log.
-        let _writer = connect(&path, 1024).unwrap();
-        let readers = Readers::new(path);
+        let (readers, _writer, _folder) = readers();
         for _ in 0..2 * readers.few {
             let panicked = readers.read(|_| -> Result<()> { panic!("as it should") });
             assert!(matches!(panicked.await, Err(Error::Closed)));
