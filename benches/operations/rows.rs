@@ -20,6 +20,8 @@ const BEFORE: i64 = 300;
 const MEASURED: i64 = 200;
 /// Pages that a checkpoint moves, as in the server.
 const CHECKPOINT: i64 = 1024;
+/// Pages kept in memory, in KiB, as in the server's writer.
+const CACHE: i64 = 16 << 10;
 /// Rows that a statement writes where the server has it write many. A commit has several times as many.
 const MANY: usize = 16;
 
@@ -75,8 +77,8 @@ struct Rows {
     written: i64,
 }
 
-/// What the rows of one Copy do not share with those of all.
-struct Copy {
+/// The values that the rows of one Copy do not share with those of all.
+struct Values {
     image_key: i64,
     operation_key: i64,
     folder_key: i64,
@@ -90,7 +92,7 @@ impl Rows {
         let connection = Connection::open(path)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.pragma_update(None, "cache_size", -(16 << 10))?;
+        connection.pragma_update(None, "cache_size", -CACHE)?;
         // On this thread: processor time is the same.
         connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT)?;
         connection.execute_batch(SCHEMA)?;
@@ -127,7 +129,7 @@ impl Rows {
                     let folder_key = 1 + number % FOLDERS as i64;
                     let name = format!("image-{number}");
                     image.execute(params![image_key, REST, folder_key, name])?;
-                    copies.push(Copy {
+                    copies.push(Values {
                         image_key,
                         operation_key: image_key + 100,
                         folder_key,
@@ -149,11 +151,11 @@ impl Rows {
 struct Insert<const N: usize> {
     sql: String,
     rows: usize,
-    values: fn(&Copy) -> [&dyn ToSql; N],
+    values: fn(&Values) -> [&dyn ToSql; N],
 }
 
 impl<const N: usize> Insert<N> {
-    fn new(into: &str, rows: usize, values: fn(&Copy) -> [&dyn ToSql; N]) -> Self {
+    fn new(into: &str, rows: usize, values: fn(&Values) -> [&dyn ToSql; N]) -> Self {
         let row = format!("({})", ["?"; N].join(", "));
         let all = vec![row; rows].join(", ");
         Self {
@@ -163,7 +165,7 @@ impl<const N: usize> Insert<N> {
         }
     }
 
-    fn write(&self, connection: &Connection, copies: &[Copy]) -> rusqlite::Result<()> {
+    fn write(&self, connection: &Connection, copies: &[Values]) -> rusqlite::Result<()> {
         let mut statement = connection.prepare_cached(&self.sql)?;
         for copies in copies.chunks_exact(self.rows) {
             statement.execute(params_from_iter(copies.iter().flat_map(self.values)))?;
