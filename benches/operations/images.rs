@@ -15,13 +15,13 @@ use super::figures::{Figures, Goal, median, micros, percentile};
 use super::load::{self, ALONE, BUSY};
 use super::server::{LOG, Server, Variant, copied};
 
-const GET: &str = "/yandex.cloud.clouddesktop.v1.api.DesktopImageService/Get";
-const LIST: &str = "/yandex.cloud.clouddesktop.v1.api.DesktopImageService/List";
+pub const GET: &str = "/yandex.cloud.clouddesktop.v1.api.DesktopImageService/Get";
+pub const LIST: &str = "/yandex.cloud.clouddesktop.v1.api.DesktopImageService/List";
 const FEW: usize = 1_000;
 const MANY: usize = 1_000_000;
 /// Every so many ids are kept, to be asked for.
 const ONE_IN: usize = 100;
-const PAGE: i64 = 100;
+pub const PAGE: i64 = 100;
 /// Rounds alternate between few and many. Those of reads are short, so that what else the machine does falls
 /// on both, but long enough that the first call of their connection is not one in a hundred.
 const READ_ROUNDS: usize = 10;

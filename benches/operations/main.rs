@@ -3,6 +3,7 @@
 //! Copy takes alone, what a million images change, and what SQLite takes by itself.
 //! `scripts/bench-operations` runs it.
 
+mod beside;
 mod connection;
 mod copies;
 mod figures;
@@ -13,6 +14,7 @@ mod rows;
 mod server;
 
 use std::error::Error;
+use std::path::Path;
 use std::process::ExitCode;
 
 use figures::Figures;
@@ -22,6 +24,8 @@ const THROUGHPUT: &str = "throughput";
 const ALONE: &str = "alone";
 const IMAGES: &str = "images";
 const ROWS: &str = "rows";
+/// Begins the word that names another build of the program, to be compared with this one.
+const BESIDE: &str = "beside=";
 const PARTS: [&str; 4] = [THROUGHPUT, ALONE, IMAGES, ROWS];
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
@@ -29,7 +33,12 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let words = std::env::args().skip(1).filter(|word| word != "--bench");
     let (chosen, folders): (Vec<_>, Vec<_>) =
         words.partition(|word| PARTS.contains(&word.as_str()));
-    let chosen = |part| chosen.is_empty() || chosen.iter().any(|word| word == part);
+    let (other, folders): (Vec<_>, Vec<_>) = folders
+        .into_iter()
+        .partition(|word| word.starts_with(BESIDE));
+    let other = other.first().and_then(|word| word.strip_prefix(BESIDE));
+    let whole = chosen.is_empty() && other.is_none();
+    let chosen = |part| whole || chosen.iter().any(|word| word == part);
     let folder = folders.into_iter().next();
     let folder = folder.unwrap_or_else(|| env!("CARGO_TARGET_TMPDIR").to_owned());
     let folder = tempfile::TempDir::with_prefix_in("bench-operations-", folder)?;
@@ -50,6 +59,9 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         }
         if chosen(ROWS) {
             rows::by_indexes(folder.path(), &mut figures)?;
+        }
+        if let Some(binary) = other {
+            beside::compare(folder.path(), Path::new(binary), &mut figures).await?;
         }
         Ok::<_, Box<dyn Error>>(())
     })?;

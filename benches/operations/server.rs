@@ -48,7 +48,18 @@ impl Server {
         log_level: &str,
         data: &Path,
     ) -> Result<Self, Box<dyn Error>> {
-        let mut command = Command::new(BINARY);
+        Self::start_binary(Path::new(BINARY), variant, log_level, data).await
+    }
+
+    /// Starts another build of the program, which needs the feature `bench-baselines` only for a variant
+    /// that is not durable.
+    pub async fn start_binary(
+        binary: &Path,
+        variant: Variant,
+        log_level: &str,
+        data: &Path,
+    ) -> Result<Self, Box<dyn Error>> {
+        let mut command = Command::new(binary);
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data)
