@@ -31,6 +31,21 @@ impl Structure {
     }
 }
 
+/// What was recognised in the place of a supported image, and what makes one of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// With its article: `a VMDK image`.
+    pub name: &'static str,
+    /// What to do, with the command for it.
+    pub advice: &'static str,
+}
+
+impl Known {
+    pub(super) const fn new(name: &'static str, advice: &'static str) -> Known {
+        Known { name, advice }
+    }
+}
+
 /// Why an image was refused. All but [`FormatError::Io`] say that the image itself is at fault: the same bytes will
 /// be refused again.
 #[derive(Debug, thiserror::Error)]
@@ -53,11 +68,22 @@ pub enum FormatError {
 
     /// A format that is known, and not supported.
     #[error(
-        "this looks like {found}; supported are qcow2 and raw with an MBR or GPT partition table"
+        "this looks like {}; supported are qcow2 and raw with an MBR or GPT partition table; {}", found.name, found.advice
     )]
     Unrecognized {
-        /// With its article: `a VMDK image`.
-        found: &'static str,
+        /// The format.
+        found: Known,
+    },
+
+    /// A qcow2 image whose guest disk itself begins as an image does. Converted to raw, it would be opened as that.
+    #[error(
+        "the disk inside of the qcow2 image looks like {}, and may be opened as one once it is converted to raw; \
+         take it out first: qemu-img convert -f qcow2 -O raw IMAGE INNER_IMAGE; then, with INNER_IMAGE, {}",
+        found.name, found.advice
+    )]
+    ImageInside {
+        /// The format of the inner image.
+        found: Known,
     },
 
     /// Neither a known format nor a partition table.

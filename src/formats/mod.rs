@@ -6,17 +6,19 @@ mod error;
 mod gpt;
 mod mbr;
 mod partitions;
+mod probe;
 mod qcow2;
 mod quote;
 mod raw;
 mod read_at;
 mod signatures;
+mod superblocks;
 #[cfg(test)]
 mod test_support;
 #[cfg(test)]
 mod tests;
 
-pub use error::{FormatError, Structure};
+pub use error::{FormatError, Known, Structure};
 pub use read_at::{FileReader, ReadAt};
 
 /// The formats a disk image is kept in.

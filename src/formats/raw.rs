@@ -1,14 +1,14 @@
 //! Raw images: the bytes of a disk, known by the partition table at their start.
 
 use super::read_at::read_up_to;
-use super::{FormatError, ReadAt, bytes, gpt, mbr, signatures};
+use super::{FormatError, ReadAt, bytes, gpt, mbr, probe, signatures};
 
 /// The unit in which MBR tables count, and the least size of a disk.
 pub(super) const SECTOR: u64 = 512;
 
 /// Checks a raw image and returns its virtual size, which is its length.
 pub(super) fn inspect<R: ReadAt + ?Sized>(content: &R) -> Result<u64, FormatError> {
-    if let Some(found) = signatures::other_disk_image(content)? {
+    if let Some(found) = probe::disk_image(content)? {
         return Err(FormatError::Unrecognized { found });
     }
     let length = content.len();

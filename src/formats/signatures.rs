@@ -1,148 +1,298 @@
-//! Signatures of formats that are not supported, so that a refusal can name what was sent.
+//! Signatures of what is no disk image, so that a refusal can name what was sent and the command that helps.
 
+use super::error::Known;
 use super::read_at::read_up_to;
-use super::{FormatError, ReadAt};
+use super::{FormatError, ReadAt, superblocks};
 
 /// Bytes that stand at an offset from the start.
 struct Signature {
     offset: u64,
     bytes: &'static [u8],
-    name: &'static str,
+    known: Known,
 }
 
-const fn at(offset: u64, bytes: &'static [u8], name: &'static str) -> Signature {
+const fn at(
+    offset: u64,
+    bytes: &'static [u8],
+    name: &'static str,
+    advice: &'static str,
+) -> Signature {
     Signature {
         offset,
         bytes,
-        name,
+        known: Known::new(name, advice),
     }
 }
 
-/// Disk images of other kinds. They are refused even where the bytes could pass for a partition table as well: what
-/// two programs read differently is not safe.
-const DISK_IMAGES: &[Signature] = &[
-    at(0, b"KDMV", "a VMDK image"),
-    at(0, b"COWD", "a VMDK image"),
-    at(0, b"SE Sparse", "a VMDK image"),
+/// A file system or a volume that fills the whole disk.
+const fn volume(offset: u64, bytes: &'static [u8], name: &'static str) -> Signature {
+    at(offset, bytes, name, WHOLE_DISK)
+}
+
+/// The advice for what is found where a partition table is due.
+pub(super) const WHOLE_DISK: &str = "make an image of the whole disk, not of a partition: \
+     qemu-img convert -f raw -O qcow2 /dev/DISK NEW_IMAGE";
+const NOT_A_DISK: &str = "see what it is: file FILE";
+/// The advice for a document in the place of an image.
+pub(super) const BAD_DOWNLOAD: &str =
+    "a download may have brought the page of an error in its place: head -c 1000 FILE";
+
+/// Asked only once no partition table was found. Longer signatures first.
+const SIGNATURES: &[Signature] = &[
     at(
         0,
-        b"# Disk DescriptorFile",
-        "the descriptor of a VMDK image",
+        b"\xfd7zXZ\0",
+        "a file compressed with xz",
+        "decompress it first: xz -d FILE",
     ),
-    at(0, b"conectix", "a VHD image"),
-    at(0, b"vhdxfile", "a VHDX image"),
-    at(64, b"\x7f\x10\xda\xbe", "a VDI image"),
-    at(0, b"QED\0", "a QED image"),
-    at(0, b"QFI\xfb\0\0\0\x01", "a qcow image of version 1"),
-    at(0, b"WithoutFreeSpace", "a Parallels image"),
-    at(0, b"WithouFreSpacExt", "a Parallels image"),
-    at(0, b"LUKS\xba\xbe", "a LUKS encrypted volume"),
-];
-
-/// Disk images known by the first bytes of their last 512.
-const FOOTERS: &[(&[u8], &str)] = &[
-    (b"conectix", "a VHD image"),
-    (b"koly", "an Apple DMG image"),
-];
-
-/// Everything else, asked only once no partition table was found. Longer signatures first.
-const OTHERS: &[Signature] = &[
-    at(0, b"\xfd7zXZ\0", "a file compressed with xz"),
-    at(0, b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
-    at(0, b"Rar!\x1a\x07", "a RAR archive"),
-    at(0, b"\x28\xb5\x2f\xfd", "a file compressed with zstd"),
-    at(0, b"\x04\x22\x4d\x18", "a file compressed with lz4"),
-    at(0, b"PK\x03\x04", "a zip archive"),
-    at(0, b"LZIP", "a file compressed with lzip"),
-    at(0, b"\x1f\x8b\x08", "a file compressed with gzip"),
-    at(0, b"BZh", "a file compressed with bzip2"),
-    at(257, b"ustar", "a tar archive (an OVA is one)"),
+    at(
+        0,
+        b"\x89LZO\0\r\n\x1a\n",
+        "a file compressed with lzop",
+        "decompress it first: lzop -d FILE",
+    ),
+    at(
+        0,
+        b"7z\xbc\xaf\x27\x1c",
+        "a 7z archive",
+        "unpack it first: 7z x FILE",
+    ),
+    at(
+        0,
+        b"Rar!\x1a\x07",
+        "a RAR archive",
+        "unpack it first: unrar x FILE",
+    ),
+    at(
+        0,
+        b"MSWIM\0\0\0",
+        "a WIM archive (Windows setup files)",
+        "it has files and no disk; install Windows from it, or apply it to a partition: wimapply FILE 1 /dev/PARTITION",
+    ),
+    at(
+        0,
+        b"WLPWM\0\0\0",
+        "a WIM archive (Windows setup files)",
+        "it has files and no disk; apply it to a partition: wimapply FILE 1 /dev/PARTITION",
+    ),
+    at(
+        0,
+        b"VMA\0",
+        "a VMA archive (a Proxmox backup)",
+        "unpack it first: vma extract FILE FOLDER",
+    ),
+    at(
+        0,
+        b"\x3a\xff\x26\xed",
+        "an Android sparse image",
+        "convert it first: simg2img FILE RAW_IMAGE",
+    ),
+    at(
+        0,
+        b"partclone-image",
+        "a Partclone image of a partition",
+        "restore it to a disk first: partclone.restore -s FILE -o /dev/PARTITION",
+    ),
+    at(
+        0,
+        b"EVF\x09\x0d\x0a\xff\0",
+        "an EnCase (EWF) image",
+        "convert it first: ewfexport -f raw -t RAW_IMAGE FILE",
+    ),
+    at(
+        0,
+        b"AFF10\r\n\0",
+        "an AFF image",
+        "convert it first: affconvert -r FILE",
+    ),
+    at(
+        0,
+        b"\x28\xb5\x2f\xfd",
+        "a file compressed with zstd",
+        "decompress it first: zstd -d FILE",
+    ),
+    at(
+        0,
+        b"\x04\x22\x4d\x18",
+        "a file compressed with lz4",
+        "decompress it first: lz4 -d FILE",
+    ),
+    at(
+        0,
+        b"\x02\x21\x4c\x18",
+        "a file compressed with lz4",
+        "decompress it first: lz4 -d FILE",
+    ),
+    at(
+        0,
+        b"PK\x03\x04",
+        "a zip archive",
+        "unpack it first: unzip FILE",
+    ),
+    at(
+        0,
+        b"LZIP",
+        "a file compressed with lzip",
+        "decompress it first: lzip -d FILE",
+    ),
+    at(
+        0,
+        b"MSCF\0\0\0\0",
+        "a cabinet archive",
+        "unpack it first: cabextract FILE",
+    ),
+    at(
+        0,
+        b"!<arch>\n",
+        "an ar archive or a Debian package",
+        "unpack it first: ar x FILE",
+    ),
+    at(
+        0,
+        b"\xed\xab\xee\xdb",
+        "an RPM package",
+        "unpack it first: rpm2archive FILE",
+    ),
+    at(
+        0,
+        b"07070",
+        "a cpio archive",
+        "unpack it first: cpio -id < FILE",
+    ),
+    at(
+        0,
+        b"\x1f\x8b\x08",
+        "a file compressed with gzip",
+        "decompress it first: gzip -d FILE",
+    ),
+    at(
+        0,
+        b"BZh",
+        "a file compressed with bzip2",
+        "decompress it first: bzip2 -d FILE",
+    ),
+    at(
+        0,
+        b"\x1f\x9d",
+        "a file compressed with compress",
+        "decompress it first: uncompress FILE",
+    ),
+    at(
+        257,
+        b"ustar",
+        "a tar archive (an OVA is one)",
+        "unpack it first: tar -xf FILE; then convert the disk that was in it: qemu-img convert -O qcow2 DISK NEW_IMAGE",
+    ),
     at(
         32769,
         b"CD001",
-        "an ISO 9660 image without a partition table",
+        "an installer image (ISO 9660), not an installed disk",
+        "install the system from it on a disk, and make an image of that: qemu-img convert -O qcow2 DISK NEW_IMAGE",
     ),
-    at(
+    volume(
         0,
         b"hsqs",
         "a SquashFS file system without a partition table",
     ),
-    at(0, b"XFSB", "an XFS file system without a partition table"),
-    at(
+    volume(
+        0,
+        b"sqsh",
+        "a SquashFS file system without a partition table",
+    ),
+    volume(
+        0,
+        b"\x45\x3d\xcd\x28",
+        "a cramfs file system without a partition table",
+    ),
+    volume(0, b"XFSB", "an XFS file system without a partition table"),
+    volume(
         3,
         b"NTFS    ",
         "an NTFS file system without a partition table",
     ),
-    at(
+    volume(
         3,
         b"EXFAT   ",
         "an exFAT file system without a partition table",
     ),
-    at(54, b"FAT1", "a FAT file system without a partition table"),
-    at(82, b"FAT32", "a FAT file system without a partition table"),
-    at(
-        536,
-        b"LVM2 001",
-        "an LVM physical volume without a partition table",
+    volume(
+        3,
+        b"-FVE-FS-",
+        "a BitLocker encrypted volume without a partition table",
     ),
-    at(
-        65600,
-        b"_BHRfS_M",
-        "a Btrfs file system without a partition table",
+    volume(
+        3,
+        b"ReFS\0\0\0\0",
+        "a ReFS file system without a partition table",
     ),
-    at(
+    volume(32, b"NXSB", "an APFS file system without a partition table"),
+    volume(54, b"FAT1", "a FAT file system without a partition table"),
+    volume(82, b"FAT32", "a FAT file system without a partition table"),
+    volume(
+        1024,
+        b"H+\0\x04",
+        "an HFS+ file system without a partition table",
+    ),
+    volume(
+        1024,
+        b"HX\0\x05",
+        "an HFS+ file system without a partition table",
+    ),
+    volume(
+        1024,
+        b"\x10\x20\xf5\xf2",
+        "an F2FS file system without a partition table",
+    ),
+    volume(
+        1024,
+        b"\xe2\xe1\xf5\xe0",
+        "an EROFS file system without a partition table",
+    ),
+    volume(
         1080,
         b"\x53\xef",
         "an ext2, ext3 or ext4 file system without a partition table",
     ),
-    at(0, b"\x7fELF", "an ELF program"),
-    at(0, b"<!DOCTYPE", "an HTML page"),
-    at(0, b"<!doctype", "an HTML page"),
-    at(0, b"<html", "an HTML page"),
-    at(0, b"<?xml", "an XML document"),
+    volume(
+        32768,
+        b"JFS1",
+        "a JFS file system without a partition table",
+    ),
+    volume(
+        65588,
+        b"ReIsEr",
+        "a ReiserFS file system without a partition table",
+    ),
+    volume(
+        65600,
+        b"_BHRfS_M",
+        "a Btrfs file system without a partition table",
+    ),
+    volume(
+        0,
+        b"ER\x02\0",
+        "a disk with an Apple partition map, which no desktop here boots from",
+    ),
+    at(0, b"\x7fELF", "an ELF program", NOT_A_DISK),
+    at(0, b"MZ", "a Windows program", NOT_A_DISK),
+    at(0, b"%PDF-", "a PDF document", NOT_A_DISK),
+    at(0, b"#!", "a script", NOT_A_DISK),
+    at(0, b"<!DOCTYPE", "an HTML page", BAD_DOWNLOAD),
+    at(0, b"<!doctype", "an HTML page", BAD_DOWNLOAD),
+    at(0, b"<html", "an HTML page", BAD_DOWNLOAD),
+    at(0, b"<?xml", "an XML document", BAD_DOWNLOAD),
 ];
 
-/// The name of another disk image format, or none.
-pub(super) fn other_disk_image<R: ReadAt + ?Sized>(
-    content: &R,
-) -> Result<Option<&'static str>, FormatError> {
-    if let Some(name) = first_match(content, DISK_IMAGES)? {
-        return Ok(Some(name));
-    }
-    // The footer of a VHD may have been written as 511 bytes by old software.
-    for size in [512, 511] {
-        let Some(offset) = content.len().checked_sub(size) else {
-            continue;
-        };
-        let footer = read_up_to(content, offset, 8)?;
-        for (bytes, name) in FOOTERS {
-            if footer.starts_with(bytes) {
-                return Ok(Some(name));
-            }
-        }
-    }
-    Ok(None)
-}
-
-/// The name of anything else that is known: compressed files, archives, file systems without a partition table.
-pub(super) fn other_content<R: ReadAt + ?Sized>(
-    content: &R,
-) -> Result<Option<&'static str>, FormatError> {
-    first_match(content, OTHERS)
-}
-
-fn first_match<R: ReadAt + ?Sized>(
-    content: &R,
-    signatures: &[Signature],
-) -> Result<Option<&'static str>, FormatError> {
-    for signature in signatures {
+/// Anything that is known besides disk images: compressed files, archives, file systems without a partition table.
+pub(super) fn other_content<R: ReadAt + ?Sized>(content: &R) -> Result<Option<Known>, FormatError> {
+    for signature in SIGNATURES {
         if signature.offset >= content.len() {
             continue;
         }
         let found = read_up_to(content, signature.offset, signature.bytes.len())?;
         if found == signature.bytes {
-            return Ok(Some(signature.name));
+            return Ok(Some(signature.known));
         }
     }
-    Ok(None)
+    superblocks::find(content)
 }

@@ -1,5 +1,7 @@
 //! What users may rely on, tried with the images of real tools and with arbitrary bytes.
 
+mod probe;
+
 use std::fs::File;
 use std::path::Path;
 
@@ -339,10 +341,7 @@ fn what_is_no_disk_image_is_named_where_it_is_known() {
         (at(0, b"BZh91AY"), "a file compressed with bzip2"),
         (at(0, b"PK\x03\x04"), "a zip archive"),
         (at(257, b"ustar"), "a tar archive"),
-        (
-            at(32769, b"CD001"),
-            "an ISO 9660 image without a partition table",
-        ),
+        (at(32769, b"CD001"), "an installer image"),
         (at(69_488, b"koly"), "an Apple DMG image"),
         (at(0, b"LUKS\xba\xbe"), "a LUKS encrypted volume"),
         (at(1080, b"\x53\xef"), "an ext2, ext3 or ext4 file system"),

@@ -13,12 +13,12 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use http_body::Frame;
 use http_body_util::StreamBody;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::percent_decode_str;
 use tonic::Status;
 use tonic::body::Body;
 
-use super::{digest, error};
-use crate::images::{self, Images};
+use super::{digest, error, file_name};
+use crate::images::Images;
 use crate::rpc;
 use crate::transcoding::ResponseBody;
 
@@ -29,12 +29,6 @@ const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 const READ_SIZE: u64 = 512 * 1024;
 /// How many reads are under way or wait to be sent: the memory of a download, in reads.
 const READS_AHEAD: usize = 3;
-/// What `filename*` keeps as it is (RFC 8187, `attr-char`).
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
 
 /// The image id of a download path.
 pub fn image_id(path: &str) -> Option<String> {
@@ -59,11 +53,11 @@ pub async fn answer(
     let etag = format!("\"{}\"", hex(&download.facts.sha256));
     let mut response = Response::new(ResponseBody::default());
     let headers = response.headers_mut();
-    let file_name = file_name(&download);
+    let disposition = file_name::content_disposition(&download.image.name, &download.facts.format);
     for (name, value) in [
         (header::ETAG, etag.clone()),
         (REPR_DIGEST, digest::repr_digest(&download.facts.sha256)),
-        (header::CONTENT_DISPOSITION, file_name),
+        (header::CONTENT_DISPOSITION, disposition),
     ] {
         // All three are made of visible ASCII.
         if let Ok(value) = HeaderValue::from_str(&value) {
@@ -139,28 +133,6 @@ fn read(file: File, range: Range<u64>) -> impl Stream<Item = io::Result<Bytes>> 
             }
         })
         .buffered(READS_AHEAD)
-}
-
-/// `attachment` with a name that every client understands, and the true one (RFC 6266).
-fn file_name(download: &images::Download) -> String {
-    let extension = match download.facts.format.as_str() {
-        "raw" => "img",
-        other => other,
-    };
-    let name = &download.image.name;
-    let name = match name.rsplit_once('.') {
-        Some((_, written)) if written.eq_ignore_ascii_case(extension) => name.clone(),
-        _ => format!("{name}.{extension}"),
-    };
-    let plain: String = name
-        .chars()
-        .map(|c| match c {
-            c if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ' ') => c,
-            _ => '_',
-        })
-        .collect();
-    let escaped = utf8_percent_encode(&name, ESCAPED);
-    format!("attachment; filename=\"{plain}\"; filename*=UTF-8''{escaped}")
 }
 
 /// Whether a condition's list of tags has the tag, or is `*`.

@@ -7,6 +7,7 @@ mod digest;
 mod docs;
 mod download;
 mod encoding;
+mod file_name;
 mod guard;
 mod request_id;
 mod server;

@@ -228,6 +228,17 @@ async fn a_body_that_is_no_sound_disk_image_leaves_nothing() {
             "corrupt",
         ),
     ];
+    // A sound disk whose boot code QEMU takes for a VMDK image, made of a file of its own host.
+    let mut disguised = disk.clone();
+    let descriptor = b"#\n \r\nversion=1\nCID=fffffffe\nparentCID=ffffffff\n\
+        createType=\"monolithicFlat\"\nRW 8 FLAT \"/etc/passwd\" 0\n";
+    disguised[..descriptor.len()].copy_from_slice(descriptor);
+    bodies.push(("disguised", disguised.clone(), "descriptor of a VMDK"));
+    for options in [&[][..], &["-c"]] {
+        if let Some(qcow2) = Disk::qcow2(test, &disguised, options) {
+            bodies.push(("disguised in qcow2", qcow2, "descriptor of a VMDK"));
+        }
+    }
     if let Some(qcow2) = Disk::qcow2(test, &disk, &[]) {
         bodies.push(("cut qcow2", qcow2[..qcow2.len() / 2].to_vec(), "truncated"));
         let mut corrupt = qcow2.clone();

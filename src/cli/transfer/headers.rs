@@ -7,6 +7,12 @@ use percent_encoding::percent_decode_str;
 /// The longest file name that common file systems take, in bytes.
 const LONGEST_NAME: usize = 200;
 
+/// Suffixes by which programs know the format of an image whatever is in it: QEMU does for the first, other tools for
+/// the rest. The server sends none of these formats.
+const FORMAT_SUFFIXES: [&str; 8] = [
+    ".dmg", ".vhd", ".vhdx", ".vmdk", ".vdi", ".hdd", ".cloop", ".iso",
+];
+
 /// The value of a Content-Digest or Repr-Digest header (RFC 9530).
 pub fn digest_header(sha256: &[u8; 32]) -> String {
     format!("sha-256=:{}:", STANDARD.encode(sha256))
@@ -38,18 +44,30 @@ pub fn file_name(disposition: &str) -> Option<String> {
     plain
 }
 
-/// A name without all that leads elsewhere or hides the file; nothing where nothing is left.
+/// A name without all that leads elsewhere or hides the file, and which no program takes for more than a name; nothing
+/// where nothing is left.
 pub fn bare(name: &str) -> Option<String> {
     let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
+    // QEMU reads what comes before a colon as a protocol, as in `json:` and `nbd:`.
     let clean: String = last
         .chars()
         .filter(|character| !character.is_control())
+        .map(|character| if character == ':' { '_' } else { character })
         .collect();
     let mut clean = clean.trim().trim_start_matches('.').to_owned();
     while clean.len() > LONGEST_NAME {
         clean.pop();
     }
-    (!clean.is_empty()).then_some(clean)
+    let clean = clean.trim_end();
+    if clean.is_empty() {
+        return None;
+    }
+    let lower = clean.to_ascii_lowercase();
+    let tells_format = FORMAT_SUFFIXES.iter().any(|suffix| lower.ends_with(suffix));
+    Some(match tells_format {
+        true => format!("{clean}.img"),
+        false => clean.to_owned(),
+    })
 }
 
 /// `UTF-8''…` of RFC 8187.
@@ -145,6 +163,13 @@ mod tests {
             ("attachment; filename*=UTF-8''%FF; filename=a.img", "a.img"),
             ("attachment; filename*=UTF-8''%2F; filename=a.img", "a.img"),
             ("attachment; filename=\"unclosed.img", "unclosed.img"),
+            ("attachment; filename=\"disk.dmg\"", "disk.dmg.img"),
+            ("attachment; filename=\"disk.VHD \"", "disk.VHD.img"),
+            (
+                "attachment; filename*=UTF-8''json%3A%7B%7D.img",
+                "json_{}.img",
+            ),
+            ("attachment; filename=\"nbd:host:1\"", "nbd_host_1"),
         ] {
             assert_eq!(
                 file_name(disposition).as_deref(),
@@ -172,7 +197,9 @@ mod tests {
                 let path = std::path::Path::new(&name);
                 prop_assert_eq!(path.file_name(), Some(path.as_os_str()));
                 prop_assert!(!name.starts_with('.'));
-                prop_assert!(name.len() <= LONGEST_NAME);
+                prop_assert!(name.len() <= LONGEST_NAME + ".img".len());
+                prop_assert!(!FORMAT_SUFFIXES.iter().any(|suffix| name.ends_with(suffix)));
+                prop_assert!(!name.contains(':'));
                 prop_assert!(!name.chars().any(char::is_control));
             }
         }

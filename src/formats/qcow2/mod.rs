@@ -7,6 +7,7 @@ mod compressed;
 mod deflate;
 mod extensions;
 mod features;
+mod guest;
 mod header;
 mod mapping;
 mod snapshots;
@@ -35,6 +36,7 @@ pub(super) fn inspect<R: ReadAt + ?Sized>(content: &R) -> Result<u64, FormatErro
     snapshots::check(content, &header, &mut map)?;
     bitmaps::check(content, &header, &mut map)?;
     mapping::check(content, &header, &mut map)?;
+    guest::refuse_image_inside(content, &header)?;
     Ok(header.virtual_size)
 }
 

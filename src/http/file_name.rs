@@ -1,0 +1,33 @@
+//! The file name that a download proposes.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// What `filename*` keeps as it is (RFC 8187, `attr-char`).
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// `attachment` with a name that every client understands, and the true one (RFC 6266).
+///
+/// The name always ends with the suffix of the format: QEMU takes a file for a DMG image by its suffix alone. Neither
+/// name has a path in it, nor a colon, before which QEMU reads a protocol (`json:`, `nbd:`).
+pub fn content_disposition(image_name: &str, format: &str) -> String {
+    let extension = match format {
+        "raw" => "img",
+        other => other,
+    };
+    let name = match image_name.rsplit_once('.') {
+        Some((_, written)) if written.eq_ignore_ascii_case(extension) => image_name.to_owned(),
+        _ => format!("{image_name}.{extension}"),
+    };
+    let is_special = |c: char| matches!(c, '/' | '\\' | ':') || c.is_control();
+    let name = name.replace(is_special, "_");
+    let plain = name.replace(
+        |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ' ')),
+        "_",
+    );
+    let escaped = utf8_percent_encode(&name, ESCAPED);
+    format!("attachment; filename=\"{plain}\"; filename*=UTF-8''{escaped}")
+}
