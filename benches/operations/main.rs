@@ -1,11 +1,13 @@
 //! The figures of durable operations, each beside its goal, all of one run on one machine:
 //! throughput against a server that stores nothing and one that commits each change alone, what a
-//! Copy takes alone, what a million images change, and what SQLite takes by itself.
+//! Copy takes alone, what a million images change, what a Delete takes of many copies, and what SQLite
+//! takes by itself.
 //! `scripts/bench-operations` runs it.
 
 mod beside;
 mod connection;
 mod copies;
+mod deletes;
 mod figures;
 mod images;
 mod load;
@@ -24,9 +26,10 @@ const THROUGHPUT: &str = "throughput";
 const ALONE: &str = "alone";
 const IMAGES: &str = "images";
 const ROWS: &str = "rows";
+const DELETES: &str = "deletes";
 /// Begins the word that names another build of the program, to be compared with this one.
 const BESIDE: &str = "beside=";
-const PARTS: [&str; 4] = [THROUGHPUT, ALONE, IMAGES, ROWS];
+const PARTS: [&str; 5] = [THROUGHPUT, ALONE, IMAGES, DELETES, ROWS];
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     // `cargo bench` passes --bench. The folder decides which disk is measured.
@@ -56,6 +59,9 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         }
         if chosen(IMAGES) {
             images::few_and_many(folder.path(), &mut figures).await?;
+        }
+        if chosen(DELETES) {
+            deletes::of_few_and_many(folder.path(), &mut figures).await?;
         }
         if chosen(ROWS) {
             rows::by_indexes(folder.path(), &mut figures)?;

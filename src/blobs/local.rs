@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::writer::ContentWriter;
@@ -11,6 +12,25 @@ use super::{Error, sparse::SparseFile};
 #[derive(Debug, Clone)]
 pub struct LocalContents {
     folder: PathBuf,
+    identity: FolderIdentity,
+}
+
+/// Tells a folder from another one that stands in its place, as the empty one does below a disk that
+/// was unmounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FolderIdentity {
+    pub device: u64,
+    pub inode: u64,
+}
+
+impl FolderIdentity {
+    fn of(folder: &Path) -> io::Result<Self> {
+        let found = fs::metadata(folder)?;
+        Ok(Self {
+            device: found.dev(),
+            inode: found.ino(),
+        })
+    }
 }
 
 impl LocalContents {
@@ -19,11 +39,29 @@ impl LocalContents {
         fs::create_dir_all(folder)?;
         Ok(Self {
             folder: folder.to_owned(),
+            identity: FolderIdentity::of(folder)?,
         })
+    }
+
+    /// Fails where the folder is no longer the one that was opened, or cannot be read.
+    pub fn check(&self) -> Result<(), Error> {
+        let lost = |reason: String| Error::FolderLost {
+            folder: self.folder.clone(),
+            reason,
+        };
+        let found = FolderIdentity::of(&self.folder).map_err(|error| lost(error.to_string()))?;
+        if found != self.identity {
+            return Err(lost("another folder is in its place".to_owned()));
+        }
+        let first = fs::read_dir(&self.folder).and_then(|mut entries| entries.next().transpose());
+        first.map_err(|error| lost(error.to_string()))?;
+        Ok(())
     }
 
     /// Starts a new content. The id must never have been used.
     pub fn create(&self, id: &str) -> Result<ContentWriter, Error> {
+        // A file in the place of the folder would be lost with the next mount.
+        self.check()?;
         let folder = File::open(&self.folder)?;
         Ok(ContentWriter::start(
             SparseFile::create(&self.path(id))?,
@@ -36,9 +74,20 @@ impl LocalContents {
         File::open(self.path(id))
     }
 
-    /// Opens a content to be read mostly from start to end: the system reads further ahead.
-    pub fn stream(&self, id: &str) -> io::Result<File> {
-        let file = self.read(id)?;
+    /// Opens a content of so many bytes to be read mostly from start to end: the system reads further
+    /// ahead.
+    pub fn stream(&self, id: &str, size: u64) -> Result<File, Error> {
+        let file = match self.read(id) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.check()?;
+                return Err(Error::Missing);
+            }
+            opened => opened?,
+        };
+        let found = file.metadata()?.len();
+        if found != size {
+            return Err(Error::WrongSize { found, size });
+        }
         if let Err(error) = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Sequential) {
             tracing::debug!(%error, "the file system takes no advice");
         }

@@ -17,15 +17,18 @@ pub struct Download {
 }
 
 impl Images {
-    /// Opens the bytes of a desktop image.
+    /// Opens the bytes of a desktop image. Those that are missing or cut are noted as damaged.
     pub async fn download(&self, image_id: &str) -> Result<Download> {
+        let mut missing = None;
         loop {
             let (image, content) = self.store.desktop_image_content(image_id).await?;
             let contents = self.contents.clone();
-            let id = content.id.clone();
-            let opened = tokio::task::spawn_blocking(move || contents.stream(&id))
-                .await
-                .map_err(|stopped| blobs::Error::Io(stopped.into()))?;
+            let (id, size) = (content.id.clone(), content.facts.size);
+            let opened = tokio::task::spawn_blocking(move || {
+                contents.stream(&id, u64::try_from(size).unwrap_or_default())
+            })
+            .await
+            .map_err(|stopped| blobs::Error::Io(stopped.into()))?;
             match opened {
                 Ok(file) => {
                     return Ok(Download {
@@ -34,15 +37,31 @@ impl Images {
                         file,
                     });
                 }
-                // Deleted between the two steps: the next look-up says so.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                    let (_, again) = self.store.desktop_image_content(image_id).await?;
-                    if again.id == content.id {
-                        return Err(blobs::Error::Io(error).into());
-                    }
+                // The image was deleted, or an equal file took this one's place, between the two steps:
+                // the next look-up says so. It names another file each time, so that this has an end.
+                Err(blobs::Error::Missing) if missing.as_ref() != Some(&content.id) => {
+                    missing = Some(content.id);
                 }
-                Err(error) => return Err(blobs::Error::from(error).into()),
+                Err(damage) if damage.is_damage() => {
+                    self.note_damage(&content.id, &damage).await;
+                    return Err(Error::Damaged {
+                        image_id: image_id.to_owned(),
+                    });
+                }
+                Err(error) => return Err(error.into()),
             }
+        }
+    }
+
+    /// Notes that the file of a content has other bytes than were written, or none.
+    async fn note_damage(&self, content_id: &str, damage: &blobs::Error) {
+        tracing::error!(
+            content_id,
+            %damage,
+            "a content is damaged; an upload or import of the same bytes mends all of its images"
+        );
+        if let Err(error) = self.store.mark_damaged(content_id.to_owned()).await {
+            tracing::error!(content_id, %error, "the damage was not noted");
         }
     }
 
@@ -57,6 +76,7 @@ impl Images {
         loop {
             tokio::select! {
                 () = self.to_sweep.notified() => {}
+                () = self.store.removals() => {}
                 () = stopping.cancelled() => return,
             }
             match self.sweep().await {
@@ -70,9 +90,11 @@ impl Images {
         }
     }
 
-    /// Removes the bytes of all contents on the deletion list. What cannot be removed, or may
+    /// Puts contents that no image refers to any more on the deletion list, and removes the bytes of all
+    /// that are on it. What cannot be removed, or may
     /// come back, is tried again at the next sweep.
     pub async fn sweep(&self) -> Result<()> {
+        while self.store.remove_unreferenced(SWEEP).await? == SWEEP {}
         let mut last = String::new();
         loop {
             let deleted = self.store.contents_to_delete(last, SWEEP).await?;
@@ -82,6 +104,8 @@ impl Images {
             }
             let contents = self.contents.clone();
             let removed = tokio::task::spawn_blocking(move || {
+                // A file that is not found because its folder is lost is not removed.
+                contents.check()?;
                 let removed = remove_all(&contents, deleted);
                 if !removed.is_empty() {
                     // Before the ids are forgotten: a file must not come back without one.

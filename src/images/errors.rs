@@ -22,6 +22,9 @@ pub enum Error {
     /// A source that this server does not have.
     #[error("{0} is not supported by this server")]
     Unsupported(&'static str),
+    /// The image is there, but its bytes are not those that were written.
+    #[error("the bytes of image {image_id:?} are damaged")]
+    Damaged { image_id: String },
     #[error(transparent)]
     Metadata(#[from] metadata::Error),
     #[error(transparent)]
@@ -36,6 +39,14 @@ impl Error {
             description: description.into(),
         }])
     }
+}
+
+/// What a caller is told of an image with damaged bytes.
+pub fn damaged(image_id: &str) -> String {
+    format!(
+        "The bytes of image \"{image_id}\" are damaged: upload or import the same bytes once more, which mends \
+         this image and all others with these bytes"
+    )
 }
 
 pub type Result<T> = std::result::Result<T, Error>;

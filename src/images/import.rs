@@ -158,11 +158,19 @@ pub(super) fn too_large() -> Failure {
     )
 }
 
+const FOLDER_LOST: &str = "The server's content folder is not there; its log says more";
 pub(super) const DISK_FULL: &str = "The server's disk is full";
 
 fn blob_failure(error: &blobs::Error) -> Failure {
     match error {
         blobs::Error::Full => Failure::new(Reason::Exhausted, DISK_FULL),
+        lost @ blobs::Error::FolderLost { .. } => {
+            tracing::error!(error = %lost, "an import failed");
+            Failure::new(Reason::Aborted, FOLDER_LOST).transient()
+        }
+        damage @ (blobs::Error::Missing | blobs::Error::WrongSize { .. }) => {
+            internal(damage).transient()
+        }
         blobs::Error::Io(error) => internal(error).transient(),
     }
 }

@@ -26,7 +26,7 @@ use tokio::sync::{Notify, Semaphore};
 
 pub use compute_images::NewComputeImageSource;
 pub use contents::Download;
-pub use errors::{Error, InvalidField, Result};
+pub use errors::{Error, InvalidField, Result, damaged};
 pub use listing::ListRequest;
 pub use model::{
     ComputeImage, ComputeImageStatus, DesktopImage, DesktopImageStatus, HardwareGeneration, Labels,

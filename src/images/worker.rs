@@ -107,6 +107,9 @@ pub(super) fn store_failure(error: &metadata::Error) -> Failure {
             Reason::FailedPrecondition,
             format!("Image \"{id}\" is being deleted"),
         ),
+        E::ContentDamaged { id } => {
+            Failure::new(Reason::FailedPrecondition, super::errors::damaged(id))
+        }
         E::QuotaExceeded { metric, scope } => quota_failure(*metric, scope),
         E::CancelRequested { .. } => Failure::cancelled(),
         E::Full => Failure::new(Reason::Exhausted, super::import::DISK_FULL),

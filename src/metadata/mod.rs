@@ -51,6 +51,9 @@ pub enum Error {
     ImageNotReady { id: String },
     #[error("image {id:?} is being deleted")]
     ImageBeingDeleted { id: String },
+    /// A read has found other bytes than the image should have, or none.
+    #[error("the bytes of image {id:?} are damaged")]
+    ContentDamaged { id: String },
     /// The disk asked for is smaller than the disk inside the image.
     #[error("min_disk_size {requested} is less than the {virtual_size} bytes of the disk inside")]
     MinDiskSizeTooSmall { requested: i64, virtual_size: i64 },

@@ -4,7 +4,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::contract::rules::Violation;
-use crate::images::Error;
+use crate::images::{self, Error};
 use crate::metadata::{self, QuotaScope};
 
 /// The words for a failure whose cause is for the log only.
@@ -75,9 +75,14 @@ pub fn from_error(error: Error) -> Status {
         Error::Unsupported(what) => {
             Status::unimplemented(format!("{what} is not supported by this server"))
         }
+        Error::Damaged { image_id } => Status::data_loss(images::damaged(&shown(&image_id))),
         Error::Metadata(error) => from_metadata(error),
         Error::Blobs(crate::blobs::Error::Full) => disk_full(),
-        Error::Blobs(error @ crate::blobs::Error::Io(_)) => internal(&error),
+        Error::Blobs(lost @ crate::blobs::Error::FolderLost { .. }) => {
+            tracing::error!(error = %lost, "a request failed");
+            Status::unavailable("The server's content folder is not there; its log says more")
+        }
+        Error::Blobs(error) => internal(&error),
     }
 }
 
@@ -109,6 +114,16 @@ fn from_metadata(error: metadata::Error) -> Status {
         )),
         E::ImageBeingDeleted { id } => {
             Status::failed_precondition(format!("Image \"{}\" is being deleted", shown(&id)))
+        }
+        E::ContentDamaged { id } => {
+            let id = shown(&id);
+            let message = images::damaged(&id);
+            let details = ErrorDetails::with_precondition_failure_violation(
+                "CONTENT_DAMAGED",
+                id,
+                message.clone(),
+            );
+            Status::with_error_details(Code::FailedPrecondition, message, details)
         }
         E::QuotaExceeded { metric, scope } => {
             let subject = match scope {

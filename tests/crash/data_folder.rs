@@ -38,7 +38,8 @@ pub async fn agrees(data: &Path, model: &Shared) {
         let rows: BTreeSet<String> = live.keys().cloned().collect();
         let files: BTreeSet<String> = contents(data).into_iter().collect();
         let pending = count(&database, "contents WHERE state = 0");
-        (rows == files && pending == 0).then_some(live)
+        let candidates = count(&database, "content_candidates");
+        (rows == files && pending == 0 && candidates == 0).then_some(live)
     })
     .await;
     let unreferenced = count(

@@ -35,7 +35,8 @@ const SELECT: &str = "SELECT image.key, id_rest, folder.id AS folder_id, folder_
     description, labels, family, min_disk_size, product_ids, os, pooled, hardware_generation,
     content_key, coalesce(content.size, 0) AS size,
     coalesce(content.stored_size, 0) AS stored_size,
-    coalesce(content.virtual_size, 0) AS virtual_size
+    coalesce(content.virtual_size, 0) AS virtual_size,
+    coalesce(content.damaged, 0) AS damaged
     FROM compute_images AS image LEFT JOIN contents AS content ON content.key = image.content_key
     JOIN folders AS folder ON folder.key = folder_key";
 
@@ -47,6 +48,7 @@ pub(super) struct Found {
     /// Bytes of the disk inside; zero while the image is being created.
     virtual_size: i64,
     content_key: Option<i64>,
+    damaged: bool,
 }
 
 impl Found {
@@ -110,7 +112,7 @@ pub(super) fn insert(
     ready: bool,
 ) -> Result<Applied> {
     let source = accept::source(origin)
-        .map(|id| find_ready(transaction, id))
+        .map(|id| find_sound(transaction, id))
         .transpose()?;
     let stored_size = source.as_ref().map(|(it, _)| it.image.storage_size);
     let smallest = match (&source, new.min_disk_size) {
@@ -306,7 +308,7 @@ fn remove(transaction: &Transaction<'_>, store: &Store, found: Found) -> Result<
         .execute([found.id.key])?;
     quotas::release(transaction, store, found.folder_key, found.usage())?;
     if let Some(content_key) = found.content_key {
-        contents::discard_unreferenced(transaction, store, content_key)?;
+        contents::note_candidate(transaction, store, content_key)?;
     }
     found.applied(false)
 }
@@ -329,7 +331,7 @@ pub(super) fn source(transaction: &Transaction<'_>, id: &str) -> Result<Source> 
         .prepare_cached(
             "SELECT content_key, stored_size, min_disk_size FROM compute_images AS image
              JOIN contents AS content ON content.key = image.content_key
-             WHERE image.key = ?1 AND id_rest = ?2 AND status = ?3",
+             WHERE image.key = ?1 AND id_rest = ?2 AND status = ?3 AND damaged = 0",
         )?
         .query_row([found.key, found.rest, Status::Ready as i64], |row| {
             Ok(Source {
@@ -345,7 +347,7 @@ pub(super) fn source(transaction: &Transaction<'_>, id: &str) -> Result<Source> 
             Ok(source)
         }
         // Says why.
-        None => find_ready(transaction, id).and(Err(Error::ImageNotFound { id: id.to_owned() })),
+        None => find_sound(transaction, id).and(Err(Error::ImageNotFound { id: id.to_owned() })),
     }
 }
 
@@ -367,6 +369,7 @@ fn get(transaction: &Transaction<'_>, id: Id) -> Result<Found> {
                 folder_key: row.get("folder_key")?,
                 virtual_size: row.get("virtual_size")?,
                 content_key: row.get("content_key")?,
+                damaged: row.get("damaged")?,
             })
         })
         .optional()?
@@ -382,6 +385,14 @@ fn find_ready(transaction: &Transaction<'_>, id: &str) -> Result<(Found, i64)> {
         (Status::Ready, Some(content_key)) => Ok((found, content_key)),
         (Status::Deleting, _) => Err(Error::ImageBeingDeleted { id: id.to_owned() }),
         _ => Err(Error::ImageNotReady { id: id.to_owned() }),
+    }
+}
+
+/// A READY image that can be copied, and the key of its content.
+fn find_sound(transaction: &Transaction<'_>, id: &str) -> Result<(Found, i64)> {
+    match find_ready(transaction, id)? {
+        (found, _) if found.damaged => Err(Error::ContentDamaged { id: id.to_owned() }),
+        sound => Ok(sound),
     }
 }
 

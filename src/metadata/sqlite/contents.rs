@@ -39,6 +39,8 @@ pub struct DeletedContent {
 pub struct LiveContent {
     pub id: String,
     pub facts: ContentFacts,
+    /// Whether a read has found other bytes than were written, or none.
+    pub damaged: bool,
 }
 
 impl Store {
@@ -81,6 +83,39 @@ impl Store {
         .await
     }
 
+    /// Looks at contents that images have stopped referring to, at most `limit` of them, and puts those on
+    /// the deletion list that no other image refers to. Returns how many it has looked at.
+    pub async fn remove_unreferenced(&self, limit: usize) -> Result<usize> {
+        self.write(move |transaction, store| {
+            let candidates: Vec<i64> = transaction
+                .prepare_cached("SELECT content_key FROM content_candidates LIMIT ?1")?
+                .query_map([limit as i64], |row| row.get(0))?
+                .collect::<rusqlite::Result<_>>()?;
+            for key in &candidates {
+                if !is_referenced(transaction, *key)? {
+                    discard_unreferenced(transaction, store, *key)?;
+                }
+                transaction
+                    .prepare_cached("DELETE FROM content_candidates WHERE content_key = ?1")?
+                    .execute([key])?;
+            }
+            Ok(candidates.len())
+        })
+        .await
+    }
+
+    /// Notes that the file of a content has other bytes than were written, or none. A file that has
+    /// taken its place meanwhile is not meant.
+    pub async fn mark_damaged(&self, content_id: String) -> Result<()> {
+        self.write(move |transaction, _| {
+            transaction
+                .prepare_cached("UPDATE contents SET damaged = 1 WHERE id = ?1 AND state = 1")?
+                .execute([&content_id])?;
+            Ok(())
+        })
+        .await
+    }
+
     /// The ids of all contents that may have bytes: pending, live, and those to be deleted.
     pub async fn known_contents(&self) -> Result<std::collections::HashSet<String>> {
         self.read(|transaction| {
@@ -115,7 +150,14 @@ pub(super) fn insert_pending(
 /// A content that an operation has written, and the equal live one, if there is one.
 pub(super) struct Pending {
     key: i64,
-    equal: Option<i64>,
+    id: String,
+    equal: Option<Equal>,
+}
+
+/// A live content with the SHA-256 of one that was written.
+struct Equal {
+    key: i64,
+    id: String,
 }
 
 /// Looks for what an operation has written. Writes nothing yet.
@@ -136,14 +178,24 @@ pub(super) fn find_pending(
         id: operation_id.to_owned(),
     })?;
     let equal = transaction
-        .prepare_cached("SELECT key FROM contents WHERE state = 1 AND sha256 = ?1")?
-        .query_row([facts.sha256], |row| row.get(0))
+        .prepare_cached("SELECT key, id FROM contents WHERE state = 1 AND sha256 = ?1")?
+        .query_row([facts.sha256], |row| {
+            Ok(Equal {
+                key: row.get(0)?,
+                id: row.get(1)?,
+            })
+        })
         .optional()?;
-    Ok(Pending { key, equal })
+    Ok(Pending {
+        key,
+        id: content_id.to_owned(),
+        equal,
+    })
 }
 
-/// Makes a pending content live, or drops it for an equal one that is there. Returns the key of
-/// the one to refer to.
+/// Makes a pending content live. Where an equal one is live already, that keeps its key, to which images
+/// refer, and takes over the new file: whatever has become of the old one, the new one was just written
+/// and its digest was taken. Returns the key of the content to refer to.
 pub(super) fn publish(
     transaction: &Transaction<'_>,
     store: &Store,
@@ -151,8 +203,14 @@ pub(super) fn publish(
     facts: &ContentFacts,
 ) -> Result<i64> {
     if let Some(equal) = pending.equal {
-        discard(transaction, store, pending.key, Duration::ZERO)?;
-        return Ok(equal);
+        transaction
+            .prepare_cached("DELETE FROM contents WHERE key = ?1")?
+            .execute([pending.key])?;
+        transaction
+            .prepare_cached("UPDATE contents SET id = ?2, damaged = 0 WHERE key = ?1")?
+            .execute(params![equal.key, pending.id])?;
+        list_deletion(transaction, store, &equal.id, Duration::ZERO)?;
+        return Ok(equal.key);
     }
     transaction
         .prepare_cached(
@@ -182,16 +240,33 @@ pub(super) fn discard_pending(
         .query_map([operation_key], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
     keys.into_iter()
-        .map(|key| discard(transaction, store, key, LATE_WRITES))
+        .filter_map(|key| discard(transaction, store, key, LATE_WRITES).transpose())
         .collect()
 }
 
-/// Puts a content on the deletion list if no image refers to it: the foreign keys tell.
-pub(super) fn discard_unreferenced(
-    transaction: &Transaction<'_>,
-    store: &Store,
-    key: i64,
-) -> Result<()> {
+/// Notes that an image has stopped referring to a content. SQLite goes through all references to a row
+/// that is to be deleted, so that this must not be tried as long as there are many.
+pub(super) fn note_candidate(transaction: &Transaction<'_>, store: &Store, key: i64) -> Result<()> {
+    transaction
+        .prepare_cached("INSERT OR IGNORE INTO content_candidates (content_key) VALUES (?1)")?
+        .execute([key])?;
+    store.wake_removals();
+    Ok(())
+}
+
+/// Whether an image refers to a content: takes no longer where many do.
+fn is_referenced(transaction: &Transaction<'_>, key: i64) -> Result<bool> {
+    let referenced = transaction
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM desktop_images WHERE content_key = ?1)
+                 OR EXISTS (SELECT 1 FROM compute_images WHERE content_key = ?1)",
+        )?
+        .query_row([key], |row| row.get(0))?;
+    Ok(referenced)
+}
+
+/// Puts a content on the deletion list. The foreign keys have the last word.
+fn discard_unreferenced(transaction: &Transaction<'_>, store: &Store, key: i64) -> Result<()> {
     match discard(transaction, store, key, Duration::ZERO) {
         Err(Error::Sqlite(error)) if is_foreign_key(&error) => Ok(()),
         ended => ended.map(|_| ()),
@@ -203,27 +278,43 @@ fn is_foreign_key(error: &rusqlite::Error) -> bool {
 }
 
 /// The row goes and the id is put on the deletion list. The foreign keys refuse it for a content
-/// that an image refers to; a refused statement leaves nothing behind. Returns the id.
+/// that an image refers to; a refused statement leaves nothing behind. Returns the id, if the row was
+/// there.
 fn discard(
     transaction: &Transaction<'_>,
     store: &Store,
     key: i64,
     remembered: Duration,
-) -> Result<String> {
-    let id: String = transaction
+) -> Result<Option<String>> {
+    let id: Option<String> = transaction
         .prepare_cached("DELETE FROM contents WHERE key = ?1 RETURNING id")?
-        .query_row([key], |row| row.get(0))?;
+        .query_row([key], |row| row.get(0))
+        .optional()?;
+    if let Some(id) = &id {
+        list_deletion(transaction, store, id, remembered)?;
+    }
+    Ok(id)
+}
+
+/// Puts the id of a content on the deletion list: its bytes go once this is committed.
+fn list_deletion(
+    transaction: &Transaction<'_>,
+    store: &Store,
+    id: &str,
+    remembered: Duration,
+) -> Result<()> {
     transaction
         .prepare_cached("INSERT INTO content_deletions (content_id, forget_after) VALUES (?1, ?2)")?
         .execute(params![id, store.now().after(remembered).0])?;
-    Ok(id)
+    store.wake_removals();
+    Ok(())
 }
 
 /// The live content under this key.
 pub(super) fn live(transaction: &Transaction<'_>, key: i64) -> Result<LiveContent> {
     let content = transaction
         .prepare_cached(
-            "SELECT id, format, size, stored_size, virtual_size, sha256
+            "SELECT id, format, size, stored_size, virtual_size, sha256, damaged
              FROM contents WHERE key = ?1 AND state = 1",
         )?
         .query_row([key], |row| {
@@ -236,6 +327,7 @@ pub(super) fn live(transaction: &Transaction<'_>, key: i64) -> Result<LiveConten
                     virtual_size: row.get(4)?,
                     sha256: row.get(5)?,
                 },
+                damaged: row.get(6)?,
             })
         })?;
     Ok(content)

@@ -243,14 +243,14 @@ pub(super) fn delete(transaction: &Transaction<'_>, store: &Store, id: &str) -> 
     remove(transaction, store, find(transaction, id)?)
 }
 
-/// Removes an image, and its content where nothing else refers to it.
+/// Removes an image. Its content is looked at later.
 fn remove(transaction: &Transaction<'_>, store: &Store, found: Found) -> Result<Applied> {
     listing::retire_name(transaction, &found.image.id, &found.image.name, store.now())?;
     transaction
         .prepare_cached("DELETE FROM desktop_images WHERE key = ?1")?
         .execute([found.id.key])?;
     quotas::release(transaction, store, found.folder_key, found.usage())?;
-    contents::discard_unreferenced(transaction, store, found.content_key)?;
+    contents::note_candidate(transaction, store, found.content_key)?;
     found.applied(false)
 }
 

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
+use tokio::sync::Notify;
 
 use super::{Clock, Error, Id, IdGenerator, Result, Timestamp};
 use quotas::Limits;
@@ -55,6 +56,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     ids: IdGenerator,
     limits: Limits,
+    removals: Notify,
 }
 
 impl Store {
@@ -79,6 +81,7 @@ impl Store {
                 ids,
                 limits,
                 clock,
+                removals: Notify::new(),
             }),
         })
     }
@@ -92,6 +95,17 @@ impl Store {
     /// The time by the store's clock, which may go back.
     pub fn now(&self) -> Timestamp {
         self.inner.clock.now()
+    }
+
+    /// Returns once there is something to remove that was not there at the last call: contents that an
+    /// image has stopped referring to, or bytes on the deletion list.
+    pub async fn removals(&self) {
+        self.inner.removals.notified().await;
+    }
+
+    /// Wakes who waits for removals. The commit that they wait for comes before whatever they ask for.
+    fn wake_removals(&self) {
+        self.inner.removals.notify_one();
     }
 
     fn limits(&self) -> &Limits {

@@ -6,7 +6,10 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::super::{Error, Result};
 
-const MIGRATIONS: [&str; 1] = [include_str!("../../../migrations/0001_initial.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../../migrations/0001_initial.sql"),
+    include_str!("../../../migrations/0002_contents.sql"),
+];
 
 /// Tells a database of this program from others: "dimg".
 const APPLICATION_ID: i64 = 0x6469_6d67;

@@ -263,11 +263,13 @@ async fn a_copy_that_meets_the_deletion_of_its_source_is_refused_or_keeps_the_co
     for _ in 0..20 {
         let source = fixture.compute_image("f", "source").await;
         let deletion = Change::DeleteComputeImage { id: source.clone() };
-        let (copied, deleted) = tokio::join!(
+        let (copied, deleted, removed) = tokio::join!(
             fixture.accept(copy("f", "copied", &source), Start::Now),
             fixture.accept(deletion, Start::Now),
+            fixture.store.remove_unreferenced(9),
         );
         deleted.unwrap();
+        removed.unwrap();
         match copied {
             Ok(copied) => {
                 let content = fixture.store.desktop_image_content(&copied.image_id).await;
@@ -281,6 +283,7 @@ async fn a_copy_that_meets_the_deletion_of_its_source_is_refused_or_keeps_the_co
             Err(Error::ImageNotFound { id }) => assert_eq!(id, source),
             Err(other) => panic!("{other}"),
         }
+        fixture.store.remove_unreferenced(9).await.unwrap();
         assert_eq!(fixture.store.known_contents().await.unwrap().len(), 1);
         let gone = fixture
             .store

@@ -1,6 +1,7 @@
 //! What every store promises, asked from outside of it. Time stands still until a test moves it.
 
 mod accepting;
+mod contents;
 mod leases;
 mod states;
 

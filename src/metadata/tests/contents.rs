@@ -1,0 +1,128 @@
+//! Contents: when they go, what takes their place, and what is known of their damage.
+
+use super::*;
+
+impl Fixture {
+    async fn content_of(&self, desktop_image_id: &str) -> LiveContent {
+        let found = self.store.desktop_image_content(desktop_image_id).await;
+        found.unwrap().1
+    }
+
+    async fn copied(&self, name: &str, source: &str) -> String {
+        let accepted = self.accept(copy("f", name, source), Start::Now).await;
+        accepted.unwrap().image_id
+    }
+
+    /// The ids on the deletion list.
+    async fn deleted(&self) -> Vec<String> {
+        let listed = self.store.contents_to_delete(String::new(), 99).await;
+        listed.unwrap().into_iter().map(|it| it.id).collect()
+    }
+}
+
+#[tokio::test]
+async fn equal_bytes_take_the_place_of_those_that_were_there_for_all_images() {
+    let fixture = Fixture::new();
+    let source = fixture.compute_image("f", "source").await;
+    let made_before = fixture.copied("before", &source).await;
+    let old = fixture.content_of(&made_before).await;
+    fixture.store.mark_damaged(old.id.clone()).await.unwrap();
+    assert!(fixture.content_of(&made_before).await.damaged);
+
+    let lease = fixture.upload("f", "again").await;
+    let ended = fixture.store.complete_import(&lease, facts("source"));
+    ended.await.unwrap();
+    let new = fixture.content_of(&made_before).await;
+    assert_eq!(new.id, lease.content_id);
+    assert!(!new.damaged);
+    assert_eq!(new.facts, old.facts);
+    assert_eq!(fixture.deleted().await, [old.id.clone()]);
+    // What is found of the old file says nothing of the new one.
+    fixture.store.mark_damaged(old.id).await.unwrap();
+    assert!(!fixture.content_of(&made_before).await.damaged);
+}
+
+#[tokio::test]
+async fn a_worker_that_lost_its_lease_takes_no_place() {
+    let fixture = Fixture::new();
+    let source = fixture.compute_image("f", "source").await;
+    let copied = fixture.copied("copied", &source).await;
+    let old = fixture.content_of(&copied).await;
+    let late = fixture.upload("f", "late").await;
+    fixture.pass(LEASE);
+    fixture.claim().await.unwrap();
+    let refused = fixture.store.complete_import(&late, facts("source")).await;
+    assert!(matches!(refused, Err(Error::LeaseLost { .. })));
+    assert_eq!(fixture.content_of(&copied).await, old);
+    assert!(!fixture.deleted().await.contains(&old.id));
+}
+
+#[tokio::test]
+async fn what_is_known_as_damaged_is_not_copied_until_it_is_mended() {
+    let fixture = Fixture::new();
+    let source = fixture.compute_image("f", "source").await;
+    let copied = fixture.copied("copied", &source).await;
+    let changes = || {
+        let from = Origin::ComputeImage(source.clone());
+        [copy("f", "copy", &source), import("f", "from", from)]
+    };
+    // In one transaction, so that what was looked up for the first copy is there for the second.
+    let id = fixture.content_of(&copied).await.id;
+    let (first, marked, second) = tokio::join!(
+        fixture.accept(copy("f", "first", &source), Start::Now),
+        fixture.store.mark_damaged(id),
+        fixture.accept(copy("f", "second", &source), Start::Now),
+    );
+    first.unwrap();
+    marked.unwrap();
+    assert!(matches!(second, Err(Error::ContentDamaged { id }) if id == source));
+    for change in changes() {
+        for start in [Start::Now, Start::After(Duration::ZERO)] {
+            let refused = fixture.accept(change.clone(), start).await;
+            assert!(matches!(refused, Err(Error::ContentDamaged { id }) if id == source));
+        }
+    }
+    let (image, again) = tokio::join!(
+        fixture.store.desktop_image(&copied),
+        fixture.store.compute_image(&source)
+    );
+    image.unwrap();
+    again.unwrap();
+
+    let lease = fixture.upload("f", "again").await;
+    let ended = fixture.store.complete_import(&lease, facts("source"));
+    ended.await.unwrap();
+    for change in changes() {
+        fixture.accept(change, Start::Now).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_content_goes_with_its_last_image_and_not_before() {
+    let fixture = Fixture::new();
+    let source = fixture.compute_image("f", "source").await;
+    let copies = [
+        fixture.copied("a", &source).await,
+        fixture.copied("b", &source).await,
+    ];
+    let content = fixture.content_of(&copies[0]).await;
+    let [a, b] = copies;
+    let mut changes = vec![
+        Change::DeleteDesktopImage { id: a },
+        Change::DeleteComputeImage { id: source },
+        Change::DeleteDesktopImage { id: b },
+    ];
+    let last = changes.pop().unwrap();
+    for change in changes {
+        fixture.accept(change, Start::Now).await.unwrap();
+        assert_eq!(fixture.store.remove_unreferenced(9).await.unwrap(), 1);
+        assert!(fixture.deleted().await.is_empty());
+    }
+    fixture.accept(last, Start::Now).await.unwrap();
+    assert!(fixture.deleted().await.is_empty(), "not by the Delete");
+    // Those who remove are woken for it.
+    fixture.store.removals().await;
+    assert_eq!(fixture.store.remove_unreferenced(9).await.unwrap(), 1);
+    assert_eq!(fixture.deleted().await, [content.id]);
+    assert_eq!(fixture.store.remove_unreferenced(9).await.unwrap(), 0);
+}
