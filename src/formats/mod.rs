@@ -74,8 +74,9 @@ pub struct Inspection {
 
 /// Recognises a disk image and checks that it is whole, sound and complete in itself.
 ///
-/// Blocking. Memory is bounded: about half a byte for each cluster of a qcow2 file, 128 MiB at most, and tables of a
-/// few MiB. Time is bounded by the size of the content: each table is read once, whatever the tables say.
+/// Blocking. Memory is bounded by 64 MiB: four bytes for each cluster of a qcow2 file, ten million of them at a time.
+/// Time is bounded by what is stored: each table is read once, or once for each ten million clusters, whatever refers
+/// to it, and holes are not read.
 ///
 /// Sources: QEMU's `docs/interop/qcow2`, UEFI 2.10 chapter 5 (GPT, protective MBR).
 pub fn inspect<R: ReadAt + ?Sized>(content: &R) -> Result<Inspection, FormatError> {

@@ -2,7 +2,11 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
+
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
 
 use super::FormatError;
 
@@ -15,6 +19,12 @@ pub trait ReadAt {
     ///
     /// Errors: `UnexpectedEof` where the content ends before the buffer is full.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// The first area at or after the offset that may hold anything but zeros. None where all that follows reads as
+    /// zeros. What cannot tell holes from data calls everything data.
+    fn next_data(&self, offset: u64) -> Option<Range<u64>> {
+        (offset < self.len()).then(|| offset..self.len())
+    }
 
     /// Whether the content has no bytes at all.
     fn is_empty(&self) -> bool {
@@ -30,7 +40,7 @@ pub struct FileReader {
 }
 
 impl FileReader {
-    /// Takes an open regular file. Its cursor is neither used nor moved.
+    /// Takes an open regular file. Reading does not depend on its cursor, which the search for holes moves.
     pub fn new(file: File) -> io::Result<FileReader> {
         let length = file.metadata()?.len();
         Ok(FileReader { file, length })
@@ -44,6 +54,17 @@ impl ReadAt for FileReader {
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.file.read_exact_at(buffer, offset)
+    }
+
+    fn next_data(&self, offset: u64) -> Option<Range<u64>> {
+        let start = match rustix::fs::seek(&self.file, SeekFrom::Data(offset)) {
+            Ok(start) => start,
+            Err(Errno::NXIO) => return None,
+            // A file system that does not know its holes.
+            Err(_) => offset,
+        };
+        let end = rustix::fs::seek(&self.file, SeekFrom::Hole(start)).unwrap_or(self.length);
+        (start < self.length).then(|| start..end.clamp(start + 1, self.length))
     }
 }
 
@@ -112,9 +133,47 @@ pub(super) fn for_each_piece<R: ReadAt + ?Sized>(
     Ok(())
 }
 
+/// Whether all bytes are zero. Whole blocks are looked at before any decision, which processors do fastest.
+pub(super) fn is_zero(bytes: &[u8]) -> bool {
+    bytes
+        .chunks(512)
+        .all(|block| block.iter().fold(0, |sum, byte| sum | byte) == 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn holes_of_a_file_are_passed_over_and_all_else_is_data() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(3 << 20).unwrap();
+        file.write_all_at(b"x", (1 << 20) + 5).unwrap();
+        let file = FileReader::new(file).unwrap();
+        let data = file.next_data(0).unwrap();
+        assert!(data.contains(&((1 << 20) + 5)), "{data:?}");
+        for (offset, expected) in [
+            ((1 << 20) + 5, true),
+            (3 << 20, false),
+            (u64::MAX / 2, false),
+        ] {
+            assert_eq!(file.next_data(offset).is_some(), expected, "{offset}");
+        }
+        let bytes = vec![0; 10];
+        assert_eq!(bytes.next_data(3), Some(3..10));
+        assert_eq!(bytes.next_data(10), None);
+    }
+
+    #[test]
+    fn one_bit_anywhere_is_not_zero() {
+        let mut bytes = vec![0; 1300];
+        assert!(is_zero(&bytes) && is_zero(&[]));
+        for index in [0, 511, 512, 1299] {
+            bytes[index] = 0x80;
+            assert!(!is_zero(&bytes), "{index}");
+            bytes[index] = 0;
+        }
+    }
 
     #[test]
     fn a_file_and_its_bytes_read_alike() {

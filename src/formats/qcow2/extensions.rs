@@ -6,8 +6,13 @@ use super::header::BitmapDirectory;
 
 const END: u32 = 0;
 const FEATURE_NAMES: u32 = 0x6803_f857;
+const BACKING_FORMAT: u32 = 0xe279_2aca;
+const ENCRYPTION: u32 = 0x0537_be77;
 const BITMAPS: u32 = 0x2385_2875;
 const EXTERNAL_DATA_FILE: u32 = 0x4441_5441;
+
+/// QEMU opens no image with a longer name of the backing file's format, even where there is no backing file.
+const MAXIMUM_FORMAT_NAME: usize = 15;
 
 /// What the extensions say, as far as it matters here. Unknown ones may be ignored, the format says.
 #[derive(Debug, Default)]
@@ -15,6 +20,8 @@ pub(super) struct Extensions {
     /// Entries of 48 bytes: kind of feature, bit, name.
     feature_names: Vec<u8>,
     pub(super) external_data_file: Option<Vec<u8>>,
+    /// Where the keys of an encrypted image are; any other image must not have it.
+    pub(super) encryption_header: bool,
     pub(super) bitmaps: Option<BitmapDirectory>,
 }
 
@@ -51,6 +58,13 @@ impl Extensions {
     fn take(&mut self, kind: u32, data: &[u8]) -> Result<(), FormatError> {
         match kind {
             FEATURE_NAMES => self.feature_names = data.to_vec(),
+            ENCRYPTION => self.encryption_header = true,
+            BACKING_FORMAT if data.len() > MAXIMUM_FORMAT_NAME => {
+                return Err(corrupt(format!(
+                    "the name of the backing file's format has {} bytes, expected {MAXIMUM_FORMAT_NAME} at most",
+                    data.len()
+                )));
+            }
             EXTERNAL_DATA_FILE => self.external_data_file = Some(data.to_vec()),
             BITMAPS => {
                 if data.len() != 24 {
@@ -61,6 +75,7 @@ impl Extensions {
                 }
                 self.bitmaps = Some(BitmapDirectory {
                     count: bytes::be_u32(data, 0),
+                    reserved: bytes::be_u32(data, 4),
                     bytes: bytes::be_u64(data, 8),
                     offset: bytes::be_u64(data, 16),
                 });

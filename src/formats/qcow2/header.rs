@@ -1,5 +1,7 @@
 //! The header of a qcow2 image: where everything is, and what must be understood to read it.
 
+use std::fmt::Display;
+
 use super::super::error::require_inside;
 use super::super::quote::quote;
 use super::super::read_at::read_up_to;
@@ -39,6 +41,8 @@ pub(super) struct Header {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BitmapDirectory {
     pub(super) count: u32,
+    /// Must be zero.
+    pub(super) reserved: u32,
     pub(super) bytes: u64,
     pub(super) offset: u64,
 }
@@ -46,6 +50,14 @@ pub(super) struct BitmapDirectory {
 impl Header {
     pub(super) fn cluster_size(&self) -> u64 {
         1 << self.cluster_bits
+    }
+
+    pub(super) fn l1_bytes(&self) -> u64 {
+        u64::from(self.l1_entries) * 8
+    }
+
+    pub(super) fn refcount_table_bytes(&self) -> u64 {
+        u64::from(self.refcount_table_clusters) << self.cluster_bits
     }
 
     /// L2 entries in one table, which fills a cluster.
@@ -113,6 +125,11 @@ impl Header {
                 });
             }
         }
+        if extensions.encryption_header {
+            return Err(corrupt(
+                "it has a header of encryption, and is not encrypted".to_owned(),
+            ));
+        }
         features::check(incompatible, autoclear, &extensions)?;
         // A field that the header is too short for counts as zero.
         let compression_type = match header_length {
@@ -167,7 +184,7 @@ impl Header {
                 self.refcount_order
             )));
         }
-        let l1_bytes = u64::from(self.l1_entries) * 8;
+        let l1_bytes = self.l1_bytes();
         if l1_bytes > MAXIMUM_L1_BYTES {
             return Err(FormatError::Unsupported {
                 what: format!(
@@ -185,7 +202,7 @@ impl Header {
                 self.l1_entries, self.virtual_size
             )));
         }
-        let refcount_bytes = u64::from(self.refcount_table_clusters) << self.cluster_bits;
+        let refcount_bytes = self.refcount_table_bytes();
         if refcount_bytes == 0 {
             return Err(corrupt("no refcount table, expected one".to_owned()));
         }
@@ -210,29 +227,37 @@ impl Header {
 
     /// Checks that the tables which the header names begin at clusters and lie inside the content.
     fn check_places(&self, length: u64) -> Result<(), FormatError> {
-        let l1_bytes = u64::from(self.l1_entries) * 8;
-        self.check_place("the L1 table", self.l1_offset, l1_bytes, length)?;
-        let refcount_bytes = u64::from(self.refcount_table_clusters) << self.cluster_bits;
+        self.check_place("the L1 table", self.l1_offset, self.l1_bytes(), length)?;
         self.check_place(
             "the refcount table",
             self.refcount_table_offset,
-            refcount_bytes,
+            self.refcount_table_bytes(),
             length,
         )?;
-        // The smallest entry has 40 bytes; the true size is known only by walking the table. QEMU opens no image
-        // whose offset is wrong, even where there are no snapshots.
-        let offset = match self.snapshots {
-            0 => self.snapshots_offset % self.cluster_size(),
-            _ => self.snapshots_offset,
-        };
+        // QEMU opens no image whose offset is wrong, even where there are no snapshots.
+        let what = "the snapshot table";
+        if self.snapshots == 0 {
+            let beyond = self.snapshots_offset > i64::MAX as u64;
+            let offset = self.snapshots_offset % self.cluster_size();
+            self.check_place(what, offset, 0, length)?;
+            return if beyond {
+                Err(corrupt(format!(
+                    "{what} begins at {:#x}, expected 2^63 - 1 at most",
+                    self.snapshots_offset
+                )))
+            } else {
+                Ok(())
+            };
+        }
+        // The smallest entry has 40 bytes; the true size is known only by walking the table.
         let least = u64::from(self.snapshots) * 40;
-        self.check_place("the snapshot table", offset, least, length)
+        self.check_place(what, self.snapshots_offset, least, length)
     }
 
     /// Checks that a structure begins at a cluster and lies inside the content.
     pub(super) fn check_place(
         &self,
-        what: &str,
+        what: impl Display,
         offset: u64,
         size: u64,
         length: u64,
@@ -243,7 +268,7 @@ impl Header {
                 self.cluster_size()
             )));
         }
-        require_inside(offset, size, length, || what.to_owned())
+        require_inside(offset, size, length, || what.to_string())
     }
 }
 

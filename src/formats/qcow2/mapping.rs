@@ -1,95 +1,93 @@
-//! The two levels of tables that map the guest's disk to clusters of the file.
+//! The L2 tables, which map the guest's disk to clusters of the file.
+
+use std::collections::BTreeSet;
 
 use super::super::error::require_inside;
 use super::super::{FormatError, ReadAt};
-use super::clusters::{ClusterMap, Refcount, Use};
+use super::clusters::{Refcount, Use, Window};
 use super::compressed::{Descriptor, TailClusters};
+use super::corrupt;
 use super::header::Header;
-use super::{corrupt, for_each_number};
+use super::l2_tables::L2Table;
+use super::tables::Tables;
 
 const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
-const L1_RESERVED: u64 = 0x7f00_0000_0000_01ff;
 const L2_RESERVED: u64 = 0x3f00_0000_0000_01fe;
 /// The refcount of what the entry points to is exactly one: it may be written in place.
 const COPIED: u64 = 1 << 63;
 const COMPRESSED: u64 = 1 << 62;
 const ZERO: u64 = 1;
 
-/// Walks the active tables and checks each entry.
-pub(super) fn check<R: ReadAt + ?Sized>(
-    content: &R,
-    header: &Header,
-    map: &mut ClusterMap,
-) -> Result<(), FormatError> {
-    let mut walk = Walk {
-        content,
-        header,
-        map,
-        tail: TailClusters::default(),
-    };
-    let entries = u64::from(header.l1_entries);
-    for_each_number(content, header.l1_offset, entries, |index, entry| {
-        walk.check_l1_entry(index, entry)
-    })?;
-    walk.tail.check_end(content.len())
-}
-
-struct Walk<'a, R: ?Sized> {
-    content: &'a R,
+/// The walk through L2 tables that notes what they use in a window of clusters.
+pub(super) struct Walk<'a, R: ?Sized> {
+    tables: &'a Tables<'a, R>,
     header: &'a Header,
-    map: &'a mut ClusterMap,
+    window: &'a mut Window,
     tail: TailClusters,
+    /// The compressed data that `tail` has seen: tables of snapshots share them with the active ones.
+    in_tail: BTreeSet<u64>,
 }
 
-impl<R: ReadAt + ?Sized> Walk<'_, R> {
-    fn check_l1_entry(&mut self, index: u64, entry: u64) -> Result<(), FormatError> {
-        if entry & L1_RESERVED != 0 {
-            return Err(corrupt(format!(
-                "the L1 entry {index} is {entry:#018x}, with reserved bits set"
-            )));
+impl<'a, R: ReadAt + ?Sized> Walk<'a, R> {
+    pub(super) fn new(
+        tables: &'a Tables<'a, R>,
+        header: &'a Header,
+        window: &'a mut Window,
+    ) -> Walk<'a, R> {
+        Walk {
+            tables,
+            header,
+            window,
+            tail: TailClusters::default(),
+            in_tail: BTreeSet::new(),
         }
-        let table = entry & OFFSET;
-        if table == 0 {
-            if entry & COPIED != 0 {
-                return Err(corrupt(format!(
-                    "the L1 entry {index} points to the header of the image"
-                )));
-            }
-            return Ok(());
-        }
-        let what = format!("the L2 table {index}");
-        let cluster_size = self.header.cluster_size();
-        self.header
-            .check_place(&what, table, cluster_size, self.content.len())?;
-        let what = || what.clone();
-        self.map.mark(table, cluster_size, Use::Metadata, what)?;
-        self.check_copied(entry, table, what)?;
+    }
 
-        let first_guest_cluster = index.saturating_mul(self.header.l2_entries());
-        let mut guest_cluster = first_guest_cluster;
-        let content = self.content;
+    /// Checks the tables and each of their entries. Those that turn out to be empty are noted as such.
+    pub(super) fn check(&mut self, l2_tables: &mut [L2Table]) -> Result<(), FormatError> {
+        let cluster_bits = self.header.cluster_bits;
+        for table in l2_tables.iter() {
+            let what = || format!("the L2 table {}", table.index());
+            let offset = table.cluster << cluster_bits;
+            self.window
+                .mark_one(offset, Use::Metadata, table.uses, what)?;
+            if table.is_counted_once() {
+                self.check_counted_once(offset, what)?;
+            }
+        }
+        for table in l2_tables.iter_mut().filter(|table| !table.is_empty()) {
+            if !self.check_table(*table)? {
+                table.set_empty();
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks, after all tables, that the file ends where its last data end.
+    pub(super) fn check_end(&self) -> Result<(), FormatError> {
+        self.tail.check_end(self.tables.content.len())
+    }
+
+    /// Returns whether the table has any entry.
+    fn check_table(&mut self, table: L2Table) -> Result<bool, FormatError> {
+        let tables = self.tables;
+        let offset = table.cluster << self.header.cluster_bits;
+        let entries = self.header.l2_entries();
+        let first = table.index().saturating_mul(entries);
         if self.header.extended_l2 {
-            let mut descriptor = 0;
-            for_each_number(content, table, cluster_size / 8, |position, number| {
-                if position.is_multiple_of(2) {
-                    descriptor = number;
-                    return Ok(());
-                }
-                self.check_l2_entry(guest_cluster, descriptor, Some(number))?;
-                guest_cluster += 1;
-                Ok(())
+            tables.for_each_entry(offset, entries, |index, [entry, subclusters]| {
+                self.check_l2_entry(table, first + index, entry, Some(subclusters))
             })
         } else {
-            for_each_number(content, table, cluster_size / 8, |_, number| {
-                self.check_l2_entry(guest_cluster, number, None)?;
-                guest_cluster += 1;
-                Ok(())
+            tables.for_each_entry(offset, entries, |index, [entry]| {
+                self.check_l2_entry(table, first + index, entry, None)
             })
         }
     }
 
     fn check_l2_entry(
         &mut self,
+        table: L2Table,
         guest_cluster: u64,
         entry: u64,
         subclusters: Option<u64>,
@@ -98,7 +96,7 @@ impl<R: ReadAt + ?Sized> Walk<'_, R> {
             return Ok(());
         }
         if entry & COMPRESSED != 0 {
-            return self.check_compressed(guest_cluster, entry, subclusters);
+            return self.check_compressed(table, guest_cluster, entry, subclusters);
         }
         if entry & L2_RESERVED != 0 {
             return Err(self.bad_entry(guest_cluster, entry, "has reserved bits set"));
@@ -130,11 +128,12 @@ impl<R: ReadAt + ?Sized> Walk<'_, R> {
             }
             return Ok(());
         }
-        self.check_standard(guest_cluster, entry, offset, subclusters)
+        self.check_standard(table, guest_cluster, entry, offset, subclusters)
     }
 
     fn check_standard(
         &mut self,
+        table: L2Table,
         guest_cluster: u64,
         entry: u64,
         offset: u64,
@@ -149,13 +148,17 @@ impl<R: ReadAt + ?Sized> Walk<'_, R> {
             ));
         }
         let needed = self.needed_bytes(guest_cluster, entry, offset, subclusters);
-        require_inside(offset, needed, self.content.len(), || {
+        require_inside(offset, needed, self.tables.content.len(), || {
             format!("the data of the guest cluster {guest_cluster}")
         })?;
-        // Only the part inside the file can be in the map, and one byte stands for the whole cluster.
+        // Only the part inside the file is counted, and one byte stands for the whole cluster.
         let what = || format!("the guest cluster {guest_cluster}");
-        self.map.mark_one(offset, Use::Data, what)?;
-        self.check_copied(entry, offset, what)
+        self.window.mark_one(offset, Use::Data, table.uses, what)?;
+        // QEMU makes these flags right when a snapshot becomes the active state.
+        if entry & COPIED != 0 && table.is_active() {
+            self.check_counted_once(offset, what)?;
+        }
+        Ok(())
     }
 
     /// How many bytes of a standard cluster must be in the file: all of them, as QEMU writes whole clusters, but for
@@ -178,7 +181,7 @@ impl<R: ReadAt + ?Sized> Walk<'_, R> {
                 with_data.min(visible)
             }
             None if entry & ZERO != 0 || visible == 0 => 0,
-            None if offset.saturating_add(visible) == self.content.len() => visible,
+            None if offset.saturating_add(visible) == self.tables.content.len() => visible,
             None => cluster_size,
         };
         needed.max(1)
@@ -186,6 +189,7 @@ impl<R: ReadAt + ?Sized> Walk<'_, R> {
 
     fn check_compressed(
         &mut self,
+        table: L2Table,
         guest_cluster: u64,
         entry: u64,
         subclusters: Option<u64>,
@@ -203,35 +207,35 @@ impl<R: ReadAt + ?Sized> Walk<'_, R> {
         let Some(descriptor) = Descriptor::parse(entry, self.header.cluster_bits) else {
             return Err(self.bad_entry(guest_cluster, entry, "has reserved bits set"));
         };
-        let length = self.content.len();
-        if descriptor.end() > length {
+        let length = self.tables.content.len();
+        if descriptor.end() > length && self.in_tail.insert(entry) {
+            let content = self.tables.content;
             self.tail
-                .check_cluster(self.content, self.header, guest_cluster, descriptor)?;
+                .check_cluster(content, self.header, guest_cluster, descriptor)?;
         }
         let inside = descriptor
             .end()
             .min(length)
             .saturating_sub(descriptor.offset);
         let what = || format!("the compressed guest cluster {guest_cluster}");
-        self.map
-            .mark(descriptor.offset, inside, Use::Compressed, what)
+        self.window
+            .mark(descriptor.offset, inside, Use::Compressed, table.uses, what)
     }
 
     /// An entry that says "counted once" about a cluster counted otherwise would let a write destroy other data. The
     /// opposite is harmless, and some writers never set the flag.
-    fn check_copied(
-        &self,
-        entry: u64,
+    fn check_counted_once(
+        &mut self,
         offset: u64,
         what: impl FnOnce() -> String,
     ) -> Result<(), FormatError> {
-        if entry & COPIED != 0 && self.map.refcount(offset) != Refcount::One {
-            return Err(corrupt(format!(
+        match self.window.refcount(offset) {
+            None | Some(Refcount::One) => Ok(()),
+            Some(_) => Err(corrupt(format!(
                 "{} at {offset:#x} is marked as used once, and its refcount is not 1",
                 what()
-            )));
+            ))),
         }
-        Ok(())
     }
 
     fn bad_entry(&self, guest_cluster: u64, entry: u64, what: &str) -> FormatError {

@@ -9,17 +9,22 @@ mod extensions;
 mod features;
 mod guest;
 mod header;
+mod l2_tables;
 mod mapping;
+mod refcounts;
+mod references;
 mod snapshots;
+mod structures;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod zstandard;
 
 use super::error::Structure;
-use super::read_at::{for_each_piece, read_up_to};
+use super::read_at::read_up_to;
 use super::{FormatError, ReadAt, bytes};
-use clusters::ClusterMap;
 use header::Header;
+use references::Limits;
 
 const MAGIC: &[u8] = b"QFI\xfb";
 
@@ -31,30 +36,14 @@ pub(super) fn is_qcow2<R: ReadAt + ?Sized>(content: &R) -> Result<bool, FormatEr
 
 /// Checks the whole structure of a qcow2 image and returns its virtual size.
 pub(super) fn inspect<R: ReadAt + ?Sized>(content: &R) -> Result<u64, FormatError> {
-    let header = Header::read(content)?;
-    let mut map = ClusterMap::read(content, &header)?;
-    snapshots::check(content, &header, &mut map)?;
-    bitmaps::check(content, &header, &mut map)?;
-    mapping::check(content, &header, &mut map)?;
-    guest::refuse_image_inside(content, &header)?;
-    Ok(header.virtual_size)
+    inspect_within(content, Limits::USUAL)
 }
 
-/// Hands a table of big-endian 64-bit numbers, which lies inside the content, to `visit` one by one.
-fn for_each_number<R: ReadAt + ?Sized>(
-    content: &R,
-    offset: u64,
-    count: u64,
-    mut visit: impl FnMut(u64, u64) -> Result<(), FormatError>,
-) -> Result<(), FormatError> {
-    let mut index = 0;
-    for_each_piece(content, offset, count.saturating_mul(8), |piece| {
-        for number in piece.chunks_exact(8) {
-            visit(index, bytes::be_u64(number, 0))?;
-            index += 1;
-        }
-        Ok(())
-    })
+fn inspect_within<R: ReadAt + ?Sized>(content: &R, limits: Limits) -> Result<u64, FormatError> {
+    let header = Header::read(content)?;
+    references::check(content, &header, limits)?;
+    guest::refuse_image_inside(content, &header)?;
+    Ok(header.virtual_size)
 }
 
 fn corrupt(what: String) -> FormatError {

@@ -3,25 +3,27 @@
 use super::super::error::require_inside;
 use super::super::read_at::read_up_to;
 use super::super::{FormatError, ReadAt, bytes};
-use super::clusters::{ClusterMap, Use};
 use super::corrupt;
 use super::header::Header;
+use super::structures::{Kind, Structure};
 
 /// Limits of QEMU itself.
 const MAXIMUM_TABLE_BYTES: u64 = 64 * 1024 * 1024;
 const MAXIMUM_EXTRA_BYTES: u64 = 1024;
 const MAXIMUM_L1_BYTES: u64 = 32 * 1024 * 1024;
+/// Version 3 asks for the size of the VM state and of the disk, eight bytes each.
+const MINIMUM_EXTRA_BYTES: u64 = 16;
 
-/// Checks each entry, and that its L1 table lies inside the file.
-pub(super) fn check<R: ReadAt + ?Sized>(
+/// Checks each entry, and that its L1 table lies inside the file. Returns the L1 tables and the snapshot table.
+pub(super) fn read<R: ReadAt + ?Sized>(
     content: &R,
     header: &Header,
-    map: &mut ClusterMap,
-) -> Result<(), FormatError> {
+) -> Result<Vec<Structure>, FormatError> {
     if header.snapshots == 0 {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let length = content.len();
+    let mut structures = Vec::new();
     let mut at = header.snapshots_offset;
     for number in 1..=header.snapshots {
         let what = || format!("the entry of the snapshot {number}");
@@ -38,6 +40,11 @@ pub(super) fn check<R: ReadAt + ?Sized>(
                  expected at most {MAXIMUM_EXTRA_BYTES} and {MAXIMUM_L1_BYTES}"
             )));
         }
+        if header.version >= 3 && extra_bytes < MINIMUM_EXTRA_BYTES {
+            return Err(corrupt(format!(
+                "the snapshot {number} has {extra_bytes} bytes of extra data, expected {MINIMUM_EXTRA_BYTES} at least"
+            )));
+        }
         let size = 40 + extra_bytes + id_bytes + name_bytes;
         require_inside(at, size, length, what)?;
         at = at.saturating_add(size);
@@ -49,12 +56,18 @@ pub(super) fn check<R: ReadAt + ?Sized>(
                 what: format!("a snapshot table of more than {MAXIMUM_TABLE_BYTES} bytes"),
             });
         }
-        let what = format!("the L1 table of the snapshot {number}");
-        header.check_place(&what, l1_offset, l1_bytes, length)?;
-        map.mark(l1_offset, l1_bytes, Use::Metadata, || what.clone())?;
+        let kind = Kind::SnapshotL1(number);
+        header.check_place(kind, l1_offset, l1_bytes, length)?;
+        structures.push(Structure {
+            kind,
+            offset: l1_offset,
+            size: l1_bytes,
+        });
     }
-    let size = at - header.snapshots_offset;
-    map.mark(header.snapshots_offset, size, Use::Metadata, || {
-        "the snapshot table".to_owned()
-    })
+    structures.push(Structure {
+        kind: Kind::SnapshotTable,
+        offset: header.snapshots_offset,
+        size: at - header.snapshots_offset,
+    });
+    Ok(structures)
 }

@@ -3,6 +3,8 @@
 use super::super::inspect;
 use super::super::test_support::{Put, qcow2};
 
+mod counts;
+mod side_tables;
 mod tables;
 
 const CLUSTER_BITS: u32 = 9;
@@ -103,6 +105,10 @@ fn numbers_of_the_header_that_break_the_rules_are_refused() {
         (
             "the snapshot table begins at 0x7, expected a multiple",
             |image| image.put_be64(64, 7),
+        ),
+        (
+            "the snapshot table begins at 0x8000000000000000, expected 2^63 - 1 at most",
+            |image| image.put_be64(64, 1 << 63),
         ),
         ("refcounts of 2^7 bits", |image| image.put_be32(96, 7)),
         ("a header of 96 bytes, expected 104 to 512", |image| {
@@ -208,10 +214,19 @@ fn extensions_must_fit_into_the_first_cluster() {
             put_extension(image, 0x1234_5678, b"");
             image.put_be32(116, u32::MAX);
         }),
+        (
+            "the name of the backing file's format has 16 bytes, expected 15 at most",
+            |image| put_extension(image, 0xe279_2aca, b"sixteen-is-large"),
+        ),
+        (
+            "it has a header of encryption, and is not encrypted",
+            |image| put_extension(image, 0x0537_be77, &[0; 16]),
+        ),
         ("the bitmaps extension has 8 bytes", |image| {
             put_extension(image, 0x2385_2875, &[0; 8])
         }),
     ]);
+    assert_accepted(&[|image| put_extension(image, 0xe279_2aca, b"fifteen-is-well")]);
     // Without an end mark the extensions go up to the end of the cluster.
     assert_accepted(&[|image| put_extension(image, 0x1234_5678, &[7; 392])]);
 }
