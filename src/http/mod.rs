@@ -7,6 +7,7 @@ mod digest;
 mod docs;
 mod download;
 mod encoding;
+mod event_ids;
 mod file_name;
 mod guard;
 mod request_id;
@@ -20,6 +21,7 @@ use std::future::ready;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use futures_util::TryFutureExt;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use tonic::Status;
@@ -37,6 +39,7 @@ use crate::transcoding::{self, Deadlines, ResponseBody, Transcoder, errors};
 
 pub use cors::AllowedOrigin;
 use docs::Docs;
+use event_ids::EventIds;
 pub use guard::Guard;
 pub use server::{Peer, serve};
 
@@ -68,7 +71,10 @@ impl Edge {
             &rpc::descriptor_pool(),
             rpc::services(),
             GrpcWebLayer::new().layer(Deadlines::new(routes.prepare())),
-            transcoding::Settings::default(),
+            transcoding::Settings {
+                events: Some(Arc::new(EventIds)),
+                ..transcoding::Settings::default()
+            },
         )?;
         Ok(Self {
             images,
@@ -166,8 +172,13 @@ impl Edge {
             };
         }
         let mut services = self.services.clone();
+        let is_web = is_grpc_web(&request);
         if transcoding::is_grpc(&request) {
-            return Box::pin(services.call(request));
+            let call = services.call(request);
+            return match is_web {
+                false => Box::pin(call),
+                true => Box::pin(call.map_ok(unbuffered)),
+            };
         }
         encoding::call(services, request)
     }
@@ -184,6 +195,18 @@ impl Edge {
         }
         answer
     }
+}
+
+fn is_grpc_web(request: &Request<Body>) -> bool {
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc-web"))
+}
+
+/// The reply over gRPC-Web, which may be a stream: nginx is to pass it on as it comes.
+fn unbuffered(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+    let no = HeaderValue::from_static("no");
+    response.headers_mut().insert("x-accel-buffering", no);
+    response
 }
 
 fn at_once(response: Response<ResponseBody>) -> Reply {

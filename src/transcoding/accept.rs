@@ -1,5 +1,6 @@
 //! Which form of a reply a client takes, by its `Accept` (RFC 9110, section 12.5.1).
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 
 use super::rejection::Rejection;
@@ -28,6 +29,15 @@ impl StreamForm {
             Self::Array => JSON,
             Self::Lines => "application/x-ndjson",
             Self::Events => "text/event-stream",
+        }
+    }
+
+    /// What may stand between any two elements and means nothing.
+    pub fn heartbeat(self) -> Option<Bytes> {
+        match self {
+            Self::Array => Some(Bytes::from_static(b" ")),
+            Self::Lines => None,
+            Self::Events => Some(Bytes::from_static(b": heartbeat\n\n")),
         }
     }
 }

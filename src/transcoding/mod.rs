@@ -17,6 +17,7 @@ mod accept;
 mod bindings;
 mod body;
 mod deadline;
+mod events;
 mod frames;
 mod json;
 mod metadata;
@@ -36,6 +37,7 @@ mod tests;
 
 pub use body::ResponseBody;
 pub use deadline::{Deadline, Deadlines};
+pub use events::Events;
 pub use json::write as to_json;
 pub use openapi::{Bounds, Info, Limits, openapi};
 pub use params::message_from_query;

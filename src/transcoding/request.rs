@@ -13,6 +13,7 @@ use super::{
     bindings,
     codec::Codec,
     deadline::Deadline,
+    events::{self, Events, LAST_EVENT_ID},
     frames::PREFIX,
     json::JsonError,
     metadata::{self, Present},
@@ -111,6 +112,12 @@ pub fn frame(
         frame.truncate(body_end);
         merge(router, found, parts, settings, &mut frame)?;
     }
+    if binding.method.server_streaming
+        && let Some(events) = &settings.events
+        && let Some(last) = parts.headers.get(LAST_EVENT_ID)
+    {
+        resume(&**events, &binding.method, last, &mut frame)?;
+    }
     let length = u32::try_from(frame.len() - PREFIX)
         .map_err(|_| Rejection::BodyTooLarge(u32::MAX.try_into().unwrap_or(usize::MAX)))?;
     frame[1..PREFIX].copy_from_slice(&length.to_be_bytes());
@@ -140,6 +147,32 @@ fn merge(
     };
     let query = parts.uri.query().unwrap_or_default();
     params::apply_query(&mut message, Some(binding), query, unknown)?;
+    frame.truncate(PREFIX);
+    message.encode_raw(frame);
+    Ok(())
+}
+
+/// Has a stream begin behind the event that its client saw last.
+#[cold]
+#[inline(never)]
+fn resume(
+    events: &dyn Events,
+    method: &Method,
+    last: &HeaderValue,
+    frame: &mut Vec<u8>,
+) -> Result<(), Rejection> {
+    let wrong = |problem| Rejection::BadHeader {
+        name: "Last-Event-ID".to_owned(),
+        problem,
+    };
+    let Some(id) = events::last_id(last).map_err(wrong)? else {
+        return Ok(());
+    };
+    let mut message = DynamicMessage::decode(method.input.clone(), &frame[PREFIX..])
+        .map_err(|error| Rejection::BodyBroken(error.to_string()))?;
+    events
+        .resume(&method.name, id, &mut message)
+        .map_err(wrong)?;
     frame.truncate(PREFIX);
     message.encode_raw(frame);
     Ok(())

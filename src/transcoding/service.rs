@@ -6,6 +6,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -21,6 +22,7 @@ use super::{
     codec::{self, Codec},
     deadline::Deadline,
     errors,
+    events::Events,
     frames::{self, Messages},
     metadata::{self, Present},
     rejection::{Rejection, shortened},
@@ -41,6 +43,10 @@ pub struct Settings {
     pub ignore_unknown_parameters: bool,
     /// How messages are written as JSON, and what is read. Errors have one form always.
     pub json: codec::Settings,
+    /// How long a stream is quiet before it sends a heartbeat.
+    pub heartbeat: Duration,
+    /// What names the events of streams; without it they have no ids.
+    pub events: Option<Arc<dyn Events>>,
 }
 
 impl Default for Settings {
@@ -49,6 +55,8 @@ impl Default for Settings {
             max_request_body: 4 * 1024 * 1024,
             ignore_unknown_parameters: false,
             json: codec::Settings::default(),
+            heartbeat: Duration::from_secs(15),
+            events: None,
         }
     }
 }
@@ -61,8 +69,9 @@ impl Default for Settings {
 ///
 /// - A method without a rule is served as `POST /package.Service/Method`. One that replies with a
 ///   stream is served in the form that `Accept` asks for: a JSON array (`application/json`), lines of
-///   JSON (`application/x-ndjson`) or server-sent events (`text/event-stream`). One that takes a
-///   stream answers 501.
+///   JSON (`application/x-ndjson`) or server-sent events (`text/event-stream`), with heartbeats while
+///   it is quiet; events have the ids that [`Events`] gives, and go on behind `Last-Event-ID`. One that
+///   takes a stream answers 501.
 /// - HEAD is served from GET where the method is marked `idempotency_level = NO_SIDE_EFFECTS`;
 ///   OPTIONS tells the methods of a path. `X-HTTP-Method-Override` has no meaning here: it would make
 ///   a request another one than those who stand in between, logs and browsers among them, took it for.
@@ -327,7 +336,7 @@ impl Shared {
         Ok(request)
     }
 
-    /// The response to a call, at once or once its first message or its status is there.
+    /// The response to a call, at once or once its only message or its status is there.
     ///
     /// Nearly all replies are there as a whole, and read without a wait: what reading takes is not kept
     /// while a call goes on.
@@ -376,9 +385,15 @@ impl Shared {
                     Err(status) => Err(status),
                 },
                 (Form::Stream(_), true) => stream::raw(messages, binding).await,
-                (Form::Stream(form), false) => {
-                    stream::json(messages, binding, form, trailers, codec, &self.pool).await
-                }
+                (Form::Stream(form), false) => stream::json(
+                    messages,
+                    binding,
+                    form,
+                    trailers,
+                    codec,
+                    &self.pool,
+                    &self.settings,
+                ),
             };
             self.finish(answer, extensions, &asked)
         }))

@@ -1,17 +1,22 @@
 //! A stream of gRPC messages as one HTTP response.
 //!
-//! Nothing is answered before the first message or the status is there, so that a call which fails at
-//! once has an HTTP status of its own. A failure after that is the last element: the
-//! `google.rpc.Status` in the form that it has in a `google.protobuf.Any`, told from messages by its
-//! `@type`. Trailers, where the client takes them, say how the stream ended, too.
+//! The HTTP status is the answer of the handler: the code of a handler that fails, 200 once it has
+//! returned its stream. Headers leave at once then, since the first message may be hours away. A failure
+//! after that is the last element: the `google.rpc.Status` in the form that it has in a
+//! `google.protobuf.Any`, told from messages by its `@type`. Trailers, where the client takes them, say
+//! how the stream ended, too.
+//!
+//! A quiet stream sends heartbeats, by which proxies and clients tell it from one that is dead: a comment
+//! among server-sent events, white space in a JSON array. Lines of JSON have nothing to send.
 //!
 //! The service is read no faster than the client reads, and dropped with the response.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use futures_util::{StreamExt, stream};
-use http::{HeaderMap, HeaderValue, Response, header};
+use futures_util::{FutureExt, StreamExt, stream};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use prost_reflect::DescriptorPool;
@@ -22,25 +27,37 @@ use super::{
     body::ResponseBody,
     codec::Codec,
     errors,
+    events::Events,
     frames::Messages,
     metadata,
     response::{self, Payload},
     rules::Binding,
+    service::Settings,
 };
+
+/// Tells nginx and those who copied its rule to pass each message on as it comes.
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// The trailers that are announced: HTTP/1.1 sends no others.
 const TRAILERS: &str = "grpc-status, grpc-message";
 
-/// A stream of JSON in one of its forms.
-pub async fn json(
+/// A stream of JSON in one of its forms. Does not wait; a call that has failed already is an error.
+pub fn json(
     mut messages: Messages,
     binding: &Binding,
     form: StreamForm,
     with_trailers: bool,
     codec: &Arc<Codec>,
     pool: &DescriptorPool,
+    settings: &Settings,
 ) -> Result<Response<ResponseBody>, Status> {
-    let first = messages.next(&binding.method).await?;
+    // A service that knows no headers without messages tells of a failure at once in trailers.
+    let next = match messages.next(&binding.method).now_or_never() {
+        None => Next::Message(None),
+        Some(Ok(Some(first))) => Next::Message(Some(first)),
+        Some(Ok(None)) => Next::End(Ok(())),
+        Some(Err(status)) => return Err(status),
+    };
     let content_type = HeaderValue::from_static(form.media_type());
     let headers = metadata::of_reply(messages.headers().clone(), Some(content_type));
     let writer = Writer {
@@ -49,11 +66,11 @@ pub async fn json(
         binding: binding.clone(),
         codec: Arc::clone(codec),
         pool: pool.clone(),
+        events: settings.events.clone(),
+        heartbeat: settings.heartbeat,
         with_trailers,
-        next: match first {
-            Some(first) => Next::First(first),
-            None => Next::End(Ok(()), true),
-        },
+        is_first: true,
+        next,
     };
     let frames = stream::unfold(writer, |mut writer| async {
         let frame = writer.frame().await?;
@@ -64,6 +81,7 @@ pub async fn json(
     let body = Body::new(StreamBody::new(frames));
     let mut response = response::response(headers, body);
     let headers = response.headers_mut();
+    headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
     if form == StreamForm::Events {
         headers
             .entry(header::CACHE_CONTROL)
@@ -76,7 +94,7 @@ pub async fn json(
 }
 
 /// A stream of `google.api.HttpBody`, whose bytes are sent one behind another under the content type
-/// of the first. A failure on the way breaks the connection off.
+/// of the first, which the headers wait for. A failure on the way breaks the connection off.
 pub async fn raw(
     mut messages: Messages,
     binding: &Binding,
@@ -113,16 +131,19 @@ struct Writer {
     binding: Binding,
     codec: Arc<Codec>,
     pool: DescriptorPool,
+    events: Option<Arc<dyn Events>>,
+    heartbeat: Duration,
     with_trailers: bool,
+    /// Whether no element was written yet.
+    is_first: bool,
     next: Next,
 }
 
 /// What a stream goes on with.
 enum Next {
-    First(Bytes),
-    Message,
-    /// How the call ended, and whether nothing has been written before.
-    End(Result<(), Status>, bool),
+    /// The message that is there, or the next that comes.
+    Message(Option<Bytes>),
+    End(Result<(), Status>),
     Trailers(Result<(), Status>),
     Nothing,
 }
@@ -131,17 +152,18 @@ impl Writer {
     async fn frame(&mut self) -> Option<Frame<Bytes>> {
         loop {
             match std::mem::replace(&mut self.next, Next::Nothing) {
-                Next::First(message) => return Some(self.message(&message, true)),
-                Next::Message => match self.messages.next(&self.binding.method).await {
-                    Ok(Some(message)) => return Some(self.message(&message, false)),
-                    Ok(None) => self.next = Next::End(Ok(()), false),
-                    Err(status) => self.next = Next::End(Err(status), false),
-                },
-                Next::End(end, is_first) => {
-                    let text = self.end(&end, is_first);
-                    if self.with_trailers {
-                        self.next = Next::Trailers(end);
+                Next::Message(Some(message)) => return Some(self.message(&message)),
+                Next::Message(None) => match self.next_message().await {
+                    None => {
+                        self.next = Next::Message(None);
+                        return self.form.heartbeat().map(Frame::data);
                     }
+                    Some(Ok(Some(message))) => return Some(self.message(&message)),
+                    Some(Ok(None)) => self.next = Next::End(Ok(())),
+                    Some(Err(status)) => self.next = Next::End(Err(status)),
+                },
+                Next::End(end) => {
+                    let text = self.end(end);
                     if !text.is_empty() {
                         return Some(Frame::data(text));
                     }
@@ -152,30 +174,50 @@ impl Writer {
         }
     }
 
-    fn message(&mut self, message: &Bytes, is_first: bool) -> Frame<Bytes> {
+    /// The next message, or nothing where it is time for a heartbeat.
+    async fn next_message(&mut self) -> Option<Result<Option<Bytes>, Status>> {
+        let next = self.messages.next(&self.binding.method);
+        match self.form.heartbeat() {
+            None => Some(next.await),
+            Some(_) => tokio::time::timeout(self.heartbeat, next).await.ok(),
+        }
+    }
+
+    fn message(&mut self, message: &Bytes) -> Frame<Bytes> {
         match response::json_of(message, &self.binding, &self.codec) {
             Ok(json) => {
-                self.next = Next::Message;
-                Frame::data(self.element(&json, is_first, None))
+                self.next = Next::Message(None);
+                let name = Name::Id(self.id(message));
+                Frame::data(self.element(&json, name))
             }
             Err(problem) => {
                 let status = self.binding.method.defect(&problem);
-                let end = Err(status);
-                let text = self.end(&end, is_first);
-                if self.with_trailers {
-                    self.next = Next::Trailers(end);
-                }
-                Frame::data(text)
+                Frame::data(self.end(Err(status)))
             }
         }
     }
 
-    /// One element; `event` is its name where it is no message.
-    fn element(&self, json: &[u8], is_first: bool, event: Option<&str>) -> Bytes {
-        let mut text = BytesMut::with_capacity(json.len() + 24);
+    /// The id of the event that a message becomes.
+    fn id(&self, message: &[u8]) -> Option<String> {
+        let events = self
+            .events
+            .as_ref()
+            .filter(|_| self.form == StreamForm::Events)?;
+        let id = events.id(&self.binding.method.name, message)?;
+        if id.contains(['\n', '\r', '\0']) {
+            self.binding
+                .method
+                .defect("the id of its event has a line end or NUL");
+            return None;
+        }
+        Some(id)
+    }
+
+    fn element(&mut self, json: &[u8], name: Name) -> Bytes {
+        let mut text = BytesMut::with_capacity(json.len() + 48);
         match self.form {
             StreamForm::Array => {
-                text.put_slice(if is_first { b"[" } else { b",\n" });
+                text.put_slice(if self.is_first { b"[" } else { b",\n" });
                 text.put_slice(json);
             }
             StreamForm::Lines => {
@@ -183,9 +225,14 @@ impl Writer {
                 text.put_u8(b'\n');
             }
             StreamForm::Events => {
-                if let Some(event) = event {
-                    text.put_slice(b"event: ");
-                    text.put_slice(event.as_bytes());
+                let (field, value) = match &name {
+                    Name::Id(id) => ("id", id.as_deref()),
+                    Name::Event(event) => ("event", Some(*event)),
+                };
+                if let Some(value) = value {
+                    text.put_slice(field.as_bytes());
+                    text.put_slice(b": ");
+                    text.put_slice(value.as_bytes());
                     text.put_u8(b'\n');
                 }
                 text.put_slice(b"data: ");
@@ -193,26 +240,30 @@ impl Writer {
                 text.put_slice(b"\n\n");
             }
         }
+        self.is_first = false;
         text.freeze()
     }
 
     /// What stands behind the last message. A browser asks for events again when they end, unless
     /// it is told that this was the end.
-    fn end(&self, end: &Result<(), Status>, is_first: bool) -> Bytes {
+    fn end(&mut self, end: Result<(), Status>) -> Bytes {
         let mut text = BytesMut::new();
-        match end {
+        match &end {
             Err(status) => {
                 let json = errors::status_any_json(status, &self.pool);
-                text.put(self.element(json.as_bytes(), is_first, Some("error")));
+                text.put(self.element(json.as_bytes(), Name::Event("error")));
             }
             Ok(()) if self.form == StreamForm::Events => {
-                text.put(self.element(b"{}", is_first, Some("end")));
+                text.put(self.element(b"{}", Name::Event("end")));
             }
-            Ok(()) if is_first && self.form == StreamForm::Array => text.put_u8(b'['),
+            Ok(()) if self.is_first && self.form == StreamForm::Array => text.put_u8(b'['),
             Ok(()) => {}
         }
         if self.form == StreamForm::Array {
             text.put_slice(b"]\n");
+        }
+        if self.with_trailers {
+            self.next = Next::Trailers(end);
         }
         text.freeze()
     }
@@ -236,4 +287,12 @@ impl Writer {
         }
         trailers
     }
+}
+
+/// What stands beside the data of an event.
+enum Name {
+    /// That of a message: its id, if it has one.
+    Id(Option<String>),
+    /// What is no message.
+    Event(&'static str),
 }

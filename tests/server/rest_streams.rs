@@ -1,6 +1,8 @@
 //! Streams of replies over REST: an operation followed to its end, and the audit events.
 
+use desktop_images::contract::desktopimages::v1::ReadAuditEventsRequest;
 use flate2::write::GzDecoder;
+use prost::Message;
 use serde_json::{Value, json};
 use std::io::Write;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -59,14 +61,22 @@ impl Lines {
 
     /// The next event: its name, where it has one, and its data.
     async fn event(&mut self) -> Option<(String, Value)> {
-        let (mut name, mut data) = (String::new(), Value::Null);
+        let (id, name, data) = self.event_with_id().await?;
+        assert_eq!(id, None);
+        Some((name, data))
+    }
+
+    /// The next event with its id, where it has one.
+    async fn event_with_id(&mut self) -> Option<(Option<String>, String, Value)> {
+        let (mut id, mut name, mut data) = (None, String::new(), Value::Null);
         while let Some(line) = self.next().await {
             match line.split_once(": ") {
+                Some(("id", text)) => id = Some(text.to_owned()),
                 Some(("event", word)) => name = word.to_owned(),
                 Some(("data", json)) => data = serde_json::from_str(json).unwrap(),
                 _ => {
                     assert_eq!(line, "");
-                    return Some((name, data));
+                    return Some((id, name, data));
                 }
             }
         }
@@ -310,4 +320,131 @@ async fn audit_events_are_read_and_followed() {
             (&json!(status), &json!("g"))
         );
     }
+}
+
+const QUIET: &str = "/desktop-images/v1/auditEvents?folderId=quiet&follow=true";
+
+/// Nobody writes into the folder: nothing but the answer itself may come.
+#[tokio::test]
+async fn what_is_followed_is_answered_before_anything_happens() {
+    let server = TestServer::start().await;
+    for (accept, coding) in [
+        ("application/json", "identity"),
+        ("application/x-ndjson", "gzip"),
+        ("text/event-stream", "zstd"),
+    ] {
+        let headers = [("accept", accept), ("accept-encoding", coding)];
+        let quiet = Lines::start(&server, QUIET, &headers).await;
+        let headers = quiet.reply.headers();
+        assert_eq!(headers["content-type"], accept);
+        assert_eq!(headers["x-accel-buffering"], "no", "{accept}");
+        assert!(!headers.contains_key("content-length"), "{accept}");
+    }
+    // HEAD tells as much.
+    let head = server.http.head(server.url(QUIET)).send();
+    let head = within("HEAD is answered", head).await.unwrap();
+    assert_eq!(head.status(), 200);
+
+    // Over gRPC, and over gRPC-Web on HTTP/1.1.
+    let request = ReadAuditEventsRequest {
+        folder_id: "quiet".to_owned(),
+        after_sequence: 0,
+        follow: true,
+    };
+    let mut audit = server.audit();
+    let read = within("gRPC is answered", audit.read(request.clone())).await;
+    drop(read.expect("a stream"));
+    let message = request.encode_to_vec();
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    let web = server
+        .http
+        .post(server.url("/desktopimages.v1.AuditService/Read"))
+        .header("content-type", "application/grpc-web+proto")
+        .body([&[0][..], &length, &message].concat());
+    let web = within("gRPC-Web is answered", web.send()).await.unwrap();
+    assert_eq!(web.status(), 200);
+    assert_eq!(web.headers()["x-accel-buffering"], "no");
+    assert!(!web.headers().contains_key("grpc-status"));
+}
+
+/// Through a content coding too, which might keep what is small.
+#[tokio::test]
+async fn a_quiet_stream_shows_that_it_lives() {
+    let server = TestServer::start().await;
+    let events = [("accept", "text/event-stream"), ("accept-encoding", "gzip")];
+    let array = [("accept", "application/json"), ("accept-encoding", "gzip")];
+    let mut events = Lines::start(&server, QUIET, &events).await;
+    let mut array = Lines::start(&server, QUIET, &array).await;
+    let comment = events.next().await.expect("a comment");
+    assert!(comment.starts_with(':'), "{comment}");
+    assert_eq!(events.next().await.as_deref(), Some(""));
+    let mut decoded = Vec::new();
+    while decoded.is_empty() {
+        let piece = within("white space", array.reply.chunk()).await.unwrap();
+        let decoder = array.decoder.as_mut().expect("it is encoded");
+        decoder.write_all(&piece.expect("no end")).unwrap();
+        decoder.flush().unwrap();
+        decoded.append(decoder.get_mut());
+    }
+    assert!(decoded.iter().all(u8::is_ascii_whitespace), "{decoded:?}");
+}
+
+#[tokio::test]
+async fn audit_events_are_read_on_behind_the_last_event_id() {
+    let server = TestServer::start().await;
+    for folder in ["f", "g"] {
+        server
+            .compute_image(folder, "n", &Disk::mbr(1, Fill::Sparse(1)))
+            .await;
+    }
+    let all = audit_events(&server, "", 0).await;
+    let path = "/desktop-images/v1/auditEvents";
+    let read = async |query: &str, last: Option<&str>| {
+        let mut headers = vec![("accept", "text/event-stream")];
+        headers.extend(last.map(|last| ("last-event-id", last)));
+        let mut lines = Lines::start(&server, &format!("{path}{query}"), &headers).await;
+        let mut events = Vec::new();
+        loop {
+            let (id, name, event) = lines.event_with_id().await.expect("an end");
+            if name == "end" {
+                assert_eq!(id, None, "the last id stays that of an audit event");
+                return events;
+            }
+            assert_eq!(id.as_deref(), event["sequence"].as_str(), "{event}");
+            events.push(event);
+        }
+    };
+    assert_eq!(read("", None).await, all);
+    assert_eq!(read("", Some("")).await, all);
+    for (seen, event) in all.iter().enumerate() {
+        let last = text(event, "sequence");
+        assert_eq!(read("", Some(last)).await, all[seen + 1..], "{last}");
+        // A browser asks for the same address again, whatever that said.
+        let query = "?afterSequence=1";
+        assert_eq!(read(query, Some(last)).await, all[seen + 1..], "{last}");
+    }
+    let of_g: Vec<_> = all
+        .iter()
+        .filter(|event| event["folderId"] == "g")
+        .collect();
+    let first = text(&all[0], "sequence");
+    let read = read("?folderId=g", Some(first)).await;
+    assert_eq!(read.iter().collect::<Vec<_>>(), of_g);
+
+    for wrong in ["x", "-1", "1.5", "99999999999999999999"] {
+        let request = server.http.get(server.url(path));
+        let request = request.header("last-event-id", wrong);
+        let reply = request.send().await.unwrap();
+        assert_eq!(reply.status(), 400, "{wrong}");
+        let body = reply.text().await.unwrap();
+        assert!(body.contains("Last-Event-ID"), "{body}");
+    }
+
+    // A watch tells how things stand, wherever it was left.
+    let operation = text(&all[0], "operationId");
+    let headers = [("accept", "text/event-stream"), ("last-event-id", "7")];
+    let path = format!("/operations/{operation}:watch");
+    let mut watch = Lines::start(&server, &path, &headers).await;
+    let (name, state) = watch.event().await.expect("a state, without an id");
+    assert_eq!((name.as_str(), &state["id"]), ("", &json!(operation)));
 }

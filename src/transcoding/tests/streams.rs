@@ -12,15 +12,18 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full};
+use prost::Message;
+use prost_reflect::DynamicMessage;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::body::Body;
 use tower::{Service, ServiceExt};
 
 use super::{
-    super::{Deadlines, Settings, Transcoder},
+    super::{Deadlines, Events, Settings, Transcoder},
     Inner, SERVICE, data, pool, request, thing_of,
 };
 
@@ -53,9 +56,7 @@ impl http_body::Body for SourceBody {
             return Poll::Pending;
         }
         self.0.given.fetch_add(1, Ordering::SeqCst);
-        let message = data(&prost::Message::encode_to_vec(&thing_of(
-            r#"{"text": "x"}"#,
-        )));
+        let message = data(&Message::encode_to_vec(&thing_of(r#"{"text": "x"}"#)));
         Poll::Ready(Some(Ok(Frame::data(message))))
     }
 }
@@ -98,7 +99,7 @@ async fn a_service_goes_no_faster_than_its_client_reads() {
         assert_eq!(
             source.given.load(Ordering::SeqCst),
             1,
-            "only what decides the status"
+            "only what might be a failure"
         );
         let mut body = response.into_body();
         for read in 1..=5 {
@@ -117,7 +118,7 @@ async fn a_service_goes_no_faster_than_its_client_reads() {
 
 #[tokio::test]
 async fn a_stream_ends_at_its_deadline() {
-    for messages in [1, usize::MAX] {
+    for messages in [0, 1, usize::MAX] {
         let source = Source {
             messages,
             ..Source::default()
@@ -134,10 +135,148 @@ async fn a_stream_ends_at_its_deadline() {
         assert_eq!(last["code"], 4);
         assert!(source.dropped.load(Ordering::SeqCst));
     }
-    // Without a message there is an HTTP status to tell it.
-    let request = request("GET /v1/watch", &[("grpc-timeout", "20m")], b"");
-    let Ok(response) = transcoder(Source::default()).oneshot(request).await;
-    assert_eq!(response.status(), 504);
+}
+
+const FORMS: [&str; 3] = [
+    "application/json",
+    "application/x-ndjson",
+    "text/event-stream",
+];
+
+#[tokio::test]
+async fn a_stream_is_answered_before_its_first_message() {
+    for accept in FORMS {
+        let request = request("GET /v1/watch", &[("accept", accept)], b"");
+        let mut call = transcoder(Source::default());
+        let response = call.call(request).now_or_never();
+        let Ok(response) = response.unwrap_or_else(|| panic!("{accept}: it waits"));
+        assert_eq!(response.status(), 200, "{accept}");
+        assert_eq!(response.headers()["content-type"], accept);
+        assert_eq!(response.headers()["x-accel-buffering"], "no", "{accept}");
+    }
+}
+
+/// The bodies of streams that are quiet but for their first messages, until their deadline.
+async fn quiet(accept: &str, messages: usize) -> String {
+    let source = Source {
+        messages,
+        ..Source::default()
+    };
+    let settings = Settings {
+        heartbeat: Duration::from_millis(20),
+        ..Settings::default()
+    };
+    let service = Deadlines::new(source);
+    let transcoder =
+        Transcoder::new(pool(), [SERVICE], service, settings).expect("the rules are right");
+    let headers = [("accept", accept), ("grpc-timeout", "500m")];
+    let Ok(response) = transcoder
+        .oneshot(request("GET /v1/watch", &headers, b""))
+        .await;
+    let body = response.into_body().collect().await.expect("a whole body");
+    String::from_utf8(body.to_bytes().to_vec()).expect("text")
+}
+
+#[tokio::test]
+async fn a_quiet_stream_shows_that_it_lives_and_means_the_same() {
+    for messages in [0, 1, 3] {
+        let array = quiet("application/json", messages).await;
+        assert!(array.matches(' ').count() > 1, "{array}");
+        let elements: Vec<serde_json::Value> = serde_json::from_str(&array).expect(&array);
+        assert_eq!(elements.len(), messages + 1);
+        assert_eq!(elements[messages]["code"], 4);
+
+        let lines = quiet("application/x-ndjson", messages).await;
+        assert_eq!(lines.lines().count(), messages + 1, "{lines}");
+        for line in lines.lines() {
+            serde_json::from_str::<serde_json::Value>(line).expect(line);
+        }
+
+        let events = quiet("text/event-stream", messages).await;
+        let (comments, events): (Vec<&str>, Vec<&str>) = events
+            .split_terminator("\n\n")
+            .partition(|event| event.starts_with(':'));
+        assert!(comments.len() > 1, "{comments:?}");
+        assert!(comments.iter().all(|comment| !comment.contains('\n')));
+        assert_eq!(events.len(), messages + 1, "{events:?}");
+    }
+}
+
+/// Names an event by the text of its Thing.
+#[derive(Debug)]
+struct Texts;
+
+impl Events for Texts {
+    fn id(&self, method: &str, message: &[u8]) -> Option<String> {
+        assert_eq!(method, "transcoding.test.Things/Watch");
+        let thing = DynamicMessage::decode(super::thing(), message).expect("a Thing");
+        Some(super::text(&thing, "text")).filter(|text| !text.is_empty())
+    }
+
+    fn resume(
+        &self,
+        method: &str,
+        id: &str,
+        request: &mut DynamicMessage,
+    ) -> Result<(), &'static str> {
+        assert_eq!(method, "transcoding.test.Things/Watch");
+        if id == "wrong" {
+            return Err("must be right");
+        }
+        let after = format!("after {id}");
+        request.set_field_by_name("text", prost_reflect::Value::String(after));
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn events_have_the_ids_that_are_given_to_them_and_go_on_behind_the_last() {
+    let settings = Settings {
+        events: Some(Arc::new(Texts)),
+        ..Settings::default()
+    };
+    let transcoder = Transcoder::new(pool(), [SERVICE], Inner::default(), settings)
+        .expect("the rules are right");
+    let events = "text/event-stream";
+    for (query, accept, last, id) in [
+        ("?text=a", events, None, Some("a")),
+        ("?text=a", events, Some(""), Some("a")),
+        ("?text=a", events, Some("b"), Some("after b")),
+        ("", events, Some("я"), Some("after я")),
+        ("", events, None, None),
+        // What would end the line, or the client's memory of ids, is no id.
+        ("?text=a%0Ab", events, None, None),
+        ("?text=a%0Db", events, None, None),
+        ("?text=a%00b", events, None, None),
+        ("?text=a", "application/json", Some("b"), None),
+    ] {
+        let line = format!("GET /v1/watch{query}");
+        let mut request = request(&line, &[("accept", accept)], b"");
+        if let Some(last) = last {
+            let last = http::HeaderValue::from_bytes(last.as_bytes()).expect("a value");
+            request.headers_mut().insert("last-event-id", last);
+        }
+        let Ok(response) = transcoder.clone().oneshot(request).await;
+        assert_eq!(response.status(), 200, "{line}");
+        let body = response.into_body().collect().await.expect("a whole body");
+        let body = String::from_utf8(body.to_bytes().to_vec()).expect("text");
+        let found = body.split_once('\n').and_then(|(line, rest)| {
+            assert!(accept != events || body.contains("data: {"), "{body}");
+            assert!(!rest.contains("id: "), "{body}");
+            line.strip_prefix("id: ")
+        });
+        assert_eq!(found, id, "{line}: {body}");
+        let after = last.filter(|last| !last.is_empty());
+        assert_eq!(body.contains("\"after "), after.is_some(), "{line}: {body}");
+    }
+    let headers = [("accept", events), ("last-event-id", "wrong")];
+    let Ok(response) = transcoder
+        .oneshot(request("GET /v1/watch", &headers, b""))
+        .await;
+    assert_eq!(response.status(), 400);
+    let body = response.into_body().collect().await.expect("a whole body");
+    let body = String::from_utf8_lossy(&body.to_bytes()).into_owned();
+    assert!(body.contains("Last-Event-ID must be right"), "{body}");
 }
 
 #[tokio::test]
