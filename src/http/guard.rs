@@ -1,18 +1,27 @@
-//! Keeps web pages from using a server that trusts everybody on its machine.
+//! Keeps web pages from using a server that trusts everybody who reaches it.
 //!
-//! A server on loopback that asks for no token is protected by its address alone, and a browser
-//! on the same machine can reach it for any page it shows: by a name that the page's owner points
-//! to 127.0.0.1 (DNS rebinding), or by a request across sites, GETs included, since the contract
-//! binds Cancel to one.
+//! A server that asks for no token is protected by its address alone, and a browser that reaches it
+//! can do so for any page it shows: by a request across sites, GETs included, since the contract
+//! binds Cancel to one, or by a name that the page's owner points to the server (DNS rebinding). The
+//! first is seen by what browsers say of the page. Against the second the names of the server must be
+//! known: on loopback they are, elsewhere a page that was rebound looks like one of the server.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use http::uri::Authority;
-use http::{Request, header};
+use http::{HeaderName, Method, Request, header};
 use tonic::Status;
 
 use super::cors::AllowedOrigin;
+use super::docs::Docs;
+
+/// The longest origin that a refusal repeats.
+const LONGEST_ECHO: usize = 100;
+
+const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Which requests are let in.
 #[derive(Debug, Clone)]
@@ -30,45 +39,82 @@ impl Guard {
         }
     }
 
-    /// Refuses a request for a foreign host, or from a page of a foreign origin.
-    pub fn check<B>(&self, request: &Request<B>) -> Result<(), Status> {
-        if !self.loopback_only {
-            return Ok(());
-        }
-        let header = |name| {
-            let value = request.headers().get(name);
-            value.map(|value: &http::HeaderValue| value.to_str().unwrap_or("?"))
-        };
-        let authority = match request.uri().authority() {
-            Some(authority) => Some(authority.clone()),
-            None => header(header::HOST).and_then(|host| host.parse().ok()),
-        };
-        let authority = authority.filter(is_loopback).ok_or_else(|| {
-            Status::permission_denied(
+    /// Refuses a request from a page of a foreign origin and, on loopback, one for a foreign host.
+    /// `authority` is the host that the request is for, as everything else takes it too.
+    pub fn check<B>(
+        &self,
+        request: &Request<B>,
+        authority: Option<&Authority>,
+    ) -> Result<(), Status> {
+        if self.loopback_only && !authority.is_some_and(is_loopback) {
+            return Err(Status::permission_denied(
                 "Host: this server listens on loopback only; ask for localhost or 127.0.0.1",
-            )
-        })?;
-        if let Some(origin) = header(header::ORIGIN) {
+            ));
+        }
+        let headers = request.headers();
+        let mut origins = headers.get_all(header::ORIGIN).iter();
+        if let Some(origin) = origins.next() {
+            // Browsers send one. With several, others may have looked at another.
+            let origin = match origins.next() {
+                None => origin.to_str().unwrap_or("?"),
+                Some(_) => "?",
+            };
             if self.origins.iter().any(|allowed| allowed.is(origin)) {
                 return Ok(());
             }
-            let own = origin
-                .split_once("://")
-                .is_some_and(|(_, host)| host.eq_ignore_ascii_case(authority.as_str()));
-            if !own {
-                return Err(Status::permission_denied(
-                    "Origin: this server takes no requests from pages of other origins",
-                ));
+            if !authority.is_some_and(|authority| is_own(origin, authority.as_str())) {
+                return Err(foreign_origin(origin));
             }
         }
         // Sent by browsers also where they leave out Origin, as for an image's address.
-        match header(header::HeaderName::from_static("sec-fetch-site")) {
-            None | Some("none" | "same-origin") => Ok(()),
-            Some(_) => Err(Status::permission_denied(
-                "Sec-Fetch-Site: this server takes no requests from pages of other sites",
-            )),
+        let mut sites = headers.get_all(SEC_FETCH_SITE).iter();
+        if sites.all(|site| site == "none" || site == "same-origin") || opens_docs(request) {
+            return Ok(());
         }
+        Err(Status::permission_denied(
+            "Sec-Fetch-Site: this server takes no requests from pages of other sites; \
+             `serve --cors-allow-origin ORIGIN` lets those of an origin call",
+        ))
     }
+}
+
+/// Whether somebody follows a link to the documentation, which does nothing and cannot be framed.
+fn opens_docs<B>(request: &Request<B>) -> bool {
+    let is = |name, expected: &str| {
+        let value = request.headers().get(name);
+        value.is_some_and(|value| value == expected)
+    };
+    matches!(*request.method(), Method::GET | Method::HEAD)
+        && Docs::has(request.uri().path())
+        && is(SEC_FETCH_MODE, "navigate")
+        && is(SEC_FETCH_DEST, "document")
+}
+
+fn foreign_origin(origin: &str) -> Status {
+    let known = origin.len() <= LONGEST_ECHO && origin.parse::<AllowedOrigin>().is_ok();
+    let origin = if known { origin } else { "ORIGIN" };
+    Status::permission_denied(format!(
+        "Origin: this server takes no requests from pages of other origins; `serve --cors-allow-origin \
+         {origin}` lets those of one call, and a proxy in front must pass Host on as it is"
+    ))
+}
+
+/// Whether an origin is that of the host asked for. Not by its scheme: a proxy may speak TLS in front.
+fn is_own(origin: &str, authority: &str) -> bool {
+    let Some((scheme, host)) = origin.split_once("://") else {
+        return false;
+    };
+    let default_port = match scheme {
+        "http" => ":80",
+        "https" => ":443",
+        _ => return false,
+    };
+    let without_port = |text: &str| {
+        text.strip_suffix(default_port)
+            .unwrap_or(text)
+            .to_ascii_lowercase()
+    };
+    !host.is_empty() && without_port(host) == without_port(authority)
 }
 
 fn is_loopback(authority: &Authority) -> bool {
@@ -84,88 +130,135 @@ fn is_loopback(authority: &Authority) -> bool {
 mod tests {
     use super::*;
 
-    #[test]
-    fn only_loopback_hosts_and_the_own_origin_are_let_in() {
-        let guard = Guard::without_tokens(SocketAddr::from(([127, 0, 0, 1], 8080)), &[]);
-        let check = |headers: &[(&str, &str)]| {
-            let mut request = Request::builder();
-            for (name, value) in headers {
-                request = request.header(*name, *value);
-            }
-            guard.check(&request.body(()).unwrap()).is_ok()
-        };
-        for host in [
-            "localhost",
-            "LOCALHOST:1",
-            "127.0.0.1:8080",
-            "127.9.9.9",
-            "[::1]:8080",
-        ] {
-            assert!(check(&[("host", host)]), "{host}");
-        }
-        for host in [
-            "",
-            "evil.example",
-            "localhost.evil.example",
-            "10.0.0.1",
-            "[::2]",
-            "a b",
-        ] {
-            assert!(!check(&[("host", host)]), "{host}");
-        }
-        assert!(!check(&[]));
-        let with = |name, value| check(&[("host", "localhost:8080"), (name, value)]);
-        assert!(with("origin", "http://localhost:8080"));
-        for origin in [
-            "null",
-            "http://evil.example",
-            "http://localhost:3000",
-            "",
-            "http://",
-        ] {
-            assert!(!with("origin", origin), "{origin}");
-        }
-        assert!(with("sec-fetch-site", "same-origin"));
-        assert!(with("sec-fetch-site", "none"));
-        assert!(!with("sec-fetch-site", "cross-site"));
-        assert!(!with("sec-fetch-site", "same-site"));
-    }
+    const LOOPBACK: [u8; 4] = [127, 0, 0, 1];
+    const EVERYWHERE: [u8; 4] = [0, 0, 0, 0];
 
-    #[test]
-    fn pages_of_allowed_origins_are_let_in_from_other_sites() {
+    /// Why a guard on `address` that lets in pages of https://app.example refuses a request, if it does.
+    fn refusal(address: [u8; 4], path: &str, headers: &[(&str, &str)]) -> Option<String> {
         let origins = ["https://app.example".parse().unwrap()];
-        let guard = Guard::without_tokens(SocketAddr::from(([127, 0, 0, 1], 8080)), &origins);
-        let check = |host: &str, origin: Option<&str>| {
-            let mut request = Request::builder()
-                .header("host", host)
-                .header("sec-fetch-site", "cross-site");
-            if let Some(origin) = origin {
-                request = request.header("origin", origin);
+        let guard = Guard::without_tokens(SocketAddr::from((address, 8080)), &origins);
+        let mut request = Request::builder().uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(()).unwrap();
+        let host = request.headers().get(header::HOST);
+        let host = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+        let checked = guard.check(&request, host.as_ref());
+        checked.err().map(|status| status.message().to_owned())
+    }
+
+    #[test]
+    fn a_server_on_loopback_is_asked_for_by_names_of_loopback() {
+        for (host, here) in [
+            ("localhost", true),
+            ("LOCALHOST:1", true),
+            ("127.0.0.1:8080", true),
+            ("127.9.9.9", true),
+            ("[::1]:8080", true),
+            ("evil.example", false),
+            ("localhost.evil.example", false),
+            ("10.0.0.1", false),
+            ("[::2]", false),
+        ] {
+            let refused = refusal(LOOPBACK, "/a", &[("host", host)]);
+            assert_eq!(refused.is_none(), here, "{host}");
+            assert_eq!(refusal(EVERYWHERE, "/a", &[("host", host)]), None, "{host}");
+        }
+        assert!(refusal(LOOPBACK, "/a", &[]).is_some());
+        assert_eq!(refusal(EVERYWHERE, "/a", &[]), None);
+    }
+
+    #[test]
+    fn pages_call_their_own_server_only_wherever_it_listens() {
+        for (address, host) in [
+            (LOOPBACK, "localhost:8080"),
+            (EVERYWHERE, "images.example:8080"),
+            (EVERYWHERE, "localhost:8080"),
+        ] {
+            let with = |headers: &[(&str, &str)]| {
+                let headers = [&[("host", host)], headers].concat();
+                refusal(address, "/operations/x:cancel", &headers)
+            };
+            let own = format!("http://{host}");
+            let own_tls = format!("https://{}", host.to_uppercase());
+            for let_in in [
+                &[("origin", own.as_str())][..],
+                &[("origin", &own_tls)],
+                &[("origin", "https://app.example")],
+                &[
+                    ("origin", "https://app.example"),
+                    ("sec-fetch-site", "cross-site"),
+                ],
+                &[("sec-fetch-site", "same-origin")],
+                &[("sec-fetch-site", "none")],
+            ] {
+                assert_eq!(with(let_in), None, "{host} {let_in:?}");
             }
-            guard.check(&request.body(()).unwrap()).is_ok()
-        };
-        assert!(check("localhost:8080", Some("https://app.example")));
-        assert!(!check("localhost:8080", Some("http://app.example")));
-        assert!(!check("localhost:8080", Some("https://app.example.evil")));
-        assert!(!check("localhost:8080", None));
-        assert!(!check("evil.example", Some("https://app.example")));
+            for refused in [
+                &[("origin", "null")][..],
+                &[("origin", "http://evil.example")],
+                &[("origin", "http://localhost:3000")],
+                &[("origin", "http://images.example")],
+                &[("origin", "http://app.example")],
+                &[("origin", "https://app.example.evil")],
+                &[("origin", "")],
+                &[("origin", "http://")],
+                &[("origin", own.as_str()), ("origin", "http://evil.example")],
+                &[("origin", own.as_str()), ("sec-fetch-site", "cross-site")],
+                &[("sec-fetch-site", "cross-site")],
+                &[("sec-fetch-site", "same-site")],
+                &[("sec-fetch-site", "none"), ("sec-fetch-site", "cross-site")],
+            ] {
+                let message = with(refused).unwrap_or_else(|| panic!("{host} {refused:?}"));
+                assert!(message.contains("--cors-allow-origin"), "{message}");
+            }
+        }
+        let evil = [("host", "a.example"), ("origin", "https://evil.example")];
+        let message = refusal(EVERYWHERE, "/a", &evil).expect("a refusal");
+        assert!(
+            message.contains("--cors-allow-origin https://evil.example"),
+            "{message}"
+        );
     }
 
     #[test]
-    fn http2_names_its_host_in_the_uri() {
-        let guard = Guard::without_tokens(SocketAddr::from(([127, 0, 0, 1], 8080)), &[]);
-        let check = |uri: &str| {
-            let request = Request::builder().uri(uri).body(()).unwrap();
-            guard.check(&request).is_ok()
-        };
-        assert!(check("http://127.0.0.1:8080/a"));
-        assert!(!check("http://evil.example:8080/a"));
+    fn the_port_of_a_scheme_may_be_left_out() {
+        for (host, origin, own) in [
+            ("a.example", "https://a.example", true),
+            ("a.example:443", "https://a.example", true),
+            ("a.example:80", "http://a.example", true),
+            ("a.example:80", "https://a.example", false),
+            ("a.example:8443", "https://a.example", false),
+            ("a.example", "https://a.example:8443", false),
+        ] {
+            let headers = [("host", host), ("origin", origin)];
+            let refused = refusal(EVERYWHERE, "/a", &headers);
+            assert_eq!(refused.is_none(), own, "{host} {origin}");
+        }
     }
 
     #[test]
-    fn a_server_for_others_lets_all_in() {
-        let guard = Guard::without_tokens(SocketAddr::from(([0, 0, 0, 0], 8080)), &[]);
-        let request = Request::builder().header("host", "images.example");
-        assert!(guard.check(&request.body(()).unwrap()).is_ok());
+    fn a_link_on_another_site_opens_the_documentation_and_nothing_else() {
+        let visit = [
+            ("host", "localhost:8080"),
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-mode", "navigate"),
+        ];
+        for (path, dest, opens) in [
+            ("/docs", "document", true),
+            ("/docs/", "document", true),
+            ("/openapi.json", "document", true),
+            ("/docs", "iframe", false),
+            ("/docs/index.html", "script", false),
+            ("/operations/x:cancel", "document", false),
+            ("/docsx", "document", false),
+        ] {
+            for address in [LOOPBACK, EVERYWHERE] {
+                let headers = [&visit[..], &[("sec-fetch-dest", dest)]].concat();
+                let refused = refusal(address, path, &headers);
+                assert_eq!(refused.is_none(), opens, "{path} {dest}");
+            }
+        }
     }
 }

@@ -9,6 +9,7 @@ mod download;
 mod encoding;
 mod event_ids;
 mod file_name;
+mod framing;
 mod guard;
 mod request_id;
 mod server;
@@ -22,7 +23,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::TryFutureExt;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use tonic::Status;
 use tonic::body::Body;
@@ -119,7 +120,11 @@ impl Edge {
     }
 
     fn guarded(self: &Arc<Self>, request: Request<Body>, request_id: &str) -> Reply {
-        if let Err(refused) = self.guard.check(&request) {
+        let authority = match framing::authority(&request) {
+            Ok(authority) => authority,
+            Err(refused) => return at_once(not_framed(&request, &refused, request_id)),
+        };
+        if let Err(refused) = self.guard.check(&request, authority.as_ref()) {
             return at_once(if transcoding::is_grpc(&request) {
                 refused.into_http::<Body>().map(ResponseBody::from)
             } else {
@@ -138,6 +143,11 @@ impl Edge {
     }
 
     fn dispatch(self: &Arc<Self>, request: Request<Body>, request_id: &str) -> Reply {
+        // OPTIONS * asks for nothing but an answer.
+        if request.uri().path() == "*" {
+            let allow = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
+            return at_once(not_allowed(&request, allow, request_id));
+        }
         if request.uri().path() == upload::PATH {
             return match *request.method() {
                 Method::POST => {
@@ -215,6 +225,21 @@ fn at_once(response: Response<ResponseBody>) -> Reply {
 
 fn error(status: &Status, request_id: &str) -> Response<ResponseBody> {
     errors::error_response(status, Some(request_id), contract::descriptor_pool())
+}
+
+/// Refuses a request that could be read in two ways, in the words of HTTP whatever it carries. What
+/// comes behind it on its connection could be read in two ways as well.
+fn not_framed(
+    request: &Request<Body>,
+    refused: &Status,
+    request_id: &str,
+) -> Response<ResponseBody> {
+    let mut response = error(refused, request_id);
+    if request.version() < Version::HTTP_2 {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
 }
 
 fn not_allowed(
