@@ -38,6 +38,8 @@ pub struct Config {
     pub data: Data,
     /// The folder below which `file://` uris may be imported.
     pub import_dir: Option<PathBuf>,
+    /// Whether ISO 9660 and UDF images are imported too, which are made to install from.
+    pub allow_installer_images: bool,
     /// Origins of web pages, beside this server's own, that may call it.
     pub cors_allow_origins: Vec<AllowedOrigin>,
     /// How long requests may run on after the order to stop.
@@ -152,7 +154,8 @@ impl Server {
             data.contents,
             engine.clone(),
             import_folder,
-        );
+        )
+        .allow_installer_images(config.allow_installer_images);
         images.serve().await?;
         let routes = rpc::routes(&images).await?;
         let origins = config.cors_allow_origins.as_slice();

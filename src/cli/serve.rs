@@ -26,6 +26,9 @@ pub struct Arguments {
     /// The folder below which file:// uris may be imported; none when left out
     #[arg(long, value_name = "FOLDER")]
     import_dir: Option<PathBuf>,
+    /// Import installer images (ISO 9660, UDF) too, which are no installed disks
+    #[arg(long)]
+    allow_installer_images: bool,
     /// Let web pages of this origin, as in https://app.example:8443, call the server; may be repeated
     #[arg(long, value_name = "ORIGIN")]
     cors_allow_origin: Vec<AllowedOrigin>,
@@ -75,6 +78,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
             false => Data::Folder(arguments.data_dir),
         },
         import_dir: arguments.import_dir,
+        allow_installer_images: arguments.allow_installer_images,
         cors_allow_origins: arguments.cors_allow_origin,
         drain_timeout: arguments.drain_timeout,
         operations: OperationSettings {

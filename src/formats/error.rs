@@ -167,6 +167,28 @@ pub enum FormatError {
         what: String,
     },
 
+    /// A GPT for a disk that was larger. None of its partitions is cut.
+    #[error(
+        "the GPT partition table says that the disk has usable sectors up to {last_usable}, and it ends at sector \
+         {last_sector}; no partition is cut, so fit the table to the disk: sgdisk -e IMAGE"
+    )]
+    GptBeyondDisk {
+        /// The last sector that partitions may use.
+        last_usable: u64,
+        /// The last sector that is there.
+        last_sector: u64,
+    },
+
+    /// Two copies of a GPT, both sound, with different partitions.
+    #[error(
+        "the backup of the GPT partition table at sector {lba} describes other partitions than the primary table; \
+         write it anew from that: sgdisk -e IMAGE"
+    )]
+    GptBackupDiffers {
+        /// The sector of its header.
+        lba: u64,
+    },
+
     /// Sound as far as can be told, with something in it that is not supported.
     #[error("the image is not supported: {what}")]
     Unsupported {

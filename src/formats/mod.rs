@@ -4,6 +4,7 @@
 mod bytes;
 mod error;
 mod gpt;
+mod installer;
 mod mbr;
 mod partitions;
 mod probe;
@@ -63,16 +64,25 @@ impl std::fmt::Display for Format {
     }
 }
 
-/// What [`inspect`] found in a sound image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A sound image, as [`inspect`] found it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspection {
     /// Recognised by content alone.
     pub format: Format,
     /// The size in bytes of the disk that a guest sees; a multiple of 512.
     pub virtual_size: u64,
+    /// Faults that no desktop suffers from, for the administrator.
+    pub notes: Vec<String>,
 }
 
-/// Recognises a disk image and checks that it is whole, sound and complete in itself.
+/// Which images are accepted besides installed disks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// ISO 9660 and UDF images, with or without a partition table.
+    pub allow_installer_images: bool,
+}
+
+/// Recognises a disk image and checks that it is whole, sound and complete in itself, as an installed disk is.
 ///
 /// Blocking. Memory is bounded by 64 MiB: four bytes for each cluster of a qcow2 file, ten million of them at a time.
 /// Time is bounded by what is stored: each table is read once, or once for each ten million clusters, whatever refers
@@ -80,6 +90,14 @@ pub struct Inspection {
 ///
 /// Sources: QEMU's `docs/interop/qcow2`, UEFI 2.10 chapter 5 (GPT, protective MBR).
 pub fn inspect<R: ReadAt + ?Sized>(content: &R) -> Result<Inspection, FormatError> {
+    inspect_with(content, Options::default())
+}
+
+/// As [`inspect`], with more images accepted.
+pub fn inspect_with<R: ReadAt + ?Sized>(
+    content: &R,
+    options: Options,
+) -> Result<Inspection, FormatError> {
     if content.is_empty() {
         return Err(FormatError::Empty);
     }
@@ -88,11 +106,8 @@ pub fn inspect<R: ReadAt + ?Sized>(content: &R) -> Result<Inspection, FormatErro
         return Ok(Inspection {
             format: Format::Qcow2,
             virtual_size,
+            notes: Vec::new(),
         });
     }
-    let virtual_size = raw::inspect(content)?;
-    Ok(Inspection {
-        format: Format::Raw,
-        virtual_size,
-    })
+    raw::inspect(content, options)
 }

@@ -134,16 +134,28 @@ const MAGICS: &[Magic] = &[
 
 /// The name of the disk image format that the first bytes of a disk pass for, or none.
 pub(super) fn head(head: &[u8]) -> Option<Known> {
-    for magic in MAGICS {
-        let found = head.get(magic.offset..).unwrap_or_default();
-        if found.starts_with(magic.bytes) {
-            return Some(magic.known);
-        }
+    if let Some(known) = first_of(MAGICS, head) {
+        return Some(known);
     }
     if is_vdi_text(head) {
         return Some(VDI);
     }
     is_vmdk_descriptor(head).then_some(VMDK_DESCRIPTOR)
+}
+
+fn first_of<'a>(magics: impl IntoIterator<Item = &'a Magic>, head: &[u8]) -> Option<Known> {
+    let mut found = magics.into_iter().filter(|magic| {
+        let place = head.get(magic.offset..).unwrap_or_default();
+        place.starts_with(magic.bytes)
+    });
+    found.next().map(|magic| magic.known)
+}
+
+/// The format that a qcow2 image passes for as well, by bytes that come after those of qcow2, or none.
+pub(super) fn beside_qcow2<R: ReadAt + ?Sized>(content: &R) -> Result<Option<Known>, FormatError> {
+    let head = read_up_to(content, 0, HEAD)?;
+    let others = MAGICS.iter().filter(|magic| magic.offset > 0);
+    Ok(first_of(others, &head))
 }
 
 /// The name of another disk image format, by its first bytes or its trailer, or none.

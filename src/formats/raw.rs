@@ -1,16 +1,42 @@
 //! Raw images: the bytes of a disk, known by the partition table at their start.
 
 use super::read_at::read_up_to;
-use super::{FormatError, ReadAt, bytes, gpt, mbr, probe, signatures};
+use super::{
+    Format, FormatError, Inspection, Options, ReadAt, bytes, gpt, installer, mbr, probe, signatures,
+};
 
 /// The unit in which MBR tables count, and the least size of a disk.
 pub(super) const SECTOR: u64 = 512;
 
-/// Checks a raw image and returns its virtual size, which is its length.
-pub(super) fn inspect<R: ReadAt + ?Sized>(content: &R) -> Result<u64, FormatError> {
+/// Checks a raw image, whose virtual size is its length.
+pub(super) fn inspect<R: ReadAt + ?Sized>(
+    content: &R,
+    options: Options,
+) -> Result<Inspection, FormatError> {
     if let Some(found) = probe::disk_image(content)? {
         return Err(FormatError::Unrecognized { found });
     }
+    let notes = match installer::find(content)? {
+        None => check_table(content)?,
+        Some(found) if options.allow_installer_images => {
+            found.refuse_cut(content.len())?;
+            vec![format!("this is {}", found.known.name)]
+        }
+        Some(found) => return Err(FormatError::Unrecognized { found: found.known }),
+    };
+    let length = content.len();
+    if !length.is_multiple_of(SECTOR) {
+        return Err(FormatError::PartialSector { length });
+    }
+    Ok(Inspection {
+        format: Format::Raw,
+        virtual_size: length,
+        notes,
+    })
+}
+
+/// Checks the partition table, and returns what is wrong with it and does no harm.
+fn check_table<R: ReadAt + ?Sized>(content: &R) -> Result<Vec<String>, FormatError> {
     let length = content.len();
     let first = read_up_to(content, 0, 512)?;
     if (first.len() as u64) < SECTOR {
@@ -34,23 +60,20 @@ pub(super) fn inspect<R: ReadAt + ?Sized>(content: &R) -> Result<u64, FormatErro
     let checked = if table.is_protective() {
         gpt::check(content, &table)
     } else {
-        mbr::check(content, &table)
+        mbr::check(content, &table).map(|()| Vec::new())
     };
-    if let Err(error) = checked {
-        // A file system or an ISO image may have bytes in the place of the table that come close to one.
-        return Err(match signatures::other_content(content)? {
+    match checked {
+        Ok(notes) => Ok(notes),
+        // A file system may have bytes in the place of the table that come close to one.
+        Err(error) => Err(match signatures::other_content(content)? {
             Some(found)
                 if matches!(error, FormatError::Corrupt { .. }) && !table.is_protective() =>
             {
                 FormatError::Unrecognized { found }
             }
             _ => error,
-        });
+        }),
     }
-    if !length.is_multiple_of(SECTOR) {
-        return Err(FormatError::PartialSector { length });
-    }
-    Ok(length)
 }
 
 fn without_table<R: ReadAt + ?Sized>(content: &R, found: &str) -> Result<FormatError, FormatError> {

@@ -183,12 +183,6 @@ const SIGNATURES: &[Signature] = &[
         "a tar archive (an OVA is one)",
         "unpack it first: tar -xf FILE; then convert the disk that was in it: qemu-img convert -O qcow2 DISK NEW_IMAGE",
     ),
-    at(
-        32769,
-        b"CD001",
-        "an installer image (ISO 9660), not an installed disk",
-        "install the system from it on a disk, and make an image of that: qemu-img convert -O qcow2 DISK NEW_IMAGE",
-    ),
     volume(
         0,
         b"hsqs",

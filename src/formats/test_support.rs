@@ -151,10 +151,15 @@ pub(super) fn seal_gpt(image: &mut Vec<u8>, sector: usize) {
             let checksum = crc32fast::hash(entries);
             image.put_le32(header + 88, checksum);
         }
-        image.put_le32(header + 16, 0);
-        let checksum = crc32fast::hash(&image[header..header + 92]);
-        image.put_le32(header + 16, checksum);
+        seal_header(image, header);
     }
+}
+
+/// Makes the checksum of one header right again.
+pub(super) fn seal_header(image: &mut Vec<u8>, header: usize) {
+    image.put_le32(header + 16, 0);
+    let checksum = crc32fast::hash(&image[header..header + 92]);
+    image.put_le32(header + 16, checksum);
 }
 
 /// Whether the tools of a test are installed. Says aloud that the test is left out where one is not, and fails where

@@ -1,5 +1,7 @@
 //! What users may rely on, tried with the images of real tools and with arbitrary bytes.
 
+mod installers;
+mod named;
 mod probe;
 
 use std::fs::File;

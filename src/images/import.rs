@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 
 use bytes::BytesMut;
@@ -16,7 +17,7 @@ use crate::blobs::{self, Chunk, ContentWriter, Written};
 use crate::formats::{self, FileReader, FormatError, Inspection};
 use crate::metadata::{ContentFacts, Lease};
 use crate::operations::{Ended, Failure, ProgressCounter, Reason, Run};
-use crate::sources::{FileUri, SourceError};
+use crate::sources::{FileUri, SourceError, extents};
 
 const READ_SIZE: usize = 1 << 20;
 /// Holes are passed on in parts, between which a copy can be stopped.
@@ -116,16 +117,21 @@ impl Images {
     async fn inspect(&self, lease: &Lease) -> std::result::Result<Inspection, Failure> {
         let contents = self.contents.clone();
         let id = lease.content_id.clone();
+        let accepted = self.accepted;
         let inspected = tokio::task::spawn_blocking(move || {
             let file = FileReader::new(contents.read(&id)?)?;
-            formats::inspect(&file)
+            formats::inspect_with(&file, accepted)
         })
         .await
         .map_err(|stopped| internal(&stopped))?;
-        inspected.map_err(|error| match error {
+        let inspection = inspected.map_err(|error| match error {
             FormatError::Io(error) => internal(&error).transient(),
             bad => Failure::new(Reason::Invalid, bad.to_string()),
-        })
+        })?;
+        for note in &inspection.notes {
+            tracing::warn!(operation = %lease.operation_id, note, "an image is accepted that is not as it should be");
+        }
+        Ok(inspection)
     }
 }
 
@@ -223,7 +229,7 @@ fn copy(
     let mut buffers = Buffers::default();
     let mut position = 0;
     while position < length {
-        let data = next_data(file, position)?.unwrap_or(length).min(length);
+        let Range { start: data, end } = extents::next_data(file, position, length)?;
         while position < data {
             if stop.is_cancelled() {
                 return Ok(Copied::Stopped);
@@ -235,16 +241,13 @@ fn copy(
                 return Ok(Copied::Refused);
             }
         }
-        let hole = rustix::fs::seek(&*file, rustix::fs::SeekFrom::Hole(position))
-            .unwrap_or(length)
-            .min(length);
         file.seek(SeekFrom::Start(position))?;
-        while position < hole {
+        while position < end {
             if stop.is_cancelled() {
                 return Ok(Copied::Stopped);
             }
             let mut buffer = buffers.next();
-            buffer.resize(READ_SIZE.min((hole - position) as usize), 0);
+            buffer.resize(READ_SIZE.min((end - position) as usize), 0);
             let count = file.read(&mut buffer)?;
             if count == 0 {
                 return Ok(Copied::Changed);
@@ -290,16 +293,5 @@ impl Buffers {
     /// Takes the rest of a buffer whose bytes were split off.
     fn give_back(&mut self, buffer: BytesMut) {
         self.0.push_back(buffer);
-    }
-}
-
-/// Where data is next, at or after `position`; none when only a hole is left.
-fn next_data(file: &File, position: u64) -> io::Result<Option<u64>> {
-    match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(position)) {
-        Ok(data) => Ok(Some(data)),
-        Err(rustix::io::Errno::NXIO) => Ok(None),
-        // A file system that knows no holes.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::OPNOTSUPP) => Ok(Some(position)),
-        Err(error) => Err(error.into()),
     }
 }

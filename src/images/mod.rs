@@ -37,6 +37,7 @@ pub use upload::{Piece, Upload, UploadError};
 use faults::Faults;
 
 use crate::blobs::{self, LocalContents};
+use crate::formats;
 use crate::metadata::{Accept, Change, Store};
 use crate::operations::{Engine, Operation};
 use crate::sources::ImportFolder;
@@ -51,6 +52,7 @@ pub struct Images {
     contents: LocalContents,
     engine: Engine,
     import_folder: Option<Arc<ImportFolder>>,
+    accepted: formats::Options,
     uploads: Arc<Semaphore>,
     to_sweep: Arc<Notify>,
     faults: Faults,
@@ -68,10 +70,17 @@ impl Images {
             contents,
             engine,
             import_folder: import_folder.map(Arc::new),
+            accepted: formats::Options::default(),
             uploads: Arc::new(Semaphore::new(UPLOADS)),
             to_sweep: Arc::default(),
             faults: Faults::none(),
         }
+    }
+
+    /// Decides whether images that are made to be burnt on a disc are imported too.
+    pub fn allow_installer_images(mut self, allowed: bool) -> Self {
+        self.accepted.allow_installer_images = allowed;
+        self
     }
 
     /// Accepts a change. What was accepted is done also when the caller is gone.

@@ -16,6 +16,7 @@ mod downloads;
 mod durability;
 mod edge;
 mod fairness;
+mod formats;
 mod framing;
 mod hang_ups;
 mod http_requests;

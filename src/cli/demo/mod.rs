@@ -70,6 +70,7 @@ async fn start() -> Result<Server> {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
         data: Data::Ephemeral,
         import_dir: None,
+        allow_installer_images: false,
         drain_timeout: DRAIN_TIMEOUT,
         operations: OperationSettings::default(),
         retention: Retention::default(),

@@ -22,7 +22,7 @@ mod zstandard;
 
 use super::error::Structure;
 use super::read_at::read_up_to;
-use super::{FormatError, ReadAt, bytes};
+use super::{FormatError, ReadAt, bytes, probe};
 use header::Header;
 use references::Limits;
 
@@ -36,6 +36,12 @@ pub(super) fn is_qcow2<R: ReadAt + ?Sized>(content: &R) -> Result<bool, FormatEr
 
 /// Checks the whole structure of a qcow2 image and returns its virtual size.
 pub(super) fn inspect<R: ReadAt + ?Sized>(content: &R) -> Result<u64, FormatError> {
+    if let Some(other) = probe::beside_qcow2(content)? {
+        return Err(corrupt(format!(
+            "its header passes for that of {} as well",
+            other.name
+        )));
+    }
     inspect_within(content, Limits::USUAL)
 }
 

@@ -153,6 +153,16 @@ fn text_that_describes_another_disk_is_found_after_long_comments() {
 }
 
 #[test]
+fn a_qcow2_image_that_passes_for_another_format_as_well_is_refused() {
+    // The offset of a table of snapshots that has no entries is where a VDI image has its signature, and QEMU takes
+    // the image for one.
+    let mut image = qcow2(16);
+    image.put_bytes(64, b"\x7f\x10\xda\xbe");
+    let error = inspect(&image).unwrap_err().to_string();
+    assert!(error.contains("passes for that of a VDI image"), "{error}");
+}
+
+#[test]
 fn disks_with_boot_code_are_accepted() {
     // The first instructions of GRUB, of Windows, of SYSLINUX and of LILO, an empty disk, and text in the code.
     let heads: [&[u8]; 7] = [

@@ -265,6 +265,7 @@ fn config(data: &Path, folder: &Path) -> Config {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         data: Data::Folder(data.to_owned()),
         import_dir: Some(folder.join("imports")),
+        allow_installer_images: false,
         cors_allow_origins: vec!["https://app.example".parse().expect("an origin")],
         drain_timeout: Duration::from_secs(10),
         operations: OperationSettings::default(),
