@@ -1,6 +1,9 @@
 //! The composition root: the one place that names concrete backends.
 
-use std::fs::{self, File, TryLockError};
+mod data_folder;
+mod health;
+pub mod verification;
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,15 +15,15 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::blobs::LocalContents;
 pub use crate::http::AllowedOrigin;
 use crate::http::{Edge, Guard, serve};
 use crate::images::{self, Images};
-use crate::metadata::{self, Clock, Store, SystemClock};
+use crate::metadata::{self, Store, SystemClock};
 use crate::operations::Engine;
 pub use crate::operations::Settings as OperationSettings;
 use crate::sources::ImportFolder;
 use crate::{rpc, transcoding};
+use data_folder::{DataFolder, Lock};
 
 /// How often contents on the deletion list are looked for, beside the times they are put there.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
@@ -72,6 +75,9 @@ impl Default for Retention {
 #[derive(Debug, Clone)]
 pub enum Data {
     Folder(PathBuf),
+    /// The same, also if the database knows nothing of the files beside it, or the files that it names are
+    /// all gone.
+    AdoptEmpty(PathBuf),
     /// In a temporary folder that is removed at the end.
     Ephemeral,
 }
@@ -85,6 +91,25 @@ pub enum Error {
         what: &'static str,
         path: PathBuf,
         source: io::Error,
+    },
+    #[error(
+        "{database} {why}, but {contents} beside it has {files} files: put the database back, with its log \
+         (metadata.sqlite-wal), or say --adopt-empty to begin with an empty one; unknown files are left alone"
+    )]
+    DatabaseLost {
+        database: PathBuf,
+        why: &'static str,
+        contents: PathBuf,
+        files: usize,
+    },
+    #[error(
+        "the database names {contents} contents below {folder}, but {reason}: mount that folder or put it \
+         back, or say --adopt-empty to go on without their bytes"
+    )]
+    ContentsLost {
+        folder: PathBuf,
+        contents: usize,
+        reason: String,
     },
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -112,7 +137,7 @@ pub struct Server {
     engine: Engine,
     store: Store,
     /// Held as long as the data folder is in use.
-    _lock: File,
+    _lock: Lock,
     temporary: Option<TempDir>,
 }
 
@@ -124,8 +149,9 @@ impl Server {
             .await
             .map_err(listen_error(config.listen))?;
         let address = listener.local_addr().map_err(listen_error(config.listen))?;
+        let adopt_empty = matches!(config.data, Data::AdoptEmpty(_));
         let (folder, temporary) = match &config.data {
-            Data::Folder(folder) => (folder.clone(), None),
+            Data::Folder(folder) | Data::AdoptEmpty(folder) => (folder.clone(), None),
             Data::Ephemeral => {
                 let temporary =
                     TempDir::with_prefix("desktop-images-").map_err(Error::Temporary)?;
@@ -134,12 +160,12 @@ impl Server {
         };
         let import_dir = config.import_dir.clone();
         let opened = tokio::task::spawn_blocking(move || {
-            let import_folder = import_dir.as_deref().map(open_import_folder).transpose()?;
-            Ok::<_, Error>((open_data(&folder, Arc::new(SystemClock))?, import_folder))
+            import_dir.as_deref().map(open_import_folder).transpose()
         });
-        let (data, import_folder) = opened
+        let import_folder = opened
             .await
             .map_err(|stopped| Error::Temporary(stopped.into()))??;
+        let data = DataFolder::open(&folder, Arc::new(SystemClock), adopt_empty).await?;
 
         if !address.ip().is_loopback() {
             tracing::warn!(
@@ -151,13 +177,13 @@ impl Server {
         let engine = Engine::new(data.store.clone(), config.operations.clone());
         let images = Images::new(
             data.store.clone(),
-            data.contents,
+            data.place.contents.clone(),
             engine.clone(),
             import_folder,
         )
         .allow_installer_images(config.allow_installer_images);
         images.serve().await?;
-        let routes = rpc::routes(&images).await?;
+        let (routes, health) = rpc::routes(&images).await?;
         let origins = config.cors_allow_origins.as_slice();
         let guard = Guard::without_tokens(address, origins);
         let edge = Edge::new(images.clone(), routes, guard, origins)?;
@@ -176,6 +202,7 @@ impl Server {
             config.retention.clone(),
             stop.clone(),
         ));
+        tokio::spawn(health::watch(data.place, health, stop.clone()));
         tracing::info!(%address, "listening");
         Ok(Self {
             address,
@@ -211,38 +238,6 @@ impl Server {
         tracing::info!("stopped");
         Ok(())
     }
-}
-
-/// The data folder, locked and opened.
-struct OpenData {
-    store: Store,
-    contents: LocalContents,
-    lock: File,
-}
-
-fn open_data(folder: &Path, clock: Arc<dyn Clock>) -> Result<OpenData, Error> {
-    let failed = |source| Error::Folder {
-        what: "data folder",
-        path: folder.to_owned(),
-        source,
-    };
-    fs::create_dir_all(folder).map_err(failed)?;
-    let lock = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(folder.join("lock"))
-        .map_err(failed)?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(Error::Locked(folder.to_owned())),
-        Err(TryLockError::Error(error)) => return Err(failed(error)),
-    }
-    Ok(OpenData {
-        store: Store::open(&folder.join("metadata.sqlite"), clock)?,
-        contents: LocalContents::open(&folder.join("contents")).map_err(failed)?,
-        lock,
-    })
 }
 
 fn open_import_folder(path: &Path) -> Result<ImportFolder, Error> {

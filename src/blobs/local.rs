@@ -1,18 +1,27 @@
 //! Contents as files of a local folder, named by their ids.
 
-use std::fs::{self, File};
-use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
+
+use super::checksums::{Checksums, Summing};
+use super::reader::{ContentReader, SoundBlocks};
 use super::writer::ContentWriter;
 use super::{Error, sparse::SparseFile};
+
+/// Images are as secret as what their disks hold.
+const MODE: u32 = 0o700;
+const READ_SIZE: usize = 1 << 20;
 
 /// The folder that holds the contents.
 #[derive(Debug, Clone)]
 pub struct LocalContents {
     folder: PathBuf,
     identity: FolderIdentity,
+    sound: SoundBlocks,
 }
 
 /// Tells a folder from another one that stands in its place, as the empty one does below a disk that
@@ -21,6 +30,13 @@ pub struct LocalContents {
 pub struct FolderIdentity {
     pub device: u64,
     pub inode: u64,
+}
+
+/// What all bytes of a content are now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Examined {
+    pub sha256: [u8; 32],
+    pub checksums: Checksums,
 }
 
 impl FolderIdentity {
@@ -34,13 +50,29 @@ impl FolderIdentity {
 }
 
 impl LocalContents {
-    /// Opens the folder, and makes it where there is none.
+    /// Opens the folder, and makes it where there is none, for the user of this process alone.
     pub fn open(folder: &Path) -> io::Result<Self> {
-        fs::create_dir_all(folder)?;
+        match DirBuilder::new().mode(MODE).create(folder) {
+            // The process's mask may have taken more away.
+            Ok(()) => fs::set_permissions(folder, Permissions::from_mode(MODE))?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+        Self::existing(folder)
+    }
+
+    /// Opens a folder that is there.
+    pub fn existing(folder: &Path) -> io::Result<Self> {
         Ok(Self {
             folder: folder.to_owned(),
             identity: FolderIdentity::of(folder)?,
+            sound: SoundBlocks::default(),
         })
+    }
+
+    /// Tells the folder from another one in its place.
+    pub fn identity(&self) -> FolderIdentity {
+        self.identity
     }
 
     /// Fails where the folder is no longer the one that was opened, or cannot be read.
@@ -76,7 +108,61 @@ impl LocalContents {
 
     /// Opens a content of so many bytes to be read mostly from start to end: the system reads further
     /// ahead.
-    pub fn stream(&self, id: &str, size: u64) -> Result<File, Error> {
+    pub fn stream(
+        &self,
+        id: &str,
+        size: u64,
+        checksums: Option<Checksums>,
+    ) -> Result<ContentReader, Error> {
+        let file = self.open_whole(id, size)?;
+        Ok(ContentReader::new(
+            file,
+            id,
+            size,
+            checksums,
+            self.sound.clone(),
+        ))
+    }
+
+    /// Reads all of a content, and tells what it is now. `progress` is given the bytes of each step, and
+    /// ends the reading where it returns false.
+    pub fn examine(
+        &self,
+        id: &str,
+        size: u64,
+        mut progress: impl FnMut(u64) -> bool,
+    ) -> Result<Option<Examined>, Error> {
+        let mut file = self.open_whole(id, size)?;
+        let (mut digest, mut summing) = (Sha256::new(), Summing::default());
+        let mut buffer = vec![0; READ_SIZE];
+        let mut offset = 0;
+        loop {
+            let count = match file.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Error::Unreadable { offset, error }),
+            };
+            digest.update(&buffer[..count]);
+            summing.data(&buffer[..count]);
+            offset += count as u64;
+            if !progress(count as u64) {
+                return Ok(None);
+            }
+        }
+        if offset != size {
+            return Err(Error::WrongSize {
+                found: offset,
+                size,
+            });
+        }
+        Ok(Some(Examined {
+            sha256: digest.finalize().into(),
+            checksums: summing.finish(),
+        }))
+    }
+
+    fn open_whole(&self, id: &str, size: u64) -> Result<File, Error> {
         let file = match self.read(id) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.check()?;

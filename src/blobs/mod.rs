@@ -1,11 +1,15 @@
 //! Knows immutable contents by id: written once, read from any offset, removed. Never mentions
 //! images, nor who refers to a content.
 
+mod checksums;
 mod local;
+mod reader;
 mod sparse;
 mod writer;
 
-pub use local::{FolderIdentity, LocalContents};
+pub use checksums::Checksums;
+pub use local::{Examined, FolderIdentity, LocalContents};
+pub use reader::ContentReader;
 pub use writer::{Chunk, ContentWriter, Written};
 
 use std::path::PathBuf;
@@ -23,14 +27,47 @@ pub enum Error {
     Missing,
     #[error("the file has {found} bytes, and should have {size}")]
     WrongSize { found: u64, size: u64 },
+    /// Other bytes than were written.
+    #[error("the {length} bytes from {offset} on are not those that were written")]
+    BadBlock { offset: u64, length: u64 },
+    #[error("the bytes from {offset} on cannot be read: {error}")]
+    Unreadable { offset: u64, error: std::io::Error },
+    /// All bytes were read, and they are other ones: in blocks of 4 MiB that begin at these offsets, where
+    /// that is known.
+    #[error("its SHA-256 is another one{}", places(.blocks))]
+    WrongDigest { blocks: Vec<u64> },
     #[error("content: {0}")]
     Io(std::io::Error),
+}
+
+/// Offsets are told of a few blocks.
+fn places(blocks: &[u64]) -> String {
+    const TOLD: usize = 8;
+    if blocks.is_empty() {
+        return String::new();
+    }
+    let told: Vec<String> = blocks.iter().take(TOLD).map(u64::to_string).collect();
+    let more = match blocks.len().saturating_sub(TOLD) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        ": damaged are the blocks of 4 MiB at {}{more}",
+        told.join(", ")
+    )
 }
 
 impl Error {
     /// Whether the bytes of a content are not those that were written.
     pub fn is_damage(&self) -> bool {
-        matches!(self, Self::Missing | Self::WrongSize { .. })
+        matches!(
+            self,
+            Self::Missing
+                | Self::WrongSize { .. }
+                | Self::BadBlock { .. }
+                | Self::Unreadable { .. }
+                | Self::WrongDigest { .. }
+        )
     }
 }
 

@@ -4,9 +4,9 @@
 //! an image is larger than what is worth caching, and the disk has its bytes long before the end,
 //! so that the fsync has little left to do.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use rustix::fs::OFlags;
@@ -15,6 +15,8 @@ use rustix::fs::OFlags;
 pub const BLOCK: usize = 64 * 1024;
 /// How much is gathered before it is written, in bytes: whole blocks.
 const GATHERED: usize = 64 * BLOCK;
+/// Images are as secret as what their disks hold.
+const MODE: u32 = 0o600;
 /// What `O_DIRECT` asks of addresses, offsets and lengths on all usual disks, in bytes.
 const ALIGNMENT: usize = 4096;
 
@@ -31,9 +33,16 @@ pub struct SparseFile {
 }
 
 impl SparseFile {
-    /// Makes a new file. There must be none of this name.
+    /// Makes a new file, for the user of this process alone. There must be none of this name.
     pub fn create(path: &Path) -> io::Result<Self> {
-        let file = File::create_new(path)?;
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(MODE)
+            .open(path)?;
+        // The process's mask may have taken more away.
+        file.set_permissions(Permissions::from_mode(MODE))?;
         // Not at the opening, which makes the file and only then finds that it cannot do this.
         let direct = set_direct(&file, true).is_ok();
         Ok(Self {

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::checksums::{Checksums, Summing};
 use super::{Error, sparse::SparseFile};
 
 /// How many chunks wait at the most, for the digest and for the file each.
@@ -29,6 +30,7 @@ pub struct Written {
     /// Bytes, all-zero blocks not counted.
     pub stored_size: u64,
     pub sha256: [u8; 32],
+    pub checksums: Checksums,
 }
 
 /// A content that is being written. Dropping it leaves a part of the file behind.
@@ -36,7 +38,7 @@ pub struct ContentWriter {
     to_digest: mpsc::Sender<Chunk>,
     to_file: mpsc::Sender<Chunk>,
     digest: JoinHandle<[u8; 32]>,
-    file: JoinHandle<Result<SparseFile, Error>>,
+    file: JoinHandle<Result<(SparseFile, Summing), Error>>,
     folder: File,
 }
 
@@ -53,13 +55,21 @@ impl ContentWriter {
             digest.finalize().into()
         });
         let file = tokio::task::spawn_blocking(move || {
+            // Of the bytes as they came, so that damage on their way to the disk is seen too.
+            let mut summing = Summing::default();
             while let Some(chunk) = for_file.blocking_recv() {
                 match chunk {
-                    Chunk::Data(data) => sparse.write(&data)?,
-                    Chunk::Zeros(count) => sparse.write_zeros(count)?,
+                    Chunk::Data(data) => {
+                        summing.data(&data);
+                        sparse.write(&data)?;
+                    }
+                    Chunk::Zeros(count) => {
+                        summing.zeros(count);
+                        sparse.write_zeros(count)?;
+                    }
                 }
             }
-            Ok(sparse)
+            Ok((sparse, summing))
         });
         Self {
             to_digest,
@@ -84,7 +94,7 @@ impl ContentWriter {
     /// Waits until the file and its name in the folder are on the disk.
     pub async fn finish(self) -> Result<Written, Error> {
         drop((self.to_digest, self.to_file));
-        let sparse = self.file.await.map_err(std::io::Error::from)??;
+        let (sparse, summing) = self.file.await.map_err(std::io::Error::from)??;
         let folder = self.folder;
         let synced = tokio::task::spawn_blocking(move || {
             let (size, stored_size) = sparse.finish()?;
@@ -96,6 +106,7 @@ impl ContentWriter {
             size,
             stored_size,
             sha256: self.digest.await.map_err(std::io::Error::from)?,
+            checksums: summing.finish(),
         })
     }
 }

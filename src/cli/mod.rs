@@ -15,6 +15,7 @@ mod quotas;
 mod serve;
 mod transfer;
 mod values;
+mod verify;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -72,6 +73,8 @@ enum Command {
     Quota(quotas::Command),
     /// Prints audit events, one JSON object a line: who changed what, and how it ended
     Audit(audit::Arguments),
+    /// Reads all that a data folder holds, and says what is wrong with it; a server may run meanwhile
+    Verify(verify::Arguments),
 }
 
 /// What commands share: which server, and how to print.
@@ -137,6 +140,7 @@ async fn execute(arguments: Arguments) -> Result<()> {
         Command::Operation(command) => interruptible(operations::run(&context, command)).await,
         Command::Quota(command) => interruptible(quotas::run(&context, command)).await,
         Command::Audit(arguments) => interruptible(audit::run(&context, arguments)).await,
+        Command::Verify(arguments) => verify::run(context.format, arguments).await,
     }
 }
 
@@ -193,6 +197,8 @@ mod tests {
             "quota set --name compute.images.count --limit none",
             "audit",
             "audit --folder-id f --after 7 --follow",
+            "verify --data-dir /srv --format json",
+            "serve --data-dir /srv --adopt-empty",
             "serve --listen 0.0.0.0:80 --data-dir /srv --import-dir /images --log-format json",
             "serve --ephemeral",
             "demo --once",
@@ -223,6 +229,7 @@ mod tests {
             "audit --after=-1",
             "serve --listen nowhere",
             "serve --ephemeral --data-dir /srv",
+            "serve --ephemeral --adopt-empty",
             "--endpoint https://h operation get e3v",
             "--format xml operation get e3v",
         ] {

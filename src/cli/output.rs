@@ -86,6 +86,11 @@ pub fn dynamic<M: Message + Name>(message: &M) -> Result<DynamicMessage> {
     Ok(dynamic)
 }
 
+/// A value in a format, with a line break at its end.
+pub fn value(format: Format, value: &serde_json::Value) -> Result<String> {
+    encoded(format, value)
+}
+
 fn encoded(format: Format, value: &impl Serialize) -> Result<String> {
     let failed = |error: &dyn std::error::Error| Error::failed("cannot print the result", error);
     match format {

@@ -23,6 +23,10 @@ pub struct Arguments {
     /// Keep all data in a temporary folder that is removed at the end
     #[arg(long, conflicts_with = "data_dir")]
     ephemeral: bool,
+    /// Start also if the database is empty or new beside files of images, which are then left alone, or if
+    /// all files that the database names are gone
+    #[arg(long, conflicts_with = "ephemeral")]
+    adopt_empty: bool,
     /// The folder below which file:// uris may be imported; none when left out
     #[arg(long, value_name = "FOLDER")]
     import_dir: Option<PathBuf>,
@@ -73,9 +77,10 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     let mut stop = Stop::listen()?;
     let config = Config {
         listen: arguments.listen,
-        data: match arguments.ephemeral {
-            true => Data::Ephemeral,
-            false => Data::Folder(arguments.data_dir),
+        data: match (arguments.ephemeral, arguments.adopt_empty) {
+            (true, _) => Data::Ephemeral,
+            (false, true) => Data::AdoptEmpty(arguments.data_dir),
+            (false, false) => Data::Folder(arguments.data_dir),
         },
         import_dir: arguments.import_dir,
         allow_installer_images: arguments.allow_installer_images,

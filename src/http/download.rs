@@ -1,14 +1,9 @@
 //! `GET /cloud-desktop/v1/images/{image_id}:download`: the bytes of a desktop image, whole or one
 //! range (RFC 9110, sections 13 and 14).
 
-use std::fs::File;
-use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 
-use bytes::Bytes;
-use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
+use futures_util::stream::TryStreamExt;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use http_body::Frame;
@@ -25,10 +20,6 @@ use crate::transcoding::ResponseBody;
 const PREFIX: &str = "/cloud-desktop/v1/images/";
 const SUFFIX: &str = ":download";
 const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
-/// How many bytes are read at a time.
-const READ_SIZE: u64 = 512 * 1024;
-/// How many reads are under way or wait to be sent: the memory of a download, in reads.
-const READS_AHEAD: usize = 3;
 
 /// The image id of a download path.
 pub fn image_id(path: &str) -> Option<String> {
@@ -108,31 +99,12 @@ pub async fn answer(
         HeaderValue::from_static("application/octet-stream"),
     );
     if request.method == Method::GET {
-        let bytes = read(download.file, range)
+        let bytes = download
+            .read(range)
             .inspect_err(|failed| tracing::error!(error = %failed, "a download broke off"));
         *response.body_mut() = Body::new(StreamBody::new(bytes.map_ok(Frame::data))).into();
     }
     response
-}
-
-/// The bytes of a range, read while those before them are sent.
-fn read(file: File, range: Range<u64>) -> impl Stream<Item = io::Result<Bytes>> {
-    let file = Arc::new(file);
-    let end = range.end;
-    stream::iter(range.step_by(READ_SIZE as usize))
-        .map(move |start| {
-            let file = file.clone();
-            async move {
-                // No more than a read.
-                let mut buffer = vec![0; (end - start).min(READ_SIZE) as usize];
-                tokio::task::spawn_blocking(move || {
-                    file.read_exact_at(&mut buffer, start)?;
-                    Ok(Bytes::from(buffer))
-                })
-                .await?
-            }
-        })
-        .buffered(READS_AHEAD)
 }
 
 /// Whether a condition's list of tags has the tag, or is `*`.

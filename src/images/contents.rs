@@ -1,70 +1,13 @@
-//! The bytes of images: reading them, and removing those that nobody refers to.
+//! Removing the bytes that nobody refers to.
 
-use std::fs::File;
-
-use super::{DesktopImage, Error, Images, Result};
+use super::{Error, Images, Result};
 use crate::blobs::{self, LocalContents};
-use crate::metadata::{self, ContentFacts, DeletedContent};
+use crate::metadata::{self, DeletedContent};
 
 /// How many contents are removed before their ids are forgotten together.
 const SWEEP: usize = 100;
 
-/// A desktop image and its bytes, readable to the end even if the image is deleted meanwhile.
-pub struct Download {
-    pub image: DesktopImage,
-    pub facts: ContentFacts,
-    pub file: File,
-}
-
 impl Images {
-    /// Opens the bytes of a desktop image. Those that are missing or cut are noted as damaged.
-    pub async fn download(&self, image_id: &str) -> Result<Download> {
-        let mut missing = None;
-        loop {
-            let (image, content) = self.store.desktop_image_content(image_id).await?;
-            let contents = self.contents.clone();
-            let (id, size) = (content.id.clone(), content.facts.size);
-            let opened = tokio::task::spawn_blocking(move || {
-                contents.stream(&id, u64::try_from(size).unwrap_or_default())
-            })
-            .await
-            .map_err(|stopped| blobs::Error::Io(stopped.into()))?;
-            match opened {
-                Ok(file) => {
-                    return Ok(Download {
-                        image,
-                        facts: content.facts,
-                        file,
-                    });
-                }
-                // The image was deleted, or an equal file took this one's place, between the two steps:
-                // the next look-up says so. It names another file each time, so that this has an end.
-                Err(blobs::Error::Missing) if missing.as_ref() != Some(&content.id) => {
-                    missing = Some(content.id);
-                }
-                Err(damage) if damage.is_damage() => {
-                    self.note_damage(&content.id, &damage).await;
-                    return Err(Error::Damaged {
-                        image_id: image_id.to_owned(),
-                    });
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    /// Notes that the file of a content has other bytes than were written, or none.
-    async fn note_damage(&self, content_id: &str, damage: &blobs::Error) {
-        tracing::error!(
-            content_id,
-            %damage,
-            "a content is damaged; an upload or import of the same bytes mends all of its images"
-        );
-        if let Err(error) = self.store.mark_damaged(content_id.to_owned()).await {
-            tracing::error!(content_id, %error, "the damage was not noted");
-        }
-    }
-
     /// Has the bytes of contents on the deletion list removed in the background.
     pub fn sweep_soon(&self) {
         self.to_sweep.notify_one();

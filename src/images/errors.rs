@@ -49,4 +49,11 @@ pub fn damaged(image_id: &str) -> String {
     )
 }
 
+/// What an administrator is told of a content with damaged bytes.
+pub fn damaged_content(content_id: &str, damage: &blobs::Error) -> String {
+    format!(
+        "content {content_id}: {damage}; upload or import the same bytes once more, which mends all of its images"
+    )
+}
+
 pub type Result<T> = std::result::Result<T, Error>;

@@ -106,7 +106,8 @@ impl Images {
         }
         let facts = facts(&written, &inspection);
         self.faults.before(Step::Complete).await?;
-        let ended = self.store.complete_import(lease, facts).await;
+        let checksums = written.checksums.to_bytes();
+        let ended = self.store.complete_import(lease, facts, checksums).await;
         self.faults.after(Step::Complete).await?;
         let operation = ended.map_err(|error| store_failure(&error))?;
         // An equal content may have been there.
@@ -174,10 +175,8 @@ fn blob_failure(error: &blobs::Error) -> Failure {
             tracing::error!(error = %lost, "an import failed");
             Failure::new(Reason::Aborted, FOLDER_LOST).transient()
         }
-        damage @ (blobs::Error::Missing | blobs::Error::WrongSize { .. }) => {
-            internal(damage).transient()
-        }
         blobs::Error::Io(error) => internal(error).transient(),
+        other => internal(other).transient(),
     }
 }
 

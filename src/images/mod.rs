@@ -7,6 +7,7 @@ mod baseline;
 mod compute_images;
 mod contents;
 mod desktop_images;
+mod download;
 mod errors;
 mod faults;
 mod import;
@@ -16,6 +17,7 @@ mod quotas;
 #[cfg(test)]
 mod tests;
 mod upload;
+pub mod verify;
 mod watch;
 mod worker;
 
@@ -25,7 +27,7 @@ use futures_util::FutureExt;
 use tokio::sync::{Notify, Semaphore};
 
 pub use compute_images::NewComputeImageSource;
-pub use contents::Download;
+pub use download::Download;
 pub use errors::{Error, InvalidField, Result, damaged};
 pub use listing::ListRequest;
 pub use model::{
@@ -55,6 +57,7 @@ pub struct Images {
     accepted: formats::Options,
     uploads: Arc<Semaphore>,
     to_sweep: Arc<Notify>,
+    download_blocks: Arc<Semaphore>,
     faults: Faults,
 }
 
@@ -73,6 +76,7 @@ impl Images {
             accepted: formats::Options::default(),
             uploads: Arc::new(Semaphore::new(UPLOADS)),
             to_sweep: Arc::default(),
+            download_blocks: Arc::new(Semaphore::new(download::BLOCKS_IN_MEMORY)),
             faults: Faults::none(),
         }
     }

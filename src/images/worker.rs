@@ -9,6 +9,9 @@ use crate::blobs;
 use crate::metadata::{self, Change, Lease, Metric, Origin, QuotaScope};
 use crate::operations::{Ended, Failure, Reason, Run, Worker};
 
+/// How many contents are marked as damaged in one transaction.
+const MARKED_AT_ONCE: usize = 500;
+
 #[async_trait]
 impl Worker for Images {
     async fn run(&self, run: &Run) -> Ended {
@@ -77,6 +80,19 @@ impl Images {
                 file,
                 "a file in the content folder is not known; it is left alone"
             );
+        }
+        let files: std::collections::HashSet<String> = files.into_iter().collect();
+        let mut missing = self.store.live_contents().await?;
+        missing.retain(|id| !files.contains(id));
+        if !missing.is_empty() {
+            tracing::error!(
+                count = missing.len(),
+                first = missing[0],
+                "files of contents are missing; uploads or imports of the same bytes mend their images"
+            );
+            for some in missing.chunks(MARKED_AT_ONCE) {
+                self.store.mark_damaged(some.to_vec()).await?;
+            }
         }
         if let Err(error) = self.sweep().await {
             tracing::warn!(%error, "contents were not removed; the next sweep tries again");

@@ -26,6 +26,7 @@ pub use quotas::{Metric, Quota, QuotaScope};
 pub use sqlite::Store;
 pub use sqlite::claims::{CancelRequested, Candidate, NextClaim, Occupied, Renewed};
 pub use sqlite::contents::{ContentFacts, DeletedContent, LiveContent};
+pub use sqlite::verification::{Recorded, Verification};
 #[cfg(test)]
 pub use time::ManualClock;
 pub use time::{Clock, SystemClock, Timestamp};
@@ -79,6 +80,13 @@ pub enum Error {
     Damaged(rusqlite::Error),
     #[error("{path} has schema version {found}; this program knows versions up to {known}")]
     NewerSchema {
+        path: PathBuf,
+        found: i64,
+        known: i64,
+    },
+    /// Only told where a database is to be read as it is.
+    #[error("{path} has schema version {found}, from before this program's version {known}")]
+    OlderSchema {
         path: PathBuf,
         found: i64,
         known: i64,

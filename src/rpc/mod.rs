@@ -63,16 +63,13 @@ pub fn descriptor_pool() -> DescriptorPool {
 }
 
 /// All gRPC services of this server, with reflection and health.
-pub async fn routes(images: &Images) -> Result<Routes, tonic_reflection::server::Error> {
+pub async fn routes(images: &Images) -> Result<(Routes, Health), tonic_reflection::server::Error> {
     let service = Service {
         images: images.clone(),
     };
     let (health, health_service) = tonic_health::server::health_reporter();
-    for service in contract::SERVICES {
-        health
-            .set_service_status(service, tonic_health::ServingStatus::Serving)
-            .await;
-    }
+    let health = Health(health);
+    health.set(true).await;
     // Reflection tells of what is served, not of all that is described.
     let reflection = || {
         let named = services().fold(
@@ -85,7 +82,7 @@ pub async fn routes(images: &Images) -> Result<Routes, tonic_reflection::server:
             tonic_reflection::server::Builder::register_encoded_file_descriptor_set,
         )
     };
-    Ok(Routes::new(health_service)
+    let routes = Routes::new(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
         .add_service(
@@ -113,5 +110,21 @@ pub async fn routes(images: &Images) -> Result<Routes, tonic_reflection::server:
         ))
         .add_service(desktopimages::v1::audit_service_server::AuditServiceServer::new(
             service,
-        )))
+        ));
+    Ok((routes, health))
+}
+
+/// What the health service tells of all services of the contract, and of the server as a whole.
+pub struct Health(tonic_health::server::HealthReporter);
+
+impl Health {
+    pub async fn set(&self, serving: bool) {
+        let status = match serving {
+            true => tonic_health::ServingStatus::Serving,
+            false => tonic_health::ServingStatus::NotServing,
+        };
+        for service in contract::SERVICES.into_iter().chain([""]) {
+            self.0.set_service_status(service, status).await;
+        }
+    }
 }

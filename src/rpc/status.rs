@@ -152,6 +152,7 @@ fn from_metadata(error: metadata::Error) -> Status {
         error @ (E::LeaseLost { .. }
         | E::CancelRequested { .. }
         | E::NewerSchema { .. }
+        | E::OlderSchema { .. }
         | E::Foreign(_)
         | E::Json(_)
         | E::Sqlite(_)) => internal(&error),

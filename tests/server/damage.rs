@@ -200,3 +200,99 @@ async fn an_image_known_as_damaged_is_listed_but_neither_copied_nor_read() {
         server.has_contents(0).await;
     }
 }
+
+/// How a download of an image over HTTP/1.1 or HTTP/2 ends: its bytes, if it ends well.
+async fn read(server: &TestServer, id: &str, http2: bool, range: Option<&str>) -> Option<Vec<u8>> {
+    let builder = reqwest::Client::builder().no_proxy();
+    let client = match http2 {
+        true => builder.http2_prior_knowledge(),
+        false => builder.http1_only(),
+    };
+    let url = server.url(&format!("/cloud-desktop/v1/images/{id}:download"));
+    let mut request = client.build().unwrap().get(url);
+    if let Some(range) = range {
+        request = request.header("range", range);
+    }
+    let reply = request.send().await.unwrap();
+    let status = if range.is_some() { 206 } else { 200 };
+    assert_eq!(reply.status(), status);
+    reply.bytes().await.ok().map(Vec::from)
+}
+
+#[tokio::test]
+async fn a_download_of_damaged_bytes_breaks_off_and_one_of_sound_ones_does_not() {
+    const BLOCK: u64 = 4 << 20;
+    let disk = Disk::mbr(11, Fill::Random(1));
+    let last = disk.len() as u64 - 1;
+    for bad in [0, BLOCK - 1, BLOCK, 2 * BLOCK + 5, last] {
+        let server = TestServer::start().await;
+        let source = server.compute_image("f", "source", &disk).await;
+        let copy = server.copied("f", "copy", &source).await;
+        let file = only_content(&server);
+        for http2 in [false, true] {
+            // What was read before, also in small parts, says nothing of what is there now.
+            for start in [0, BLOCK, 2 * BLOCK, bad] {
+                let range = format!("bytes={start}-{start}");
+                let read = read(&server, &copy, http2, Some(&range)).await;
+                assert!(read.is_some(), "{bad}");
+            }
+            assert!(read(&server, &copy, http2, None).await.as_ref() == Some(&disk));
+            let mut byte = [0];
+            let handle = File::options().read(true).write(true).open(&file).unwrap();
+            handle.read_exact_at(&mut byte, bad).unwrap();
+            handle.write_all_at(&[byte[0] ^ 0x80], bad).unwrap();
+
+            assert_eq!(read(&server, &copy, http2, None).await, None, "{bad}");
+            for (range, holds_it) in [
+                (format!("bytes={bad}-{bad}"), true),
+                (
+                    format!("bytes={}-{bad}", bad.saturating_sub(3_000_000)),
+                    true,
+                ),
+                (format!("bytes=0-{last}"), true),
+                ("bytes=10-20".to_owned(), bad < BLOCK),
+                (
+                    format!("bytes={}-{}", BLOCK + 7, 2 * BLOCK - 1),
+                    bad / BLOCK == 1,
+                ),
+                ("bytes=-100".to_owned(), bad >= 2 * BLOCK),
+            ] {
+                // A part of a block that is bad elsewhere may have been checked by itself.
+                let read = read(&server, &copy, http2, Some(&range)).await;
+                if range.starts_with("bytes=10-") || range.starts_with("bytes=-") {
+                    assert!(read.is_some() || holds_it, "{bad}: {range}");
+                } else {
+                    assert_eq!(read.is_none(), holds_it, "{bad}: {range}");
+                }
+            }
+            let request = json!({"folderId": "f", "name": "next", "imageId": source});
+            let [caller, _] = server.callers();
+            let refusal = caller.call(Method::Copy, request).await.unwrap_err();
+            assert_eq!(refusal.code, Code::FailedPrecondition, "{bad}");
+
+            handle.write_all_at(&byte, bad).unwrap();
+            assert!(read(&server, &copy, http2, None).await.as_ref() == Some(&disk));
+        }
+    }
+}
+
+#[tokio::test]
+async fn many_slow_downloads_at_once_are_whole() {
+    let server = TestServer::start().await;
+    let disk = Disk::mbr(24, Fill::Random(1));
+    let source = server.compute_image("f", "source", &disk).await;
+    let copy = server.copied("f", "copy", &source).await;
+    // All begin before any is read to its end: more than have room for whole blocks.
+    let mut replies = Vec::new();
+    for _ in 0..80 {
+        let mut reply = download(&server, &copy).await;
+        let first = reply.chunk().await.unwrap().unwrap();
+        replies.push((reply, first.to_vec()));
+    }
+    for (mut reply, mut body) in replies {
+        while let Some(chunk) = reply.chunk().await.unwrap() {
+            body.extend(chunk);
+        }
+        assert!(body == disk);
+    }
+}

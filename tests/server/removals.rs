@@ -25,7 +25,7 @@ async fn race(server: &TestServer, number: usize) {
     };
     // Equal bytes that come meanwhile get a content that stays.
     let again = async {
-        if number % 4 != 0 {
+        if !number.is_multiple_of(4) {
             return None;
         }
         Some(server.uploaded(&folder, "again", &disk).await)

@@ -185,6 +185,7 @@ pub(super) fn publish(
     store: &Store,
     lease: &Lease,
     facts: &ContentFacts,
+    checksums: &[u8],
 ) -> Result<Applied> {
     let found = find(transaction, &lease.image_id)?;
     let smallest = min_disk_size(found.image.min_disk_size, facts.virtual_size)?;
@@ -201,7 +202,7 @@ pub(super) fn publish(
     )?;
 
     reservation.take(transaction)?;
-    let content_key = contents::publish(transaction, store, pending, facts)?;
+    let content_key = contents::publish(transaction, store, pending, facts, checksums)?;
     transaction
         .prepare_cached(
             "UPDATE compute_images SET status = ?2, content_key = ?3, min_disk_size = ?4

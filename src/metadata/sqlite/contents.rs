@@ -41,6 +41,8 @@ pub struct LiveContent {
     pub facts: ContentFacts,
     /// Whether a read has found other bytes than were written, or none.
     pub damaged: bool,
+    /// The checksums of its blocks, as they were kept.
+    pub checksums: Option<Vec<u8>>,
 }
 
 impl Store {
@@ -104,13 +106,15 @@ impl Store {
         .await
     }
 
-    /// Notes that the file of a content has other bytes than were written, or none. A file that has
-    /// taken its place meanwhile is not meant.
-    pub async fn mark_damaged(&self, content_id: String) -> Result<()> {
+    /// Notes that the files of contents have other bytes than were written, or none. Files that have
+    /// taken their place meanwhile are not meant.
+    pub async fn mark_damaged(&self, content_ids: Vec<String>) -> Result<()> {
         self.write(move |transaction, _| {
-            transaction
-                .prepare_cached("UPDATE contents SET damaged = 1 WHERE id = ?1 AND state = 1")?
-                .execute([&content_id])?;
+            let mut statement = transaction
+                .prepare_cached("UPDATE contents SET damaged = 1 WHERE id = ?1 AND state = 1")?;
+            for id in &content_ids {
+                statement.execute([id])?;
+            }
             Ok(())
         })
         .await
@@ -201,6 +205,7 @@ pub(super) fn publish(
     store: &Store,
     pending: Pending,
     facts: &ContentFacts,
+    checksums: &[u8],
 ) -> Result<i64> {
     if let Some(equal) = pending.equal {
         transaction
@@ -210,6 +215,7 @@ pub(super) fn publish(
             .prepare_cached("UPDATE contents SET id = ?2, damaged = 0 WHERE key = ?1")?
             .execute(params![equal.key, pending.id])?;
         list_deletion(transaction, store, &equal.id, Duration::ZERO)?;
+        keep_checksums(transaction, equal.key, checksums)?;
         return Ok(equal.key);
     }
     transaction
@@ -226,7 +232,17 @@ pub(super) fn publish(
             facts.virtual_size,
             facts.sha256
         ])?;
+    keep_checksums(transaction, pending.key, checksums)?;
     Ok(pending.key)
+}
+
+fn keep_checksums(transaction: &Transaction<'_>, key: i64, checksums: &[u8]) -> Result<()> {
+    transaction
+        .prepare_cached(
+            "INSERT OR REPLACE INTO content_checksums (content_key, checksums) VALUES (?1, ?2)",
+        )?
+        .execute(params![key, checksums])?;
+    Ok(())
 }
 
 /// Puts all that an operation was writing on the deletion list; the ids.
@@ -314,8 +330,9 @@ fn list_deletion(
 pub(super) fn live(transaction: &Transaction<'_>, key: i64) -> Result<LiveContent> {
     let content = transaction
         .prepare_cached(
-            "SELECT id, format, size, stored_size, virtual_size, sha256, damaged
-             FROM contents WHERE key = ?1 AND state = 1",
+            "SELECT id, format, size, stored_size, virtual_size, sha256, damaged, checksums
+             FROM contents LEFT JOIN content_checksums ON content_key = key
+             WHERE key = ?1 AND state = 1",
         )?
         .query_row([key], |row| {
             Ok(LiveContent {
@@ -328,6 +345,7 @@ pub(super) fn live(transaction: &Transaction<'_>, key: i64) -> Result<LiveConten
                     sha256: row.get(5)?,
                 },
                 damaged: row.get(6)?,
+                checksums: row.get(7)?,
             })
         })?;
     Ok(content)

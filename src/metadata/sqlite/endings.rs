@@ -21,11 +21,17 @@ impl Store {
 
     /// Ends an import in success: the content is live, the image READY and the operation done in
     /// one transaction, which checks the lease.
-    pub async fn complete_import(&self, lease: &Lease, facts: ContentFacts) -> Result<Operation> {
+    /// `checksums` are kept for those who read the content, as they are.
+    pub async fn complete_import(
+        &self,
+        lease: &Lease,
+        facts: ContentFacts,
+        checksums: Vec<u8>,
+    ) -> Result<Operation> {
         let lease = lease.clone();
         self.write(move |transaction, store| {
             advance(transaction, &lease, Event::Completed)?;
-            let applied = compute_images::publish(transaction, store, &lease, &facts)?;
+            let applied = compute_images::publish(transaction, store, &lease, &facts, &checksums)?;
             let outcome = Outcome::Succeeded(applied.response);
             operations::end(transaction, store, lease.key, outcome)
         })

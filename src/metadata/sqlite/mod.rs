@@ -5,6 +5,7 @@ mod audit;
 mod checkpoint;
 pub mod claims;
 mod compute_images;
+mod content_folder;
 pub mod contents;
 mod desktop_images;
 mod done;
@@ -16,6 +17,7 @@ mod quotas;
 mod readers;
 mod schema;
 mod transaction;
+pub mod verification;
 mod writer;
 
 use std::path::Path;

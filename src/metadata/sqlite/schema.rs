@@ -26,6 +26,25 @@ pub fn check(connection: &Connection, path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Refuses a database that lacks migrations, and one that has those of a later program.
+pub fn check_is_current(connection: &Connection, path: &Path) -> Result<()> {
+    let known = MIGRATIONS.len() as i64;
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match found {
+        _ if found == known => Ok(()),
+        0.. if found < known => Err(Error::OlderSchema {
+            path: path.to_owned(),
+            found,
+            known,
+        }),
+        _ => Err(Error::NewerSchema {
+            path: path.to_owned(),
+            found,
+            known,
+        }),
+    }
+}
+
 /// Applies the migrations that the file lacks, each in a transaction of its own.
 pub fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
     let known = MIGRATIONS.len() as i64;

@@ -233,8 +233,13 @@ async fn an_import_is_counted_when_it_is_accepted_and_weighed_when_it_is_whole()
         .accept(import("f", "third", Origin::Upload), Start::Now)
         .await;
     assert!(matches!(third, Err(Error::QuotaExceeded { .. })));
-    store.complete_import(&first, facts("first")).await.unwrap();
-    let refused = store.complete_import(&second, facts("second")).await;
+    store
+        .complete_import(&first, facts("first"), Vec::new())
+        .await
+        .unwrap();
+    let refused = store
+        .complete_import(&second, facts("second"), Vec::new())
+        .await;
     assert!(matches!(
         refused,
         Err(Error::QuotaExceeded {

@@ -26,19 +26,25 @@ async fn equal_bytes_take_the_place_of_those_that_were_there_for_all_images() {
     let source = fixture.compute_image("f", "source").await;
     let made_before = fixture.copied("before", &source).await;
     let old = fixture.content_of(&made_before).await;
-    fixture.store.mark_damaged(old.id.clone()).await.unwrap();
+    fixture
+        .store
+        .mark_damaged(vec![old.id.clone()])
+        .await
+        .unwrap();
     assert!(fixture.content_of(&made_before).await.damaged);
 
     let lease = fixture.upload("f", "again").await;
-    let ended = fixture.store.complete_import(&lease, facts("source"));
+    let ended = fixture
+        .store
+        .complete_import(&lease, facts("source"), Vec::new());
     ended.await.unwrap();
     let new = fixture.content_of(&made_before).await;
     assert_eq!(new.id, lease.content_id);
     assert!(!new.damaged);
     assert_eq!(new.facts, old.facts);
-    assert_eq!(fixture.deleted().await, [old.id.clone()]);
+    assert_eq!(fixture.deleted().await, std::slice::from_ref(&old.id));
     // What is found of the old file says nothing of the new one.
-    fixture.store.mark_damaged(old.id).await.unwrap();
+    fixture.store.mark_damaged(vec![old.id]).await.unwrap();
     assert!(!fixture.content_of(&made_before).await.damaged);
 }
 
@@ -51,7 +57,10 @@ async fn a_worker_that_lost_its_lease_takes_no_place() {
     let late = fixture.upload("f", "late").await;
     fixture.pass(LEASE);
     fixture.claim().await.unwrap();
-    let refused = fixture.store.complete_import(&late, facts("source")).await;
+    let refused = fixture
+        .store
+        .complete_import(&late, facts("source"), Vec::new())
+        .await;
     assert!(matches!(refused, Err(Error::LeaseLost { .. })));
     assert_eq!(fixture.content_of(&copied).await, old);
     assert!(!fixture.deleted().await.contains(&old.id));
@@ -70,7 +79,7 @@ async fn what_is_known_as_damaged_is_not_copied_until_it_is_mended() {
     let id = fixture.content_of(&copied).await.id;
     let (first, marked, second) = tokio::join!(
         fixture.accept(copy("f", "first", &source), Start::Now),
-        fixture.store.mark_damaged(id),
+        fixture.store.mark_damaged(vec![id]),
         fixture.accept(copy("f", "second", &source), Start::Now),
     );
     first.unwrap();
@@ -90,7 +99,9 @@ async fn what_is_known_as_damaged_is_not_copied_until_it_is_mended() {
     again.unwrap();
 
     let lease = fixture.upload("f", "again").await;
-    let ended = fixture.store.complete_import(&lease, facts("source"));
+    let ended = fixture
+        .store
+        .complete_import(&lease, facts("source"), Vec::new());
     ended.await.unwrap();
     for change in changes() {
         fixture.accept(change, Start::Now).await.unwrap();

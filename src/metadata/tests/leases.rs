@@ -11,7 +11,12 @@ async fn is_powerless(store: &Store, lease: &Lease) {
     };
     lost(store.renew(lease, LEASE, Progress::default()).await.err());
     lost(store.complete(lease).await.err());
-    lost(store.complete_import(lease, facts("late")).await.err());
+    lost(
+        store
+            .complete_import(lease, facts("late"), Vec::new())
+            .await
+            .err(),
+    );
     lost(store.abandon(lease, broken()).await.err());
     lost(store.undone(lease, broken()).await.err());
     lost(store.release(lease).await.err());
@@ -57,7 +62,7 @@ async fn a_worker_that_was_silent_for_too_long_can_commit_nothing() {
 
     let ended = fixture
         .store
-        .complete_import(&taken_over, facts("n"))
+        .complete_import(&taken_over, facts("n"), Vec::new())
         .await
         .unwrap();
     assert!(matches!(ended.outcome, Some(Outcome::Succeeded(_))));
@@ -100,7 +105,10 @@ async fn a_lease_that_is_renewed_is_kept_and_tells_of_a_cancel() {
     let renewed = fixture.store.renew(&lease, LEASE, progress).await.unwrap();
     assert!(renewed.cancel_requested);
     // Too late to succeed.
-    let refused = fixture.store.complete_import(&lease, facts("n")).await;
+    let refused = fixture
+        .store
+        .complete_import(&lease, facts("n"), Vec::new())
+        .await;
     assert!(matches!(refused, Err(Error::CancelRequested { .. })));
     let lease = fixture.store.abandon(&lease, broken()).await.unwrap();
     let seen = fixture.store.operation(&lease.operation_id).await.unwrap();

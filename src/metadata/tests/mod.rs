@@ -56,7 +56,10 @@ impl Fixture {
     /// A READY compute image with bytes of its own.
     async fn compute_image(&self, folder_id: &str, name: &str) -> String {
         let lease = self.upload(folder_id, name).await;
-        let operation = self.store.complete_import(&lease, facts(name)).await;
+        let operation = self
+            .store
+            .complete_import(&lease, facts(name), Vec::new())
+            .await;
         operation.unwrap().image_id
     }
 

@@ -1,0 +1,313 @@
+//! The data folder: for one process and its user alone, and opened if its parts belong together.
+
+use std::fs::{self, DirBuilder, File, Metadata, Permissions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Error;
+use crate::blobs::LocalContents;
+use crate::metadata::{Clock, Store};
+
+const DATABASE: &str = "metadata.sqlite";
+const LOG: &str = "metadata.sqlite-wal";
+/// The other files that SQLite keeps beside the database.
+const BESIDE: [&str; 2] = ["metadata.sqlite-shm", "metadata.sqlite-journal"];
+const CONTENTS: &str = "contents";
+const LOCK: &str = "lock";
+
+/// Images are as secret as what their disks hold.
+const FOLDER_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+/// A folder with this bit is shared by design, as `/tmp` is.
+const STICKY: u32 = 0o1000;
+
+/// A data folder that this process holds.
+pub struct DataFolder {
+    pub store: Store,
+    pub place: Place,
+    pub lock: Lock,
+}
+
+/// Where database and contents were when they were opened.
+#[derive(Clone)]
+pub struct Place {
+    pub contents: LocalContents,
+    database: PathBuf,
+    /// Device and inode of the database.
+    identity: (u64, u64),
+}
+
+impl DataFolder {
+    /// Opens a data folder, and makes it where there is none. `adopt_empty` admits a database that knows
+    /// nothing beside files, and a content folder without the files that the database names.
+    pub async fn open(
+        folder: &Path,
+        clock: Arc<dyn Clock>,
+        adopt_empty: bool,
+    ) -> Result<Self, Error> {
+        let path = folder.to_owned();
+        let (lock, store) = blocking(move || {
+            let lock = Lock::take(&path)?;
+            restrict_all(&path);
+            let database = path.join(DATABASE);
+            if !adopt_empty {
+                check_database_is_there(&path)?;
+            }
+            create_private(&database).map_err(failed(&path))?;
+            Ok((lock, Store::open(&database, clock)?))
+        })
+        .await?;
+        let database = folder.join(DATABASE);
+        let identity = identity(&database).map_err(failed(folder))?;
+        match open_contents(folder, &store, adopt_empty).await {
+            Ok(contents) => Ok(Self {
+                store,
+                place: Place {
+                    contents,
+                    database,
+                    identity,
+                },
+                lock,
+            }),
+            Err(error) => {
+                store.close().await;
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Place {
+    /// Fails where database or contents are no longer those that were opened. Blocks.
+    pub fn check(&self) -> Result<(), String> {
+        self.contents.check().map_err(|error| error.to_string())?;
+        match identity(&self.database) {
+            Ok(found) if found == self.identity => Ok(()),
+            Ok(_) => Err(format!(
+                "{} was replaced by another file; nothing that is written now will be found there",
+                self.database.display()
+            )),
+            Err(error) => Err(format!("{}: {error}", self.database.display())),
+        }
+    }
+}
+
+/// Held as long as the data folder is in use.
+pub struct Lock(#[expect(dead_code, reason = "closing it gives the lock back")] File);
+
+impl Lock {
+    /// Makes the folder, if it is not there, and takes its lock.
+    pub fn take(folder: &Path) -> Result<Self, Error> {
+        create_folder(folder).map_err(failed(folder))?;
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(FILE_MODE)
+            .open(folder.join(LOCK))
+            .map_err(failed(folder))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(TryLockError::WouldBlock) => Err(Error::Locked(folder.to_owned())),
+            Err(TryLockError::Error(error)) => Err(failed(folder)(error)),
+        }
+    }
+}
+
+/// Where a data folder has its database.
+pub fn database(folder: &Path) -> PathBuf {
+    folder.join(DATABASE)
+}
+
+/// Where a data folder has its contents.
+pub fn contents(folder: &Path) -> PathBuf {
+    folder.join(CONTENTS)
+}
+
+fn failed(folder: &Path) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Folder {
+        what: "data folder",
+        path: folder.to_owned(),
+        source,
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let ended = tokio::task::spawn_blocking(work).await;
+    ended.map_err(|stopped| Error::Temporary(stopped.into()))?
+}
+
+/// Opens the content folder, if it is the one that the database speaks of.
+async fn open_contents(
+    folder: &Path,
+    store: &Store,
+    adopt_empty: bool,
+) -> Result<LocalContents, Error> {
+    let path = folder.join(CONTENTS);
+    let live = store.live_contents().await?;
+    let lost = |reason: String| Error::ContentsLost {
+        folder: path.clone(),
+        contents: live.len(),
+        reason,
+    };
+    let is_there = path.try_exists().map_err(|error| lost(error.to_string()))?;
+    if !is_there && !live.is_empty() && !adopt_empty {
+        return Err(lost("there is no such folder".to_owned()));
+    }
+    let contents = LocalContents::open(&path).map_err(|error| {
+        if live.is_empty() {
+            failed(folder)(error)
+        } else {
+            lost(error.to_string())
+        }
+    })?;
+    let files = contents.list().map_err(|error| lost(error.to_string()))?;
+    let before = store.content_folder().await?;
+    let found = contents.identity();
+    let found = (found.device, found.inode);
+    let is_same = before.is_none_or(|before| before == found);
+    if !adopt_empty {
+        if store.knows_nothing().await? && !files.is_empty() {
+            return Err(Error::DatabaseLost {
+                database: folder.join(DATABASE),
+                why: "knows nothing",
+                contents: path,
+                files: files.len(),
+            });
+        }
+        let files: std::collections::HashSet<&String> = files.iter().collect();
+        let none_is_there = !live.is_empty() && !live.iter().any(|id| files.contains(id));
+        // A single one may have been removed by hand.
+        if none_is_there && (!is_same || live.len() > 1) {
+            return Err(lost("none of their files is in it".to_owned()));
+        }
+    }
+    if before != Some(found) {
+        store.set_content_folder(found).await?;
+    }
+    Ok(contents)
+}
+
+/// Refuses a folder that has contents, but no database or an empty file in its place. SQLite would take
+/// a log without its database for stale, and remove it.
+fn check_database_is_there(folder: &Path) -> Result<(), Error> {
+    let length = |name: &str| match fs::metadata(folder.join(name)) {
+        Ok(found) => Ok(Some(found.len())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(folder)(error)),
+    };
+    let why = match length(DATABASE)? {
+        None => "is not there",
+        Some(0) => "is empty",
+        Some(_) => return Ok(()),
+    };
+    let files = match fs::read_dir(folder.join(CONTENTS)) {
+        Ok(entries) => entries.count(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        Err(error) => return Err(failed(folder)(error)),
+    };
+    let has_log = length(LOG)?.is_some_and(|length| length > 0);
+    if files == 0 && !has_log {
+        return Ok(());
+    }
+    Err(Error::DatabaseLost {
+        database: folder.join(DATABASE),
+        why,
+        contents: folder.join(CONTENTS),
+        files,
+    })
+}
+
+/// Makes a folder that nobody else may look into; those above it are usual ones.
+fn create_folder(folder: &Path) -> io::Result<()> {
+    if let Some(parent) = folder.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    match DirBuilder::new().mode(FOLDER_MODE).create(folder) {
+        // The process's mask may have taken more away.
+        Ok(()) => fs::set_permissions(folder, Permissions::from_mode(FOLDER_MODE)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes an empty file that nobody else may read, unless there is one. SQLite gives the files beside a
+/// database the permissions that this has.
+fn create_private(path: &Path) -> io::Result<()> {
+    let made = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(FILE_MODE)
+        .open(path);
+    match made {
+        Ok(file) => file.set_permissions(Permissions::from_mode(FILE_MODE)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes from others what they may do with a data folder that is there. What cannot be changed is told,
+/// and is no reason not to serve.
+fn restrict_all(folder: &Path) {
+    let mut kept = Vec::new();
+    let mut attempt = |path: PathBuf, found: io::Result<Metadata>, mode: u32| match found
+        .and_then(|found| restrict(&path, &found, mode))
+    {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => kept.push((path, error)),
+    };
+    let contents = folder.join(CONTENTS);
+    // These two may be links to where the administrator wants them; nothing below them is followed.
+    for path in [folder, &contents] {
+        attempt(path.to_owned(), fs::metadata(path), FOLDER_MODE);
+    }
+    let beside = [LOCK, DATABASE, LOG].into_iter().chain(BESIDE);
+    for path in beside.map(|name| folder.join(name)) {
+        let found = fs::symlink_metadata(&path);
+        attempt(path, found, FILE_MODE);
+    }
+    for entry in fs::read_dir(&contents).into_iter().flatten().flatten() {
+        attempt(entry.path(), entry.metadata(), FILE_MODE);
+    }
+    if let Some((path, error)) = kept.first() {
+        tracing::warn!(
+            count = kept.len(),
+            path = %path.display(),
+            %error,
+            "others may be able to read data: the permissions of some files and folders cannot be set"
+        );
+    }
+}
+
+fn restrict(path: &Path, found: &Metadata, mode: u32) -> io::Result<()> {
+    let is_right_kind = match mode {
+        FOLDER_MODE => found.is_dir(),
+        _ => found.is_file(),
+    };
+    if !is_right_kind {
+        return match found.is_symlink() {
+            true => Err(io::Error::other("a symbolic link is not followed")),
+            // Not one of ours.
+            false => Ok(()),
+        };
+    }
+    if found.is_dir() && found.mode() & STICKY != 0 {
+        return Err(io::Error::other(
+            "the folder is shared: give a folder of its own to the server",
+        ));
+    }
+    if found.mode() & 0o7777 == mode {
+        return Ok(());
+    }
+    fs::set_permissions(path, Permissions::from_mode(mode))
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let found = fs::metadata(path)?;
+    Ok((found.dev(), found.ino()))
+}

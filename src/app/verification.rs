@@ -1,0 +1,40 @@
+//! Verifying a data folder, whether a server runs on it or not.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Error;
+use super::data_folder::{self, Lock};
+use crate::blobs::LocalContents;
+use crate::images::verify;
+pub use crate::images::verify::{Findings, Problem, ProblemKind, Progress};
+use crate::metadata::{self, Store, SystemClock, Verification};
+
+/// Reads the database and all contents of a data folder. Nothing where `progress` ended it. Blocks, for as
+/// long as the disk takes.
+pub fn verify(folder: &Path, progress: &mut impl Progress) -> Result<Option<Findings>, Error> {
+    let path = data_folder::database(folder);
+    if let Err(source) = path.metadata() {
+        return Err(Error::Folder {
+            what: "database",
+            path,
+            source,
+        });
+    }
+    let mut database = match Verification::open(&path) {
+        Err(metadata::Error::OlderSchema { .. }) => {
+            // Where a server runs, it has to be one of this version.
+            let _lock = Lock::take(folder)?;
+            drop(Store::open(&path, Arc::new(SystemClock))?);
+            Verification::open(&path)?
+        }
+        opened => opened?,
+    };
+    let contents = data_folder::contents(folder);
+    let contents = LocalContents::existing(&contents).map_err(|source| Error::Folder {
+        what: "content folder",
+        path: contents.clone(),
+        source,
+    })?;
+    Ok(verify::verify(&mut database, &contents, progress))
+}

@@ -1,0 +1,113 @@
+//! `verify`: reads all that a data folder holds, and says what is wrong with it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use indicatif::ProgressBar;
+use serde_json::json;
+
+use super::errors::{Error, Result, chain};
+use super::output::{self, Format};
+use super::{progress, serve};
+use crate::app::verification::{self, Findings, Problem};
+
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The data folder of a server, which may run meanwhile
+    #[arg(long, value_name = "FOLDER", default_value = "./data")]
+    data_dir: PathBuf,
+}
+
+pub async fn run(format: Format, arguments: Arguments) -> Result<()> {
+    let mut stop = serve::Stop::listen()?;
+    let stopped = Arc::new(AtomicBool::new(false));
+    let mut shown = Shown {
+        bar: progress::bytes("verifying", None),
+        stopped: stopped.clone(),
+    };
+    let mut verifying = tokio::task::spawn_blocking(move || {
+        let verified = verification::verify(&arguments.data_dir, &mut shown);
+        shown.bar.finish_and_clear();
+        verified
+    });
+    let verified = tokio::select! {
+        verified = &mut verifying => verified,
+        () = stop.ordered() => {
+            stopped.store(true, Ordering::Relaxed);
+            verifying.await
+        }
+    };
+    let verified = verified.map_err(|error| Error::failed("cannot verify", &error))?;
+    let findings = verified.map_err(|error| Error::Failed(chain(&error)))?;
+    let findings = findings.ok_or(Error::Interrupted)?;
+    match format {
+        Format::Text => output::print(&text(&findings))?,
+        format => output::print(&output::value(format, &value(&findings))?)?,
+    }
+    match findings.problems.len() {
+        0 => Ok(()),
+        1 => Err(Error::Failed("1 problem was found".to_owned())),
+        count => Err(Error::Failed(format!("{count} problems were found"))),
+    }
+}
+
+struct Shown {
+    bar: ProgressBar,
+    stopped: Arc<AtomicBool>,
+}
+
+impl verification::Progress for Shown {
+    fn total(&mut self, _: u64, bytes: u64) {
+        self.bar = progress::bytes("verifying", Some(bytes));
+    }
+
+    fn read(&mut self, bytes: u64) -> bool {
+        self.bar.inc(bytes);
+        !self.stopped.load(Ordering::Relaxed)
+    }
+}
+
+fn text(findings: &Findings) -> String {
+    let mut text = format!(
+        "{} contents read, {}\n",
+        findings.contents,
+        output::bytes(i64::try_from(findings.bytes).unwrap_or(i64::MAX))
+    );
+    if findings.checksums_made > 0 {
+        text.push_str(&format!(
+            "{} of them had no sound checksums, and have them now\n",
+            findings.checksums_made
+        ));
+    }
+    for Problem {
+        image_ids, message, ..
+    } in &findings.problems
+    {
+        text.push_str(&format!("{}\n", output::without_controls(message)));
+        if !image_ids.is_empty() {
+            text.push_str(&format!("  images: {}\n", image_ids.join(", ")));
+        }
+    }
+    if findings.problems.is_empty() {
+        text.push_str("nothing is wrong\n");
+    }
+    text
+}
+
+fn value(findings: &Findings) -> serde_json::Value {
+    let problems = findings.problems.iter().map(|problem| {
+        json!({
+            "kind": problem.kind.as_str(),
+            "contentId": problem.content_id,
+            "imageIds": problem.image_ids,
+            "message": problem.message,
+        })
+    });
+    json!({
+        "contents": findings.contents,
+        "bytes": findings.bytes,
+        "checksumsMade": findings.checksums_made,
+        "problems": problems.collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,168 @@
+//! Downloads: each byte is compared with its checksum before it leaves.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream::{self, Stream, StreamExt};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{DesktopImage, Error, Images, Result};
+use crate::blobs::{self, Checksums, ContentReader};
+use crate::metadata::{ContentFacts, LiveContent};
+
+/// How many whole blocks, of 4 MiB each, all downloads together keep in memory. Those that find no room read
+/// in pieces, which takes more of the processor.
+pub(super) const BLOCKS_IN_MEMORY: usize = 64;
+/// How many bytes are passed on at a time.
+const PIECE: u64 = 512 * 1024;
+/// How many reads are under way or wait to be sent, beside the one that is being sent.
+const READS_AHEAD: usize = 2;
+
+/// A desktop image and its bytes, readable to the end even if the image is deleted meanwhile.
+pub struct Download {
+    pub image: DesktopImage,
+    pub facts: ContentFacts,
+    content_id: String,
+    reader: ContentReader,
+    images: Images,
+}
+
+impl Images {
+    /// Opens the bytes of a desktop image. Those that are missing or cut are noted as damaged.
+    pub async fn download(&self, image_id: &str) -> Result<Download> {
+        let damaged = || Error::Damaged {
+            image_id: image_id.to_owned(),
+        };
+        let mut missing = None;
+        loop {
+            let (image, content) = self.store.desktop_image_content(image_id).await?;
+            let size = u64::try_from(content.facts.size).unwrap_or_default();
+            let checksums = checksums(&content, size);
+            // Which of its blocks are sound, nobody knows.
+            if content.damaged && checksums.is_none() {
+                return Err(damaged());
+            }
+            let (contents, id) = (self.contents.clone(), content.id.clone());
+            let opened =
+                tokio::task::spawn_blocking(move || contents.stream(&id, size, checksums)).await;
+            match opened.map_err(|stopped| blobs::Error::Io(stopped.into()))? {
+                Ok(reader) => {
+                    return Ok(Download {
+                        image,
+                        facts: content.facts,
+                        content_id: content.id,
+                        reader,
+                        images: self.clone(),
+                    });
+                }
+                // The image was deleted, or an equal file took this one's place, between the two steps:
+                // the next look-up says so. It names another file each time, so that this has an end.
+                Err(blobs::Error::Missing) if missing.as_ref() != Some(&content.id) => {
+                    missing = Some(content.id);
+                }
+                Err(damage) if damage.is_damage() => {
+                    self.note_damage(&content.id, &damage).await;
+                    return Err(damaged());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Notes that the file of a content has other bytes than were written, or none.
+    pub(super) async fn note_damage(&self, content_id: &str, damage: &blobs::Error) {
+        tracing::error!(
+            content_id,
+            %damage,
+            "a content is damaged; an upload or import of the same bytes mends all of its images"
+        );
+        if let Err(error) = self.store.mark_damaged(vec![content_id.to_owned()]).await {
+            tracing::error!(content_id, %error, "the damage was not noted");
+        }
+    }
+}
+
+/// The checksums of a content, if it has any that can be relied on.
+fn checksums(content: &LiveContent, size: u64) -> Option<Checksums> {
+    let checksums = Checksums::from_bytes(content.checksums.as_ref()?, size);
+    if checksums.is_none() {
+        tracing::warn!(
+            content_id = content.id,
+            "the checksums of a content are damaged: its bytes leave unchecked until it is verified"
+        );
+    }
+    checksums
+}
+
+impl Download {
+    /// The bytes of a range, read while those before them are sent. Ends with an error where they are not
+    /// those that were written.
+    pub fn read(self, range: Range<u64>) -> impl Stream<Item = io::Result<Bytes>> + Send {
+        let download = Arc::new(self);
+        stream::iter(ContentReader::by_blocks(range))
+            .map(move |part| download.clone().read_part(part))
+            .buffered(READS_AHEAD)
+            .flatten()
+    }
+
+    /// A range that is in one block.
+    async fn read_part(
+        self: Arc<Self>,
+        part: Range<u64>,
+    ) -> impl Stream<Item = io::Result<Bytes>> + Send {
+        let room = self.images.download_blocks.clone().try_acquire_owned();
+        match room {
+            Ok(room) => match self.read_checked(part).await {
+                Ok(data) => {
+                    let data = Bytes::from_owner(Block { data, _room: room });
+                    let pieces = (0..data.len()).step_by(PIECE as usize).map(move |start| {
+                        let end = data.len().min(start + PIECE as usize);
+                        Ok(data.slice(start..end))
+                    });
+                    stream::iter(pieces).left_stream()
+                }
+                Err(error) => stream::once(std::future::ready(Err(error)))
+                    .right_stream()
+                    .right_stream(),
+            },
+            Err(_) => {
+                let pieces = part.clone().step_by(PIECE as usize);
+                let read = pieces.map(move |start| start..part.end.min(start + PIECE));
+                stream::iter(read)
+                    .map(move |piece| {
+                        let download = self.clone();
+                        async move { download.read_checked(piece).await }
+                    })
+                    .buffered(READS_AHEAD)
+                    .left_stream()
+                    .right_stream()
+            }
+        }
+    }
+
+    async fn read_checked(&self, part: Range<u64>) -> io::Result<Bytes> {
+        let reader = self.reader.clone();
+        let read = tokio::task::spawn_blocking(move || reader.read(part)).await?;
+        match read {
+            Err(damage) if damage.is_damage() => {
+                self.images.note_damage(&self.content_id, &damage).await;
+                Err(io::Error::other(damage))
+            }
+            read => read.map_err(io::Error::other),
+        }
+    }
+}
+
+/// A block, and its share of the memory for blocks.
+struct Block {
+    data: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Block {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
+}

@@ -1,0 +1,261 @@
+//! Verifying what is kept: the database, and every byte of every content, beside a server that works with
+//! them.
+
+use std::collections::HashSet;
+
+use super::errors::damaged_content;
+use crate::blobs::{self, Checksums, Examined, LocalContents};
+use crate::metadata::{self, Recorded, Verification};
+
+/// How many images are named of those that have damaged bytes.
+const IMAGES_NAMED: usize = 10;
+
+/// What a verification has found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Contents that were looked at.
+    pub contents: u64,
+    /// Bytes that were read.
+    pub bytes: u64,
+    /// Contents that had no checksums, or damaged ones, and have them now.
+    pub checksums_made: u64,
+    pub problems: Vec<Problem>,
+}
+
+/// Something that is not as it must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    pub kind: ProblemKind,
+    /// The content that it is about, if it is about one.
+    pub content_id: Option<String>,
+    /// Some of the images that have these bytes.
+    pub image_ids: Vec<String>,
+    pub message: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProblemKind {
+    /// The database is damaged.
+    Database,
+    /// A content is missing, cut, or has other bytes than were written.
+    Content,
+    /// A file in the content folder that no row names.
+    UnknownFile,
+    /// It could not be found out.
+    Unverified,
+}
+
+impl ProblemKind {
+    /// The name for programs that read it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Database => "database",
+            Self::Content => "content",
+            Self::UnknownFile => "unknown_file",
+            Self::Unverified => "unverified",
+        }
+    }
+}
+
+/// Told how far a verification is; false ends it.
+pub trait Progress {
+    /// So many bytes in so many contents are to be read.
+    fn total(&mut self, contents: u64, bytes: u64);
+    /// So many more bytes were read.
+    fn read(&mut self, bytes: u64) -> bool;
+}
+
+/// Reads all. What is found of a content is noted in its row; one that is sound gets the checksums that it
+/// lacks. None where `progress` ended it. Blocks.
+pub fn verify(
+    database: &mut Verification,
+    contents: &LocalContents,
+    progress: &mut impl Progress,
+) -> Option<Findings> {
+    let mut findings = Findings::default();
+    match database.faults() {
+        Ok(faults) => {
+            for fault in faults {
+                findings.database(fault);
+            }
+        }
+        Err(error) => findings.database(error.to_string()),
+    }
+    if let Err(error) = unknown_files(database, contents, &mut findings) {
+        findings.unverified(error);
+    }
+    match database.extent() {
+        Ok((count, bytes)) => progress.total(count, bytes),
+        Err(error) => findings.database(error.to_string()),
+    }
+    let mut last = 0;
+    loop {
+        let page = match database.contents_after(last) {
+            Ok(page) => page,
+            Err(error) => {
+                findings.database(error.to_string());
+                return Some(findings);
+            }
+        };
+        for content in &page {
+            match verify_content(database, contents, content, progress, &mut findings) {
+                Next::GoOn => {}
+                Next::Stop => return None,
+                Next::End => return Some(findings),
+            }
+        }
+        match page.last() {
+            Some(content) => last = content.key,
+            None => return Some(findings),
+        }
+    }
+}
+
+enum Next {
+    GoOn,
+    /// As `progress` said.
+    Stop,
+    /// There is nothing more to be read.
+    End,
+}
+
+fn verify_content(
+    database: &mut Verification,
+    contents: &LocalContents,
+    content: &Recorded,
+    progress: &mut impl Progress,
+    findings: &mut Findings,
+) -> Next {
+    let mut content = content.clone();
+    loop {
+        let examined = contents.examine(&content.id, content.size, |bytes| {
+            findings.bytes += bytes;
+            progress.read(bytes)
+        });
+        let judged = match examined {
+            Ok(None) => return Next::Stop,
+            Ok(Some(examined)) => judge(&content, &examined).map(|()| examined.checksums),
+            Err(error) => Err(error),
+        };
+        // The file of a content that was removed, or replaced by an equal one, may be gone.
+        match (&judged, database.content(content.key)) {
+            (Err(_), Ok(None)) => return Next::GoOn,
+            (Err(_), Ok(Some(now))) if now.id != content.id => {
+                content = now;
+                continue;
+            }
+            _ => {}
+        }
+        if let Err(lost @ blobs::Error::FolderLost { .. }) = &judged {
+            findings.unverified(lost.to_string());
+            return Next::End;
+        }
+        findings.contents += 1;
+        match judged {
+            Ok(checksums) => findings.sound(database, &content, &checksums),
+            Err(damage) if damage.is_damage() => findings.damaged(database, &content, &damage),
+            Err(error) => findings.unverified(format!("content {}: {error}", content.id)),
+        }
+        return Next::GoOn;
+    }
+}
+
+/// Compares what a content is with what it was.
+fn judge(content: &Recorded, examined: &Examined) -> Result<(), blobs::Error> {
+    if examined.sha256 == content.sha256 {
+        return Ok(());
+    }
+    let kept = content.checksums.as_ref();
+    let kept = kept.and_then(|kept| Checksums::from_bytes(kept, content.size));
+    let blocks = kept.map(|kept| kept.differences(&examined.checksums));
+    Err(blobs::Error::WrongDigest {
+        blocks: blocks.unwrap_or_default(),
+    })
+}
+
+/// Files that no row names. A row comes before its file, so that the files are listed first.
+fn unknown_files(
+    database: &Verification,
+    contents: &LocalContents,
+    findings: &mut Findings,
+) -> Result<(), String> {
+    let files = contents.list().map_err(|error| error.to_string())?;
+    let known = known(database)?;
+    let strangers: Vec<String> = files.into_iter().filter(|it| !known.contains(it)).collect();
+    if strangers.is_empty() {
+        return Ok(());
+    }
+    // One that was removed meanwhile lost its row first, and then its file.
+    let files: HashSet<String> = contents
+        .list()
+        .map_err(|error| error.to_string())?
+        .into_iter()
+        .collect();
+    for file in strangers.into_iter().filter(|file| files.contains(file)) {
+        findings.problems.push(Problem {
+            kind: ProblemKind::UnknownFile,
+            content_id: None,
+            image_ids: Vec::new(),
+            message: format!("no image has the file {file:?} of the content folder"),
+        });
+    }
+    Ok(())
+}
+
+fn known(database: &Verification) -> Result<HashSet<String>, String> {
+    database.known().map_err(|error| error.to_string())
+}
+
+impl Findings {
+    fn database(&mut self, message: String) {
+        self.problems.push(Problem {
+            kind: ProblemKind::Database,
+            content_id: None,
+            image_ids: Vec::new(),
+            message,
+        });
+    }
+
+    fn unverified(&mut self, message: String) {
+        self.problems.push(Problem {
+            kind: ProblemKind::Unverified,
+            content_id: None,
+            image_ids: Vec::new(),
+            message,
+        });
+    }
+
+    fn sound(&mut self, database: &mut Verification, content: &Recorded, checksums: &Checksums) {
+        let checksums = checksums.to_bytes();
+        let has_them = content.checksums.as_ref() == Some(&checksums);
+        if has_them && !content.damaged {
+            return;
+        }
+        match database.note_sound(content, &checksums) {
+            Ok(()) => self.checksums_made += u64::from(!has_them),
+            Err(error) => self.not_noted(content, &error),
+        }
+    }
+
+    fn damaged(&mut self, database: &mut Verification, content: &Recorded, damage: &blobs::Error) {
+        let image_ids = database.images_of(content.key, IMAGES_NAMED);
+        self.problems.push(Problem {
+            kind: ProblemKind::Content,
+            content_id: Some(content.id.clone()),
+            image_ids: image_ids.unwrap_or_default(),
+            message: damaged_content(&content.id, damage),
+        });
+        if !content.damaged
+            && let Err(error) = database.note_damaged(content)
+        {
+            self.not_noted(content, &error);
+        }
+    }
+
+    fn not_noted(&mut self, content: &Recorded, error: &metadata::Error) {
+        self.unverified(format!(
+            "what was found of content {} could not be noted: {error}",
+            content.id
+        ));
+    }
+}

@@ -1,0 +1,201 @@
+//! The database as one finds it who checks it, beside a server that works with it. Reads are short but for
+//! the check of the database itself, and so are writes, since a server waits for them.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, TransactionBehavior, params};
+
+use super::super::{COMPUTE_IMAGE_PREFIX, DESKTOP_IMAGE_PREFIX, Id, Result};
+use super::{BUSY_TIMEOUT, schema};
+
+/// How many faults of the database are told at the most.
+const FAULTS: usize = 100;
+/// How many contents are looked up at once.
+const PAGE: usize = 256;
+
+/// A database that is being checked. All calls block.
+pub struct Verification {
+    connection: Connection,
+}
+
+/// A live content as its row has it.
+#[derive(Debug, Clone)]
+pub struct Recorded {
+    pub key: i64,
+    pub id: String,
+    /// Bytes.
+    pub size: u64,
+    pub sha256: [u8; 32],
+    pub damaged: bool,
+    /// As they were kept; none of contents from before there were any.
+    pub checksums: Option<Vec<u8>>,
+}
+
+impl Verification {
+    /// Opens a database that is there. One with a schema of before is not brought up to date:
+    /// `Error::OlderSchema`.
+    pub fn open(path: &Path) -> Result<Self> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        // The server moves the log, and would not expect others to.
+        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        schema::check(&connection, path)?;
+        schema::check_is_current(&connection, path)?;
+        Ok(Self { connection })
+    }
+
+    /// What is wrong with the database itself, in SQLite's words.
+    pub fn faults(&self) -> Result<Vec<String>> {
+        let mut faults = Vec::new();
+        let mut statement = self
+            .connection
+            .prepare(&format!("PRAGMA integrity_check({FAULTS})"))?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let found: String = row.get(0)?;
+            if found != "ok" {
+                faults.push(found);
+            }
+        }
+        let mut statement = self.connection.prepare("PRAGMA foreign_key_check")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()?
+            && faults.len() < FAULTS
+        {
+            let (table, number): (String, Option<i64>) = (row.get(0)?, row.get(1)?);
+            let (parent, number) = (row.get::<_, String>(2)?, number.unwrap_or_default());
+            faults.push(format!(
+                "row {number} of {table} refers to a row of {parent} that is not there"
+            ));
+        }
+        Ok(faults)
+    }
+
+    /// How many live contents there are, and the sum of their sizes in bytes.
+    pub fn extent(&self) -> Result<(u64, u64)> {
+        let found = self.connection.query_row(
+            "SELECT count(*), coalesce(sum(size), 0) FROM contents WHERE state = 1",
+            [],
+            |row| Ok((unsigned(row.get(0)?), unsigned(row.get(1)?))),
+        )?;
+        Ok(found)
+    }
+
+    /// Some live contents, by key, after that one.
+    pub fn contents_after(&self, key: i64) -> Result<Vec<Recorded>> {
+        let mut statement = self.connection.prepare_cached(&format!(
+            "{RECORDED} WHERE state = 1 AND key > ?1 ORDER BY key LIMIT {PAGE}"
+        ))?;
+        let found = statement
+            .query_map([key], recorded)?
+            .collect::<rusqlite::Result<_>>()?;
+        Ok(found)
+    }
+
+    /// The live content of this key as it is now, if it is still there.
+    pub fn content(&self, key: i64) -> Result<Option<Recorded>> {
+        let found = self
+            .connection
+            .prepare_cached(&format!("{RECORDED} WHERE state = 1 AND key = ?1"))?
+            .query_row([key], recorded)
+            .optional()?;
+        Ok(found)
+    }
+
+    /// The ids of all contents that may have a file: pending, live, and those to be deleted.
+    pub fn known(&self) -> Result<HashSet<String>> {
+        let mut statement = self
+            .connection
+            .prepare("SELECT id FROM contents UNION SELECT content_id FROM content_deletions")?;
+        let ids = statement
+            .query_map([], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+        Ok(ids)
+    }
+
+    /// Ids of images that refer to a content: at most `limit`, desktop images first.
+    pub fn images_of(&self, key: i64, limit: usize) -> Result<Vec<String>> {
+        let mut images = Vec::new();
+        for (table, prefix) in [
+            ("desktop_images", DESKTOP_IMAGE_PREFIX),
+            ("compute_images", COMPUTE_IMAGE_PREFIX),
+        ] {
+            let mut statement = self.connection.prepare_cached(&format!(
+                "SELECT key, id_rest FROM {table} WHERE content_key = ?1 ORDER BY key LIMIT ?2"
+            ))?;
+            let left = (limit - images.len()) as i64;
+            let mut rows = statement.query(params![key, left])?;
+            while let Some(row) = rows.next()? {
+                let id = Id {
+                    key: row.get(0)?,
+                    rest: row.get(1)?,
+                };
+                images.push(id.text(prefix));
+            }
+        }
+        Ok(images)
+    }
+
+    /// Notes that all bytes of a content were read and are sound, with their checksums, unless another
+    /// file has taken its place.
+    pub fn note_sound(&mut self, content: &Recorded, checksums: &[u8]) -> Result<()> {
+        self.write(|transaction| {
+            let is_there = transaction.execute(
+                "UPDATE contents SET damaged = 0 WHERE key = ?1 AND id = ?2 AND state = 1",
+                params![content.key, content.id],
+            )?;
+            if is_there == 1 {
+                transaction.execute(
+                    "INSERT OR REPLACE INTO content_checksums (content_key, checksums)
+                     VALUES (?1, ?2)",
+                    params![content.key, checksums],
+                )?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Notes that the file of a content has other bytes than were written, or none, unless another file
+    /// has taken its place.
+    pub fn note_damaged(&mut self, content: &Recorded) -> Result<()> {
+        self.write(|transaction| {
+            transaction.execute(
+                "UPDATE contents SET damaged = 1 WHERE key = ?1 AND id = ?2 AND state = 1",
+                params![content.key, content.id],
+            )?;
+            Ok(())
+        })
+    }
+
+    fn write(&mut self, work: impl FnOnce(&Connection) -> rusqlite::Result<()>) -> Result<()> {
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        work(&transaction)?;
+        transaction.commit()?;
+        Ok(())
+    }
+}
+
+const RECORDED: &str = "SELECT contents.key, id, size, sha256, damaged, checksums FROM contents
+    LEFT JOIN content_checksums ON content_key = contents.key";
+
+fn recorded(row: &Row<'_>) -> rusqlite::Result<Recorded> {
+    Ok(Recorded {
+        key: row.get(0)?,
+        id: row.get(1)?,
+        size: unsigned(row.get(2)?),
+        sha256: row.get(3)?,
+        damaged: row.get(4)?,
+        checksums: row.get(5)?,
+    })
+}
+
+/// No size is less than zero.
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or_default()
+}
