@@ -46,8 +46,8 @@ impl Known {
     }
 }
 
-/// Why an image was refused. All but [`FormatError::Io`] say that the image itself is at fault: the same bytes will
-/// be refused again.
+/// Why an image was refused. All but [`FormatError::Io`] and [`FormatError::Stopped`] say that the image itself is at
+/// fault: the same bytes will be refused again.
 #[derive(Debug, thiserror::Error)]
 pub enum FormatError {
     /// No bytes at all.
@@ -189,12 +189,29 @@ pub enum FormatError {
         lba: u64,
     },
 
+    /// The data of a compressed cluster do not decompress to what they should.
+    #[error(
+        "the compressed guest cluster {guest_cluster} of the qcow2 image is damaged: {what}; \
+         qemu-img check does not see this, so make the image again from its source: \
+         qemu-img convert -c -O qcow2 SOURCE IMAGE"
+    )]
+    DamagedCluster {
+        /// Counted from the start of the disk.
+        guest_cluster: u64,
+        /// What was found, and what would be right.
+        what: String,
+    },
+
     /// Sound as far as can be told, with something in it that is not supported.
     #[error("the image is not supported: {what}")]
     Unsupported {
         /// What was found, and what is supported.
         what: String,
     },
+
+    /// The caller no longer wanted an answer.
+    #[error("the inspection was stopped")]
+    Stopped,
 
     /// The content could not be read: the image may be as good as any.
     #[error("the image could not be read: {0}")]
@@ -204,7 +221,7 @@ pub enum FormatError {
 impl FormatError {
     /// Whether the image is at fault, and not the reading of it.
     pub fn is_bad_image(&self) -> bool {
-        !matches!(self, FormatError::Io(_))
+        !matches!(self, FormatError::Io(_) | FormatError::Stopped)
     }
 }
 

@@ -12,9 +12,10 @@ use tokio_util::sync::CancellationToken;
 use super::Images;
 use super::compute_images::{LARGEST_CONTENT, LARGEST_DISK};
 use super::faults::Step;
+use super::follow::Following;
 use super::worker::store_failure;
 use crate::blobs::{self, Chunk, ContentWriter, Written};
-use crate::formats::{self, FileReader, FormatError, Inspection};
+use crate::formats::Inspection;
 use crate::metadata::{ContentFacts, Lease};
 use crate::operations::{Ended, Failure, ProgressCounter, Reason, Run};
 use crate::sources::{FileUri, SourceError, extents};
@@ -36,19 +37,23 @@ impl Images {
             FileUri::parse(uri),
             run.progress(),
         );
+        let target = Target {
+            following: Following::start(&stop),
+            writer,
+        };
         let copied = tokio::task::spawn_blocking(move || {
             let mut file = folder.ok_or(SourceError::NoFolder)?.file(&uri?)?;
-            let ended = copy(&mut file, &writer, &stop, &progress).map_err(SourceError::Io);
-            ended.map(|ended| (ended, writer))
+            let ended = copy(&mut file, &target, &stop, &progress).map_err(SourceError::Io);
+            ended.map(|ended| (ended, target))
         });
-        let (copied, writer) = copied
+        let (copied, target) = copied
             .await
             .map_err(|stopped| internal(&stopped).transient())?
             .map_err(source_failure)?;
         self.faults.after(Step::Write).await?;
         match copied {
             Copied::TooLarge => Err(too_large()),
-            Copied::All | Copied::Refused => self.finish(&run.lease, writer, None).await,
+            Copied::All | Copied::Refused => self.finish(&run.lease, target, None).await,
             Copied::Changed => Err(Failure::new(
                 Reason::Aborted,
                 "uri: the file changed while it was read; import it again",
@@ -78,11 +83,12 @@ impl Images {
     pub(super) async fn finish(
         &self,
         lease: &Lease,
-        writer: ContentWriter,
+        target: Target,
         sha256: Option<[u8; 32]>,
     ) -> Ended {
         self.faults.before(Step::Seal).await?;
-        let written = writer
+        let written = target
+            .writer
             .finish()
             .await
             .map_err(|error| blob_failure(&error))?;
@@ -93,7 +99,12 @@ impl Images {
                 "Content-Digest: the SHA-256 of the body is another one",
             ));
         }
-        let inspection = self.inspect(lease).await?;
+        let (contents, id) = (self.contents.clone(), lease.content_id.clone());
+        let following = target.following;
+        let inspection = following.inspect(contents, id, self.accepted).await?;
+        for note in &inspection.notes {
+            tracing::warn!(operation = %lease.operation_id, note, "an image is accepted that is not as it should be");
+        }
         self.faults.after(Step::Inspect).await?;
         if inspection.virtual_size > LARGEST_DISK {
             return Err(Failure::new(
@@ -113,26 +124,6 @@ impl Images {
         // An equal content may have been there.
         self.sweep_soon();
         Ok(operation)
-    }
-
-    async fn inspect(&self, lease: &Lease) -> std::result::Result<Inspection, Failure> {
-        let contents = self.contents.clone();
-        let id = lease.content_id.clone();
-        let accepted = self.accepted;
-        let inspected = tokio::task::spawn_blocking(move || {
-            let file = FileReader::new(contents.read(&id)?)?;
-            formats::inspect_with(&file, accepted)
-        })
-        .await
-        .map_err(|stopped| internal(&stopped))?;
-        let inspection = inspected.map_err(|error| match error {
-            FormatError::Io(error) => internal(&error).transient(),
-            bad => Failure::new(Reason::Invalid, bad.to_string()),
-        })?;
-        for note in &inspection.notes {
-            tracing::warn!(operation = %lease.operation_id, note, "an image is accepted that is not as it should be");
-        }
-        Ok(inspection)
     }
 }
 
@@ -201,6 +192,26 @@ fn facts(written: &Written, inspection: &Inspection) -> ContentFacts {
     }
 }
 
+/// Where the bytes of an image go: into its content, and past the inspection of it.
+pub(super) struct Target {
+    pub(super) writer: ContentWriter,
+    pub(super) following: Following,
+}
+
+impl Target {
+    /// Adds a chunk. False when the content takes no more: finishing it tells why.
+    pub(super) async fn write(&self, chunk: Chunk) -> bool {
+        self.following.write(&chunk).await;
+        self.writer.write(chunk).await
+    }
+
+    /// Like `write`, for a thread that may block.
+    fn write_blocking(&self, chunk: Chunk) -> bool {
+        self.following.write_blocking(&chunk);
+        self.writer.write_blocking(chunk)
+    }
+}
+
 /// How a copy from a file ended.
 enum Copied {
     All,
@@ -215,7 +226,7 @@ enum Copied {
 /// Copies a file, passing over its holes without reading them.
 fn copy(
     file: &mut File,
-    writer: &ContentWriter,
+    target: &Target,
     stop: &CancellationToken,
     progress: &ProgressCounter,
 ) -> io::Result<Copied> {
@@ -236,7 +247,7 @@ fn copy(
             let part = HOLE_PART.min(data - position);
             position += part;
             progress.set_done(position);
-            if !writer.write_blocking(Chunk::Zeros(part)) {
+            if !target.write_blocking(Chunk::Zeros(part)) {
                 return Ok(Copied::Refused);
             }
         }
@@ -256,7 +267,7 @@ fn copy(
             progress.set_done(position);
             let data = buffer.split().freeze();
             buffers.give_back(buffer);
-            if !writer.write_blocking(Chunk::Data(data)) {
+            if !target.write_blocking(Chunk::Data(data)) {
                 return Ok(Copied::Refused);
             }
         }

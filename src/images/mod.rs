@@ -10,6 +10,7 @@ mod desktop_images;
 mod download;
 mod errors;
 mod faults;
+mod follow;
 mod import;
 mod listing;
 mod model;

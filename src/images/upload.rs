@@ -7,9 +7,10 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 
 use super::compute_images::LARGEST_CONTENT;
-use super::import::too_large;
+use super::follow::Following;
+use super::import::{Target, too_large};
 use super::{Error, Images, Result};
-use crate::blobs::{self, Chunk, ContentWriter};
+use crate::blobs::{self, Chunk};
 use crate::metadata::{self, Accept, Change, NewComputeImage, Origin, Start};
 use crate::operations::{Ended, Failure, Operation, Reason, Run};
 
@@ -118,7 +119,11 @@ impl Images {
             ..failure
         };
         let writer = self.create_content(&run.lease).await.map_err(last)?;
-        let sha256 = self.read_body(&writer, run, upload).await?;
+        let target = Target {
+            following: Following::start(&run.stop()),
+            writer,
+        };
+        let sha256 = self.read_body(&target, run, upload).await?;
         let (stop, stopping) = (run.stop(), self.engine.stopping());
         tokio::select! {
             () = tokio::time::sleep_until(not_before.into()) => {}
@@ -126,13 +131,13 @@ impl Images {
             () = stopping.cancelled() => {}
             () = stop.cancelled() => return Err(Failure::cancelled()),
         }
-        self.finish(&run.lease, writer, sha256).await.map_err(last)
+        self.finish(&run.lease, target, sha256).await.map_err(last)
     }
 
     /// Writes the body, and returns the SHA-256 that it must have, if the caller named one.
     async fn read_body<S>(
         &self,
-        writer: &ContentWriter,
+        target: &Target,
         run: &Run,
         upload: Upload<S>,
     ) -> std::result::Result<Option<[u8; 32]>, Failure>
@@ -166,7 +171,7 @@ impl Images {
                     if received > LARGEST_CONTENT {
                         return Err(too_large());
                     }
-                    if !writer.write(Chunk::Data(data)).await {
+                    if !target.write(Chunk::Data(data)).await {
                         // The content takes no more: finishing it tells why.
                         return Ok(None);
                     }

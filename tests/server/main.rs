@@ -6,6 +6,7 @@ mod support;
 mod audit;
 mod clients;
 mod commands;
+mod compressed;
 mod compute_images;
 mod crashes;
 mod damage;

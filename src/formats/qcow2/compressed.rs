@@ -1,11 +1,15 @@
-//! Compressed clusters: where their data lie, and whether those at the end of the file are whole.
+//! Compressed clusters: where their data lie, which tables have some, and whether those at the end of the file are
+//! whole.
 
 use super::super::read_at::read_up_to;
 use super::super::{FormatError, ReadAt};
+use super::codec::{Codec, Fault};
+use super::corrupt;
 use super::header::Header;
-use super::{corrupt, deflate, zstandard};
 
 const SECTOR: u64 = 512;
+/// The flag of an L2 entry whose cluster is compressed.
+pub(super) const COMPRESSED: u64 = 1 << 62;
 
 /// Where the data of a compressed cluster lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +44,9 @@ impl Descriptor {
 /// QEMU counts compressed data in sectors and writes only the bytes, so that a file may rightly end inside of a
 /// sector; `qemu-img convert` fills it up, other ways of writing do not. Such a file ends exactly where the last data
 /// end, and that is what tells it from a file that was cut.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct TailClusters {
+    codec: Option<Codec>,
     found: u64,
     before_last_sector: u64,
     /// Where the data that reach farthest end.
@@ -79,14 +84,11 @@ impl TailClusters {
         // A descriptor spans two clusters at most.
         let available = usize::try_from(length - descriptor.offset).unwrap_or(usize::MAX);
         let data = read_up_to(content, descriptor.offset, available.min(1 << 23))?;
-        let used = if header.zstd {
-            zstandard::frame_length(&data)
-        } else {
-            deflate::stream_length(&data, header.cluster_size())
-        };
-        let Some(used) = used else {
-            return Err(truncated());
-        };
+        let codec = self.codec.get_or_insert_with(|| Codec::new(header));
+        let used = codec.decompress(&data).map_err(|fault| match fault {
+            Fault::Incomplete { .. } => truncated(),
+            fault => codec.damage(guest_cluster, &data, fault),
+        })?;
         self.data_end = self.data_end.max(descriptor.offset + used as u64);
         Ok(())
     }
@@ -101,5 +103,35 @@ impl TailClusters {
             });
         }
         Ok(())
+    }
+}
+
+/// A set of L2 tables, by their numbers in the L1 table.
+#[derive(Debug, Default)]
+pub(super) struct TableSet(Vec<u64>);
+
+impl TableSet {
+    pub(super) fn insert(&mut self, table: u64) {
+        // An L1 table has at most 2^22 entries, which makes half a MiB.
+        let Ok(word) = usize::try_from(table / 64) else {
+            return;
+        };
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        if let Some(word) = self.0.get_mut(word) {
+            *word |= 1 << (table % 64);
+        }
+    }
+
+    pub(super) fn contains(&self, table: u64) -> bool {
+        let word = usize::try_from(table / 64)
+            .ok()
+            .and_then(|word| self.0.get(word));
+        word.is_some_and(|word| word >> (table % 64) & 1 != 0)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }

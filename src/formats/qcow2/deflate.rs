@@ -1,324 +1,215 @@
-//! The length of a deflate stream (RFC 1951), found by decoding it without keeping what comes out.
+//! One deflate stream (RFC 1951), as a compressed cluster has it, decompressed by zlib-rs.
 
-/// The base value and the number of extra bits of the length codes 257 to 285.
-const LENGTHS: [(u64, u32); 29] = [
-    (3, 0),
-    (4, 0),
-    (5, 0),
-    (6, 0),
-    (7, 0),
-    (8, 0),
-    (9, 0),
-    (10, 0),
-    (11, 1),
-    (13, 1),
-    (15, 1),
-    (17, 1),
-    (19, 2),
-    (23, 2),
-    (27, 2),
-    (31, 2),
-    (35, 3),
-    (43, 3),
-    (51, 3),
-    (59, 3),
-    (67, 4),
-    (83, 4),
-    (99, 4),
-    (115, 4),
-    (131, 5),
-    (163, 5),
-    (195, 5),
-    (227, 5),
-    (258, 0),
-];
+use zlib_rs::{Inflate, InflateFlush, Status};
 
-/// The same for the distance codes 0 to 29.
-const DISTANCES: [(u64, u32); 30] = [
-    (1, 0),
-    (2, 0),
-    (3, 0),
-    (4, 0),
-    (5, 1),
-    (7, 1),
-    (9, 2),
-    (13, 2),
-    (17, 3),
-    (25, 3),
-    (33, 4),
-    (49, 4),
-    (65, 5),
-    (97, 5),
-    (129, 6),
-    (193, 6),
-    (257, 7),
-    (385, 7),
-    (513, 8),
-    (769, 8),
-    (1025, 9),
-    (1537, 9),
-    (2049, 10),
-    (3073, 10),
-    (4097, 11),
-    (6145, 11),
-    (8193, 12),
-    (12289, 12),
-    (16385, 13),
-    (24577, 13),
-];
+use super::codec::Fault;
 
-/// The order in which the lengths of the code length codes are sent.
-const CODE_LENGTH_ORDER: [usize; 19] = [
-    16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15,
-];
+/// The format says 12; QEMU, which has the whole cluster as its window, takes what refers further back.
+const WINDOW_BITS: u8 = 15;
 
-/// How many bytes the stream at the start of the data has, with its final block. None where it does not end in the
-/// data, is not deflate, or holds anything but `output` bytes.
-pub(super) fn stream_length(data: &[u8], output: u64) -> Option<usize> {
-    let mut bits = Bits { data, position: 0 };
-    let mut produced = 0;
-    loop {
-        let last = bits.take(1)? == 1;
-        match bits.take(2)? {
-            0 => produced += stored(&mut bits)?,
-            1 => coded(
-                &mut bits,
-                &fixed_literals(),
-                &fixed_distances(),
-                &mut produced,
-                output,
-            )?,
-            2 => {
-                let (literals, distances) = dynamic_codes(&mut bits)?;
-                coded(&mut bits, &literals, &distances, &mut produced, output)?;
-            }
-            _ => return None,
-        }
-        if produced > output {
-            return None;
-        }
-        if last {
-            return (produced == output).then(|| bits.position.div_ceil(8));
-        }
+pub(super) struct Deflate(Inflate);
+
+impl Deflate {
+    pub(super) fn new() -> Deflate {
+        Deflate(Inflate::new(false, WINDOW_BITS))
     }
-}
 
-/// Bits, least significant first.
-struct Bits<'a> {
-    data: &'a [u8],
-    /// In bits from the start.
-    position: usize,
-}
-
-impl Bits<'_> {
-    fn take(&mut self, count: u32) -> Option<u64> {
-        let mut value = 0;
-        for index in 0..count {
-            let byte = *self.data.get(self.position / 8)?;
-            value |= u64::from((byte >> (self.position % 8)) & 1) << index;
-            self.position += 1;
-        }
-        Some(value)
-    }
-}
-
-/// A Huffman code: how many codes there are of each length, and the symbols in the order of their codes.
-struct Code {
-    counts: [u32; 16],
-    symbols: Vec<usize>,
-}
-
-impl Code {
-    /// None where the lengths ask for more codes than there are.
-    fn new(lengths: &[u8]) -> Option<Code> {
-        let mut counts = [0u32; 16];
-        let mut symbols = Vec::new();
-        for (length, count) in counts.iter_mut().enumerate().skip(1) {
-            for (symbol, symbol_length) in lengths.iter().enumerate() {
-                if usize::from(*symbol_length) == length {
-                    *count += 1;
-                    symbols.push(symbol);
+    /// Fills the output from the stream at the start of the data, and returns how many bytes the stream has.
+    ///
+    /// QEMU stops as soon as the output is full. A stream that goes on then is refused all the same: no program
+    /// writes one, and most damage to a stream, which has no checksum, ends in that.
+    pub(super) fn decompress(
+        &mut self,
+        data: &[u8],
+        output: &mut [u8],
+        most_blocks: u64,
+    ) -> Result<usize, Fault> {
+        self.0.reset(false);
+        let (mut read, mut produced) = (0, 0);
+        // The call returns at the beginning of each block.
+        for _ in 0..=most_blocks {
+            let ended = self.0.decompress(
+                data.get(read..).unwrap_or_default(),
+                output.get_mut(produced..).unwrap_or_default(),
+                InflateFlush::Block,
+            );
+            read = usize::try_from(self.0.total_in()).unwrap_or(usize::MAX);
+            produced = usize::try_from(self.0.total_out()).unwrap_or(usize::MAX);
+            match ended {
+                Ok(Status::Ok) => {}
+                Ok(Status::StreamEnd) if produced == output.len() => return Ok(read),
+                Ok(Status::StreamEnd) => return Err(Fault::Short { produced }),
+                Ok(Status::BufError) => {
+                    let rest = data.get(read..).unwrap_or_default();
+                    let goes_on = self.0.decompress(rest, &mut [0], InflateFlush::NoFlush);
+                    let is_long = goes_on.is_ok() && self.0.total_out() > output.len() as u64;
+                    return Err(if is_long {
+                        Fault::Long
+                    } else {
+                        Fault::Incomplete { produced }
+                    });
                 }
+                Err(_) => return Err(Fault::Invalid { produced }),
             }
         }
-        let mut left = 1i64;
-        for count in counts.iter().skip(1) {
-            left = left * 2 - i64::from(*count);
-            if left < 0 {
-                return None;
-            }
-        }
-        Some(Code { counts, symbols })
+        Err(Fault::TooManyBlocks { most: most_blocks })
     }
-
-    fn decode(&self, bits: &mut Bits<'_>) -> Option<usize> {
-        let mut code = 0u32;
-        let mut first = 0u32;
-        let mut index = 0u32;
-        for count in self.counts.iter().skip(1) {
-            code |= bits.take(1)? as u32;
-            if let Some(within) = code.checked_sub(first)
-                && within < *count
-            {
-                return self.symbols.get((index + within) as usize).copied();
-            }
-            index += count;
-            first = (first + count) << 1;
-            code <<= 1;
-        }
-        None
-    }
-}
-
-fn stored(bits: &mut Bits<'_>) -> Option<u64> {
-    bits.position = bits.position.next_multiple_of(8);
-    let length = bits.take(16)?;
-    let complement = bits.take(16)?;
-    if length ^ complement != 0xffff {
-        return None;
-    }
-    bits.position += usize::try_from(length).ok()? * 8;
-    (bits.position <= bits.data.len() * 8).then_some(length)
-}
-
-fn fixed_literals() -> Option<Code> {
-    let mut lengths = [8u8; 288];
-    for (symbol, length) in lengths.iter_mut().enumerate() {
-        *length = match symbol {
-            0..=143 => 8,
-            144..=255 => 9,
-            256..=279 => 7,
-            _ => 8,
-        };
-    }
-    Code::new(&lengths)
-}
-
-fn fixed_distances() -> Option<Code> {
-    Code::new(&[5; 30])
-}
-
-fn dynamic_codes(bits: &mut Bits<'_>) -> Option<(Option<Code>, Option<Code>)> {
-    let literal_count = bits.take(5)? as usize + 257;
-    let distance_count = bits.take(5)? as usize + 1;
-    let code_length_count = bits.take(4)? as usize + 4;
-    let mut code_lengths = [0u8; 19];
-    for symbol in CODE_LENGTH_ORDER.iter().take(code_length_count) {
-        if let Some(length) = code_lengths.get_mut(*symbol) {
-            *length = bits.take(3)? as u8;
-        }
-    }
-    let code = Code::new(&code_lengths)?;
-    let total = literal_count + distance_count;
-    let mut lengths: Vec<u8> = Vec::with_capacity(total);
-    while lengths.len() < total {
-        let (length, repeat) = match code.decode(bits)? {
-            symbol @ 0..=15 => (symbol as u8, 1),
-            16 => (*lengths.last()?, bits.take(2)? + 3),
-            17 => (0, bits.take(3)? + 3),
-            _ => (0, bits.take(7)? + 11),
-        };
-        for _ in 0..repeat {
-            lengths.push(length);
-        }
-    }
-    if lengths.len() > total {
-        return None;
-    }
-    let (literals, distances) = lengths.split_at_checked(literal_count)?;
-    Some((Code::new(literals), Code::new(distances)))
-}
-
-fn coded(
-    bits: &mut Bits<'_>,
-    literals: &Option<Code>,
-    distances: &Option<Code>,
-    produced: &mut u64,
-    output: u64,
-) -> Option<()> {
-    let (literals, distances) = (literals.as_ref()?, distances.as_ref()?);
-    while *produced <= output {
-        match literals.decode(bits)? {
-            0..=255 => *produced += 1,
-            256 => return Some(()),
-            symbol => {
-                let (base, extra) = *LENGTHS.get(symbol - 257)?;
-                let length = base + bits.take(extra)?;
-                let (base, extra) = *DISTANCES.get(distances.decode(bits)?)?;
-                let distance = base + bits.take(extra)?;
-                if distance > *produced {
-                    return None;
-                }
-                *produced += length;
-            }
-        }
-    }
-    None
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use flate2::{Compress, Compression, FlushCompress};
+
     use super::*;
 
-    /// 512 bytes each, as zlib compresses them: one block with the fixed codes, one with its own.
-    const FIXED: &str = "4b4c1c0523190000";
-    const DYNAMIC: &str = "7d904b0a80300c44afd2ab255874d1820bef8f9fa1fa64d0cd1026c9cb27eb16254f99a3f728536d471c\
-                           6d5d86ca5136ef6ab9d4278702822e5ba1688c9d676c368168155c98103a06c47db461f878c2fd2e0cfa\
-                           3a94307f365672ba2b9ef1dbff4eee";
-
-    fn bytes(hexadecimal: &str) -> Vec<u8> {
-        (0..hexadecimal.len())
-            .step_by(2)
-            .map(|at| u8::from_str_radix(&hexadecimal[at..at + 2], 16).unwrap())
-            .collect()
+    /// A raw deflate stream of the data.
+    pub(crate) fn compress(data: &[u8]) -> Vec<u8> {
+        let mut compress = Compress::new(Compression::default(), false);
+        let mut stream = Vec::with_capacity(data.len() + 1024);
+        compress
+            .compress_vec(data, &mut stream, FlushCompress::Finish)
+            .unwrap();
+        stream
     }
 
-    fn stored() -> Vec<u8> {
-        let mut stream = vec![1, 0, 2, 0xff, 0xfd];
-        stream.resize(517, 7);
-        stream
+    /// Bits, least significant first.
+    #[derive(Default)]
+    pub(crate) struct Bits {
+        pub(crate) bytes: Vec<u8>,
+        count: usize,
+    }
+
+    impl Bits {
+        pub(crate) fn put(&mut self, value: u32, count: usize) {
+            for index in 0..count {
+                if self.count.is_multiple_of(8) {
+                    self.bytes.push(0);
+                }
+                let bit = (value >> index & 1) as u8;
+                *self.bytes.last_mut().unwrap() |= bit << (self.count % 8);
+                self.count += 1;
+            }
+        }
+
+        /// A block with codes of its own, of which one is used: the end of the block.
+        fn put_empty_dynamic_block(&mut self) {
+            self.put(0, 1);
+            self.put(2, 2);
+            self.put(0, 10);
+            self.put(14, 4);
+            for symbol in [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1] {
+                self.put(u32::from(symbol == 18 || symbol == 1), 3);
+            }
+            for zeros in [138, 118] {
+                self.put(1, 1);
+                self.put(zeros - 11, 7);
+            }
+            // The lengths of the end of the block and of a distance, then the end of the block.
+            self.put(0, 3);
+        }
+    }
+
+    /// Blocks without output, by their kind.
+    pub(crate) fn empty_blocks(kind: u32, count: usize) -> Bits {
+        let mut bits = Bits::default();
+        for _ in 0..count {
+            match kind {
+                0 => {
+                    bits.put(0, 3);
+                    let padding = bits.bytes.len() * 8 - bits.count;
+                    bits.put(0, padding);
+                    bits.put(0xffff_0000, 32);
+                }
+                1 => bits.put(2, 10),
+                _ => bits.put_empty_dynamic_block(),
+            }
+        }
+        bits
+    }
+
+    fn length(data: &[u8], output: usize) -> Result<usize, Fault> {
+        Deflate::new().decompress(data, &mut vec![0; output], 10)
     }
 
     #[test]
     fn a_stream_ends_where_it_ends_and_nowhere_else() {
-        for stream in [bytes(FIXED), bytes(DYNAMIC), stored()] {
-            let length = stream.len();
+        let mut noise = vec![0; 512];
+        rand::RngCore::fill_bytes(&mut rand::rng(), &mut noise);
+        let mut stored = vec![1, 0, 2, 0xff, 0xfd];
+        stored.resize(517, 7);
+        let text = b"a stream of one block with its own codes ".repeat(13);
+        for stream in [
+            compress(&[b'a'; 512]),
+            compress(&text[..512]),
+            compress(&noise),
+            stored,
+        ] {
+            let whole = stream.len();
             let mut padded = stream.clone();
             padded.extend([0xA5; 20]);
-            assert_eq!(stream_length(&stream, 512), Some(length));
-            assert_eq!(stream_length(&padded, 512), Some(length));
-            assert_eq!(stream_length(&stream, 511), None);
-            assert_eq!(stream_length(&stream, 513), None);
-            for cut in 0..length {
-                assert_eq!(
-                    stream_length(&stream[..cut], 512),
-                    None,
-                    "{cut} of {length}"
+            assert_eq!(length(&stream, 512), Ok(whole));
+            assert_eq!(length(&padded, 512), Ok(whole));
+            assert!(length(&padded, 511).is_err());
+            assert_eq!(length(&padded, 513), Err(Fault::Short { produced: 512 }));
+            for cut in 0..whole {
+                assert!(
+                    matches!(length(&stream[..cut], 512), Err(Fault::Incomplete { .. })),
+                    "{cut} of {whole}"
                 );
             }
         }
+        assert_eq!(length(&compress(&text), 512), Err(Fault::Long));
     }
 
     #[test]
     fn what_is_not_deflate_is_told() {
-        let cases: [&[u8]; 5] = [
+        let cases: [&[u8]; 6] = [
             // An unknown kind of block, a stored block whose two lengths disagree, a code with too many symbols,
-            // a distance before the beginning, the length code 286.
+            // a distance before the beginning, the length code 286, zeros.
             &[0x07],
             &[1, 0, 2, 0, 0],
             &[0x05, 0xe0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
             &[0x03, 0x02, 0, 0],
             &[0x1b, 0x03, 0, 0],
+            &[0; 64],
         ];
         for case in cases {
-            assert_eq!(stream_length(case, 512), None, "{case:?}");
+            assert!(length(case, 512).is_err(), "{case:?}");
+        }
+        assert_eq!(length(&[0; 64], 512), Err(Fault::Invalid { produced: 0 }));
+    }
+
+    #[test]
+    fn blocks_without_output_are_taken_in_small_numbers_only() {
+        for kind in 0..3 {
+            for (count, taken) in [(1, true), (8, true), (11, false), (100_000, false)] {
+                let mut bits = empty_blocks(kind, count);
+                // 512 times the same byte, by the fixed codes: a literal, a match, the end.
+                bits.put(1, 1);
+                bits.put(1, 2);
+                let all = [0b1000_1100_u32];
+                for byte in all {
+                    bits.put(byte.reverse_bits() >> 24, 8);
+                }
+                bits.put(0, 7);
+                let ended = length(&bits.bytes, 1);
+                if taken {
+                    assert_eq!(ended, Ok(bits.bytes.len()), "{kind} {count}");
+                } else {
+                    assert_eq!(
+                        ended,
+                        Err(Fault::TooManyBlocks { most: 10 }),
+                        "{kind} {count}"
+                    );
+                }
+            }
         }
     }
 
     proptest::proptest! {
         #[test]
         fn any_bytes_end_in_an_answer(data in proptest::collection::vec(0u8.., 0..300)) {
-            if let Some(length) = stream_length(&data, 512) {
+            if let Ok(length) = length(&data, 512) {
                 proptest::prop_assert!(length <= data.len());
             }
         }

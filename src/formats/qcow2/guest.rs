@@ -1,15 +1,13 @@
 //! The first bytes of the guest's disk, read through the tables: they tell what a program will find that opens the
 //! disk once it is converted to raw.
 
-use std::io::Read;
-
 use super::super::read_at::read_up_to;
 use super::super::{FormatError, ReadAt, bytes, probe};
-use super::compressed::Descriptor;
+use super::codec::Codec;
+use super::compressed::{COMPRESSED, Descriptor};
 use super::header::Header;
+use super::mapping::OFFSET;
 
-const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
-const COMPRESSED: u64 = 1 << 62;
 const ZERO: u64 = 1;
 /// Subclusters of a cluster with an extended entry.
 const SUBCLUSTERS: u64 = 32;
@@ -97,8 +95,7 @@ fn read_stored<R: ReadAt + ?Sized>(
     Ok(())
 }
 
-/// As much of the data as can be decompressed. Damage is found where all compressed clusters are checked; no program
-/// gets to see such a cluster.
+/// Compressed data have been checked: those that cannot be decompressed leave zeros.
 fn read_compressed<R: ReadAt + ?Sized>(
     content: &R,
     header: &Header,
@@ -114,18 +111,13 @@ fn read_compressed<R: ReadAt + ?Sized>(
         descriptor.offset,
         usize::try_from(size).unwrap_or(usize::MAX),
     )?;
-    if !header.zstd {
-        fill(flate2::bufread::DeflateDecoder::new(data.as_slice()), part);
-    } else if let Ok(decoder) = zstd::stream::read::Decoder::with_buffer(data.as_slice()) {
-        fill(decoder, part);
+    let mut codec = Codec::new(header);
+    if codec.decompress(&data).is_ok() {
+        part.iter_mut()
+            .zip(codec.cluster())
+            .for_each(|(target, source)| *target = *source);
     }
     Ok(())
-}
-
-fn fill(mut source: impl Read, mut part: &mut [u8]) {
-    while let Ok(count @ 1..) = source.read(part) {
-        part = part.get_mut(count..).unwrap_or_default();
-    }
 }
 
 #[cfg(test)]

@@ -5,17 +5,16 @@ use std::collections::BTreeSet;
 use super::super::error::require_inside;
 use super::super::{FormatError, ReadAt};
 use super::clusters::{Refcount, Use, Window};
-use super::compressed::{Descriptor, TailClusters};
+use super::compressed::{COMPRESSED, Descriptor, TableSet, TailClusters};
 use super::corrupt;
 use super::header::Header;
 use super::l2_tables::L2Table;
 use super::tables::Tables;
 
-const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
+pub(super) const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 const L2_RESERVED: u64 = 0x3f00_0000_0000_01fe;
 /// The refcount of what the entry points to is exactly one: it may be written in place.
 const COPIED: u64 = 1 << 63;
-const COMPRESSED: u64 = 1 << 62;
 const ZERO: u64 = 1;
 
 /// The walk through L2 tables that notes what they use in a window of clusters.
@@ -23,6 +22,8 @@ pub(super) struct Walk<'a, R: ?Sized> {
     tables: &'a Tables<'a, R>,
     header: &'a Header,
     window: &'a mut Window,
+    /// Active L2 tables with compressed clusters.
+    with_compressed: &'a mut TableSet,
     tail: TailClusters,
     /// The compressed data that `tail` has seen: tables of snapshots share them with the active ones.
     in_tail: BTreeSet<u64>,
@@ -33,11 +34,13 @@ impl<'a, R: ReadAt + ?Sized> Walk<'a, R> {
         tables: &'a Tables<'a, R>,
         header: &'a Header,
         window: &'a mut Window,
+        with_compressed: &'a mut TableSet,
     ) -> Walk<'a, R> {
         Walk {
             tables,
             header,
             window,
+            with_compressed,
             tail: TailClusters::default(),
             in_tail: BTreeSet::new(),
         }
@@ -207,6 +210,9 @@ impl<'a, R: ReadAt + ?Sized> Walk<'a, R> {
         let Some(descriptor) = Descriptor::parse(entry, self.header.cluster_bits) else {
             return Err(self.bad_entry(guest_cluster, entry, "has reserved bits set"));
         };
+        if table.is_active() {
+            self.with_compressed.insert(table.index());
+        }
         let length = self.tables.content.len();
         if descriptor.end() > length && self.in_tail.insert(entry) {
             let content = self.tables.content;

@@ -1,12 +1,16 @@
 //! Knows the structure of a qcow2 image (QEMU's `docs/interop/qcow2`): header, refcounts, tables, snapshots, bitmaps.
-//! Never mentions what the guest keeps in its clusters: they are located, not read.
+//! Never mentions what the guest keeps in its clusters: they are located, not read, but for compressed ones, which are
+//! decompressed to see that they can be.
 
 mod bitmaps;
 mod clusters;
+mod codec;
 mod compressed;
+mod decompression;
 mod deflate;
 mod extensions;
 mod features;
+mod follower;
 mod guest;
 mod header;
 mod l2_tables;
@@ -23,6 +27,8 @@ mod zstandard;
 use super::error::Structure;
 use super::read_at::read_up_to;
 use super::{FormatError, ReadAt, bytes, probe};
+use follower::Decompressed;
+pub(super) use follower::Follower;
 use header::Header;
 use references::Limits;
 
@@ -34,22 +40,33 @@ pub(super) fn is_qcow2<R: ReadAt + ?Sized>(content: &R) -> Result<bool, FormatEr
     Ok(start.starts_with(MAGIC) && bytes::be_u32(&start, 4) != 1)
 }
 
-/// Checks the whole structure of a qcow2 image and returns its virtual size.
-pub(super) fn inspect<R: ReadAt + ?Sized>(content: &R) -> Result<u64, FormatError> {
+/// Checks the whole structure of a qcow2 image, then the compressed clusters that the follower has not seen pass by,
+/// and returns its virtual size.
+pub(super) fn inspect<R: ReadAt + Sync + ?Sized>(
+    content: &R,
+    follower: Follower,
+) -> Result<u64, FormatError> {
     if let Some(other) = probe::beside_qcow2(content)? {
         return Err(corrupt(format!(
             "its header passes for that of {} as well",
             other.name
         )));
     }
-    inspect_within(content, Limits::USUAL)
+    let (virtual_size, decompressed) = check(content, follower, Limits::USUAL)?;
+    tracing::debug!(?decompressed, "the compressed clusters are whole");
+    Ok(virtual_size)
 }
 
-fn inspect_within<R: ReadAt + ?Sized>(content: &R, limits: Limits) -> Result<u64, FormatError> {
+fn check<R: ReadAt + Sync + ?Sized>(
+    content: &R,
+    follower: Follower,
+    limits: Limits,
+) -> Result<(u64, Decompressed), FormatError> {
     let header = Header::read(content)?;
-    references::check(content, &header, limits)?;
+    let with_compressed = references::check(content, &header, limits)?;
+    let decompressed = follower.finish(content, &header, &with_compressed)?;
     guest::refuse_image_inside(content, &header)?;
-    Ok(header.virtual_size)
+    Ok((header.virtual_size, decompressed))
 }
 
 fn corrupt(what: String) -> FormatError {

@@ -3,6 +3,7 @@
 
 use super::super::{FormatError, ReadAt};
 use super::clusters::Window;
+use super::compressed::TableSet;
 use super::header::Header;
 use super::l2_tables::L2Tables;
 use super::mapping::Walk;
@@ -30,12 +31,13 @@ impl Limits {
 /// The tables are read once for each window: 16 TiB of file with the usual clusters of 64 KiB, in 26 windows.
 const MAXIMUM_CLUSTERS: u64 = 256 << 20;
 
-/// Checks that each cluster is counted as often as it is used, at least, and that all tables are sound.
+/// Checks that each cluster is counted as often as it is used, at least, and that all tables are sound. Returns the
+/// active L2 tables with compressed clusters.
 pub(super) fn check<R: ReadAt + ?Sized>(
     content: &R,
     header: &Header,
     limits: Limits,
-) -> Result<(), FormatError> {
+) -> Result<TableSet, FormatError> {
     let clusters = content.len().div_ceil(header.cluster_size());
     if clusters > MAXIMUM_CLUSTERS {
         return Err(FormatError::Unsupported {
@@ -52,6 +54,7 @@ pub(super) fn check<R: ReadAt + ?Sized>(
     let tables = Tables::new(content);
     // Kept from one window to the next where all have room.
     let mut kept = None;
+    let mut with_compressed = TableSet::default();
     for first in (0..clusters).step_by(usize::try_from(limits.window).unwrap_or(usize::MAX)) {
         let size = limits.window.min(clusters - first);
         let mut window = Window::new(first, size, header.cluster_bits);
@@ -59,7 +62,7 @@ pub(super) fn check<R: ReadAt + ?Sized>(
         structures.mark(&mut window)?;
         refcounts::mark_blocks(&tables, header, &mut window)?;
         bitmaps::mark(&tables, header, &structures, &mut window)?;
-        let mut walk = Walk::new(&tables, header, &mut window);
+        let mut walk = Walk::new(&tables, header, &mut window, &mut with_compressed);
         let mut from = Some(0);
         while let Some(start) = from {
             let mut l2_tables = match kept.take() {
@@ -74,5 +77,5 @@ pub(super) fn check<R: ReadAt + ?Sized>(
         }
         walk.check_end()?;
     }
-    Ok(())
+    Ok(with_compressed)
 }

@@ -3,6 +3,7 @@
 use super::super::inspect;
 use super::super::test_support::{Put, qcow2};
 
+mod compressed;
 mod counts;
 mod side_tables;
 mod tables;

@@ -5,6 +5,7 @@ use super::super::super::test_support::qcow2_layout::{
 };
 use super::super::super::test_support::{Put, qcow2};
 use super::super::super::{FormatError, inspect};
+use super::super::deflate::tests::compress;
 use super::{CLUSTER, CLUSTER_BITS, assert_accepted, assert_refused, refusal};
 
 const COPIED: u64 = 1 << 63;
@@ -189,7 +190,10 @@ fn entries_of_the_tables_must_be_sound() {
     assert_accepted(&[
         |image| put_l2(image, 3, 1),
         |image| put_l2(image, 3, (SPARE * CLUSTER) as u64 | COPIED | 1),
-        |image| put_l2(image, 3, COMPRESSED | ((SPARE * CLUSTER) as u64 + 17)),
+        |image| {
+            put_l2(image, 3, COMPRESSED | ((SPARE * CLUSTER) as u64 + 17));
+            image.put_bytes(SPARE * CLUSTER + 17, &DEFLATE);
+        },
         |image| image.put_be32(4, 2),
     ]);
     let message = refusal(10, |image| image.put_be64(L2 * 1024, 5 * 1024 + 512));
@@ -209,6 +213,9 @@ fn extended_entries_must_be_sound() {
         image.put_be64(72, 16);
         image.put_be64(L2 * SIZE, descriptor);
         image.put_be64(L2 * SIZE + 8, subclusters);
+        if descriptor & COMPRESSED != 0 {
+            image.put_bytes(DATA * SIZE, &compress(&[1; SIZE]));
+        }
         inspect(&image).map_err(|error| error.to_string())
     };
     for (descriptor, subclusters) in [
@@ -277,7 +284,7 @@ fn the_last_cluster_of_the_disk_may_end_where_the_disk_ends() {
 }
 
 /// 512 bytes, as zlib compresses them.
-const DEFLATE: [u8; 8] = [0x4b, 0x4c, 0x1c, 0x05, 0x23, 0x19, 0x00, 0x00];
+pub(super) const DEFLATE: [u8; 8] = [0x4b, 0x4c, 0x1c, 0x05, 0x23, 0x19, 0x00, 0x00];
 
 #[test]
 fn compressed_data_may_end_the_file_inside_of_a_sector_and_not_be_cut() {
