@@ -179,6 +179,16 @@ pub enum FormatError {
         last_sector: u64,
     },
 
+    /// A GPT whose primary table is damaged, and its backup is not.
+    #[error(
+        "the GPT partition table is corrupt: {what}; its backup at the end of the disk is sound, so write it anew from \
+         that: sgdisk -e IMAGE"
+    )]
+    GptPrimaryDamaged {
+        /// The damage.
+        what: String,
+    },
+
     /// Two copies of a GPT, both sound, with different partitions.
     #[error(
         "the backup of the GPT partition table at sector {lba} describes other partitions than the primary table; \

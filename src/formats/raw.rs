@@ -46,11 +46,7 @@ fn check_table<R: ReadAt + ?Sized>(content: &R) -> Result<Vec<String>, FormatErr
         });
     }
     if bytes::le_u16(&first, 510) != mbr::SIGNATURE {
-        let found = if gpt::has_header(content)? {
-            "a GPT header, but no protective MBR before it"
-        } else {
-            "the first sector does not end in the signature 55 AA"
-        };
+        let found = "the first sector does not end in the signature 55 AA";
         return Err(without_table(content, found)?);
     }
     let table = mbr::Table::parse(&first);
@@ -77,6 +73,10 @@ fn check_table<R: ReadAt + ?Sized>(content: &R) -> Result<Vec<String>, FormatErr
 }
 
 fn without_table<R: ReadAt + ?Sized>(content: &R, found: &str) -> Result<FormatError, FormatError> {
+    let found = match gpt::has_header(content)? {
+        true => "a GPT header, but no protective MBR before it: write one with sgdisk -e IMAGE",
+        false => found,
+    };
     Ok(match signatures::other_content(content)? {
         Some(found) => FormatError::Unrecognized { found },
         None => FormatError::NoPartitionTable {

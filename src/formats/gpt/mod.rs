@@ -44,17 +44,40 @@ pub(super) fn check<R: ReadAt + ?Sized>(
                 length: content.len(),
             });
         }
-        return Err(corrupt(
-            "there is a protective MBR and no GPT header after it, in sectors of neither 512 nor 4096 bytes"
-                .to_owned(),
-        ));
+        let what = "there is a protective MBR and no GPT header after it, in sectors of neither 512 nor 4096 bytes";
+        return Err(name_backup(content, &SECTOR_SIZES, what.to_owned())?);
     };
-    let primary = disk.read(1, "primary")?;
+    let primary = match disk.read(1, "primary") {
+        Err(FormatError::Corrupt { what, .. }) => {
+            return Err(name_backup(content, &[disk.sector], what)?);
+        }
+        read => read?,
+    };
     refuse_other_sector_size(&disk, &primary)?;
     disk.check(&primary)?;
     let note = check_backup(&disk, &primary)?;
     protective.check_entries(disk.sector, content.len())?;
     Ok(note.into_iter().collect())
+}
+
+/// The refusal of a damaged primary table, which can be mended where the disk ends in a sound backup.
+fn name_backup<R: ReadAt + ?Sized>(
+    content: &R,
+    sectors: &[u64],
+    what: String,
+) -> Result<FormatError, FormatError> {
+    for sector in sectors {
+        let disk = Disk {
+            content,
+            sector: *sector,
+        };
+        match disk.read(disk.last_sector(), "backup") {
+            Ok(_) => return Ok(FormatError::GptPrimaryDamaged { what }),
+            Err(FormatError::Io(error)) => return Err(error.into()),
+            Err(_) => {}
+        }
+    }
+    Ok(corrupt(what))
 }
 
 /// Refuses a disk that has another table for those who read it in sectors of another size.

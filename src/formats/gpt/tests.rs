@@ -2,7 +2,9 @@
 
 use super::super::FormatError;
 use super::super::inspect;
-use super::super::test_support::{Put, gpt, put_boot_record, seal_gpt, seal_header};
+use super::super::test_support::{
+    Put, gpt, installed, put_boot_record, run, seal_gpt, seal_header,
+};
 
 const SECTORS: usize = 200;
 const PARTITIONS: [(u64, u64); 2] = [(40, 99), (100, 150)];
@@ -133,6 +135,78 @@ fn a_sound_primary_table_is_enough_where_no_partition_is_cut() {
 fn put_number(image: &mut Vec<u8>, header: usize, at: usize, value: u64) {
     image.put_le64(header + at, value);
     seal_header(image, header);
+}
+
+#[test]
+fn a_damaged_primary_table_is_refused_with_the_command_that_mends_it_from_its_backup() {
+    type Damage = fn(&mut Vec<u8>);
+    let cases: [(&str, Damage); 5] = [
+        ("no GPT header after it", |image| {
+            image[PRIMARY..PRIMARY + 512].fill(0)
+        }),
+        ("the primary header has the revision", |image| {
+            image[PRIMARY + 8] ^= 1
+        }),
+        ("the checksum of the primary header is wrong", |image| {
+            image[PRIMARY + 72] ^= 1
+        }),
+        ("the checksum of the primary entries is wrong", |image| {
+            image[ENTRIES..ENTRIES + 512].fill(0)
+        }),
+        ("no protective MBR before it", |image| image[..512].fill(0)),
+    ];
+    for (expected, damage) in cases {
+        let mut image = sample();
+        damage(&mut image);
+        let message = inspect(&image).unwrap_err().to_string();
+        assert!(
+            message.contains(expected) && message.contains("sgdisk -e IMAGE"),
+            "expected {expected:?} in {message:?}"
+        );
+        // Nothing to mend it from.
+        image[BACKUP..].fill(0);
+        let message = inspect(&image).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+#[test]
+fn the_command_that_a_refusal_or_a_note_names_mends_the_table() {
+    let test = "the_command_that_a_refusal_or_a_note_names_mends_the_table";
+    if !installed(test, &["sgdisk"]) {
+        return;
+    }
+    type Damage = fn(&mut Vec<u8>);
+    let cases: [Damage; 8] = [
+        |image| {
+            let other = gpt(512, SECTORS, &[(40, 98)]);
+            image[BACKUP_ENTRIES..].copy_from_slice(&other[BACKUP_ENTRIES..]);
+        },
+        |image| image[..512].fill(0),
+        |image| image[PRIMARY..PRIMARY + 512].fill(0),
+        |image| image[ENTRIES..ENTRIES + 512].fill(0),
+        |image| image[BACKUP_ENTRIES..].fill(0),
+        |image| image.truncate((SECTORS - 33) * 512),
+        // The area of the table is cut, and no partition.
+        |image| image.truncate((SECTORS - 40) * 512),
+        |image| image.resize(2 * SECTORS * 512, 0),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    for (number, damage) in cases.into_iter().enumerate() {
+        let mut image = gpt(512, SECTORS, &[(40, 99)]);
+        damage(&mut image);
+        let said = match inspect(&image) {
+            Ok(found) => found.notes.concat(),
+            Err(error) => error.to_string(),
+        };
+        assert!(said.contains("sgdisk -e IMAGE"), "{number}: {said}");
+        let path = folder.path().join("image");
+        std::fs::write(&path, image).unwrap();
+        run(folder.path(), "sgdisk -e image");
+        let mended = std::fs::read(&path).unwrap();
+        let found = inspect(&mended).unwrap_or_else(|error| panic!("{number}: {error}"));
+        assert_eq!(found.notes, [""; 0], "{number}");
+    }
 }
 
 #[test]
