@@ -228,8 +228,11 @@ fn create_folder(folder: &Path) -> io::Result<()> {
         fs::create_dir_all(parent)?;
     }
     match DirBuilder::new().mode(FOLDER_MODE).create(folder) {
-        // The process's mask may have taken more away.
-        Ok(()) => fs::set_permissions(folder, Permissions::from_mode(FOLDER_MODE)),
+        // The process's mask may have taken more away. What cannot be set is told with all the rest.
+        Ok(()) => {
+            let _ = fs::set_permissions(folder, Permissions::from_mode(FOLDER_MODE));
+            Ok(())
+        }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
     }
@@ -244,7 +247,13 @@ fn create_private(path: &Path) -> io::Result<()> {
         .mode(FILE_MODE)
         .open(path);
     match made {
-        Ok(file) => file.set_permissions(Permissions::from_mode(FILE_MODE)),
+        // Those of SQLite beside it get what this has. File systems without permissions refuse it.
+        Ok(file) => {
+            if let Err(error) = file.set_permissions(Permissions::from_mode(FILE_MODE)) {
+                tracing::debug!(%error, "the permissions of the database cannot be set");
+            }
+            Ok(())
+        }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
     }

@@ -53,8 +53,12 @@ impl LocalContents {
     /// Opens the folder, and makes it where there is none, for the user of this process alone.
     pub fn open(folder: &Path) -> io::Result<Self> {
         match DirBuilder::new().mode(MODE).create(folder) {
-            // The process's mask may have taken more away.
-            Ok(()) => fs::set_permissions(folder, Permissions::from_mode(MODE))?,
+            // The process's mask may have taken more away. File systems without permissions refuse it.
+            Ok(()) => {
+                if let Err(error) = fs::set_permissions(folder, Permissions::from_mode(MODE)) {
+                    tracing::warn!(%error, "the permissions of the content folder cannot be set");
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }

@@ -41,8 +41,10 @@ impl SparseFile {
             .create_new(true)
             .mode(MODE)
             .open(path)?;
-        // The process's mask may have taken more away.
-        file.set_permissions(Permissions::from_mode(MODE))?;
+        // The process's mask may have taken more away. File systems without permissions refuse it.
+        if let Err(error) = file.set_permissions(Permissions::from_mode(MODE)) {
+            tracing::debug!(%error, "the permissions of a content cannot be set");
+        }
         // Not at the opening, which makes the file and only then finds that it cannot do this.
         let direct = set_direct(&file, true).is_ok();
         Ok(Self {
