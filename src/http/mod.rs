@@ -11,10 +11,12 @@ mod event_ids;
 mod file_name;
 mod framing;
 mod guard;
+mod lingering;
 mod request_id;
 mod server;
 mod small_writes;
 mod streams;
+mod unread;
 mod upload;
 
 use std::convert::Infallible;
@@ -24,7 +26,6 @@ use std::sync::Arc;
 
 use futures_util::TryFutureExt;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
-use hyper::body::Incoming;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::service::Routes;
@@ -43,6 +44,7 @@ use docs::Docs;
 use event_ids::EventIds;
 pub use guard::Guard;
 pub use server::{Peer, serve};
+use unread::RequestBody;
 
 /// A reply on its way.
 type Reply = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallible>> + Send>>;
@@ -92,7 +94,7 @@ impl Edge {
     /// and their memory should stay in the processor's caches.
     pub fn answer(
         self: &Arc<Self>,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
     ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> + Send + use<> {
         let mut request = request.map(Body::new);
         let ids = request_id::take(request.headers_mut());

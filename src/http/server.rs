@@ -2,9 +2,10 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{FutureExt, future};
+use futures_util::{FutureExt, TryFutureExt, future};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -15,8 +16,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::BoxError;
 
+use super::lingering::Lingering;
 use super::small_writes::Connection;
 use super::streams::{Executor, Streams};
+use super::unread::{Discards, RequestBody};
 
 /// A client that has not sent its headers by then is cut off.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
@@ -46,11 +49,12 @@ pub async fn serve<A, R, B>(
     stop: CancellationToken,
     drain_timeout: Duration,
 ) where
-    A: Fn(Request<Incoming>) -> R + Clone + Send + 'static,
+    A: Fn(Request<RequestBody>) -> R + Clone + Send + 'static,
     R: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
     B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
     let graceful = GracefulShutdown::new();
+    let discards = Discards::new(stop.clone());
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -70,16 +74,7 @@ pub async fn serve<A, R, B>(
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection keeps Nagle's algorithm");
         }
-        let answer = answer.clone();
-        let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-            let answer = answer.clone();
-            // Not before it is polled: what panics there does not end the connection.
-            future::lazy(move |_| {
-                request.extensions_mut().insert(Peer { address });
-                answer(request)
-            })
-            .flatten()
-        });
+        let (answer, discards) = (answer.clone(), Arc::clone(&discards));
         let (watcher, stop) = (graceful.watcher(), stop.clone());
         connections.spawn(async move {
             let http2 = tokio::select! {
@@ -91,7 +86,23 @@ pub async fn serve<A, R, B>(
                 }
                 () = stop.cancelled() => return,
             };
-            let stream = TokioIo::new(Connection::new(stream, !http2));
+            let unread = discards.connection(address.ip(), http2);
+            let stream = Lingering::new(Connection::new(stream, !http2), Arc::clone(&unread));
+            let stream = TokioIo::new(stream);
+            let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+                let (answer, unread) = (answer.clone(), Arc::clone(&unread));
+                let of = Arc::clone(&unread);
+                // Not before it is polled: what panics there does not end the connection.
+                let answered = future::lazy(move |_| {
+                    let mut request = RequestBody::of(request, of);
+                    request.extensions_mut().insert(Peer { address });
+                    answer(request)
+                });
+                answered.flatten().map_ok(move |mut response| {
+                    unread.tell(&mut response);
+                    response
+                })
+            });
             let streams = Streams::default();
             let builder = builder(streams.executor());
             let connection = builder.serve_connection(stream, service);

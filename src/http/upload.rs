@@ -30,14 +30,13 @@ pub async fn answer(
 ) -> Response<ResponseBody> {
     let (head, body) = request.into_parts();
     let length = body.size_hint().exact();
-    let (pieces, rest) = Pieces::new(body, head.version);
     let result = match announced(&head) {
         Ok(announced) => {
             let upload = Upload {
                 new: announced.new,
                 sha256: announced.sha256,
                 length,
-                body: pieces,
+                body: Pieces::new(body, head.version),
             };
             images
                 .upload_compute_image(announced.accept, upload)
@@ -46,15 +45,8 @@ pub async fn answer(
                 .and_then(rpc::operation_message)
                 .and_then(|operation| reply(&operation))
         }
-        Err(refused) => {
-            drop(pieces);
-            Err(refused)
-        }
+        Err(refused) => Err(refused),
     };
-    // A client that waits for leave to send has sent nothing that is in the way.
-    if !head.headers.contains_key(header::EXPECT) {
-        rest.discard().await;
-    }
     result.unwrap_or_else(|failed| error(&failed, request_id))
 }
 

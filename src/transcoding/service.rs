@@ -11,6 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::SizeHint;
 use pin_project_lite::pin_project;
 use prost_reflect::DescriptorPool;
 use tonic::{Status, body::Body};
@@ -32,6 +33,9 @@ use super::{
     rules::{self, Binding, BuildError},
     stream,
 };
+
+/// Up to this size a body is read before its type is looked at.
+const SHORT_BODY: u64 = 64 << 10;
 
 /// What a [`Transcoder`] takes and gives, where there is a choice.
 #[derive(Debug, Clone)]
@@ -168,6 +172,9 @@ where
             Err(rejection) => return Answer::now(shared.reject(rejection, &asked)),
         };
         if !body.is_end_stream() {
+            if let Err(rejection) = shared.check_head(&parts.headers, &opened, &body.size_hint()) {
+                return Answer::now(shared.reject(rejection, &asked));
+            }
             return self.call_with_body(parts, body, opened, asked);
         }
         drop(body);
@@ -209,8 +216,15 @@ where
         let read = request::read_body(body, limit, opened.deadline);
         Answer::Later {
             later: Box::pin(async move {
-                let made = read.await;
-                let made = made.and_then(|body| shared.request(parts, &opened, body));
+                let read = read.await.map_err(|rejection| match rejection {
+                    // A body of the wrong type is told so, whatever its size.
+                    Rejection::BodyTooLarge(_) => shared
+                        .check_type(&parts.headers, &opened)
+                        .err()
+                        .unwrap_or(rejection),
+                    rejection => rejection,
+                });
+                let made = read.and_then(|body| shared.request(parts, &opened, body));
                 match made {
                     Ok(request) => {
                         let Ok(reply) = grpc.call(request).await;
@@ -317,6 +331,27 @@ impl Shared {
             request::check_encoding(&parts.headers)?;
         }
         Ok(opened)
+    }
+
+    /// Refuses a body by what its head says, where reading it to its end would cost something: it is
+    /// long, or its client waits to be asked for it.
+    fn check_head(
+        &self,
+        headers: &HeaderMap,
+        opened: &Opened,
+        size: &SizeHint,
+    ) -> Result<(), Rejection> {
+        match size.lower() > SHORT_BODY || headers.contains_key(header::EXPECT) {
+            true => self.check_type(headers, opened),
+            false => Ok(()),
+        }
+    }
+
+    fn check_type(&self, headers: &HeaderMap, opened: &Opened) -> Result<(), Rejection> {
+        match self.router.route(opened.found).value.takes_raw_body {
+            true => Ok(()),
+            false => request::check_content_type(headers),
+        }
     }
 
     /// The gRPC request.

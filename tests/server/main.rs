@@ -15,6 +15,7 @@ mod database;
 mod desktop_images;
 mod downloads;
 mod durability;
+mod early_answers;
 mod edge;
 mod fairness;
 mod formats;

@@ -1,44 +1,28 @@
-//! The body of an upload: its pieces, and what is left of it when nobody takes more.
+//! The body of an upload, in pieces.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::Stream;
 use http::Version;
 use http_body::Body as _;
-use http_body_util::BodyExt;
-use tokio::sync::oneshot;
 use tonic::body::Body;
 
 use crate::http::digest;
 use crate::images::{Piece, UploadError};
 
-/// What is left of a body is taken up to this size and for this long, so that a client that
-/// writes before it reads learns why.
-const DISCARD_SIZE: usize = 8 << 20;
-const DISCARD_TIME: Duration = Duration::from_secs(2);
-
-/// The pieces of a body. When they are dropped before the end, the rest goes back.
+/// The pieces of a body.
 pub struct Pieces {
     body: Option<Body>,
     version: Version,
-    back: Option<oneshot::Sender<Body>>,
 }
 
-/// What is left of a body once its pieces are dropped.
-pub struct Rest(oneshot::Receiver<Body>);
-
 impl Pieces {
-    pub fn new(body: Body, version: Version) -> (Self, Rest) {
-        let (back, rest) = oneshot::channel();
-        let pieces = Self {
+    pub fn new(body: Body, version: Version) -> Self {
+        Self {
             body: Some(body),
             version,
-            back: Some(back),
-        };
-        (pieces, Rest(rest))
+        }
     }
 }
 
@@ -75,34 +59,5 @@ impl Stream for Pieces {
             }
             return Poll::Ready(Some(item));
         }
-    }
-}
-
-impl Drop for Pieces {
-    fn drop(&mut self) {
-        if let (Some(body), Some(back)) = (self.body.take(), self.back.take()) {
-            // Nobody may wait for it: the client is gone.
-            let _ = back.send(body);
-        }
-    }
-}
-
-impl Rest {
-    /// Takes the rest, within limits; to be called once the pieces are dropped.
-    pub async fn discard(self) {
-        let Ok(mut body) = self.0.await else {
-            return;
-        };
-        let mut taken = 0;
-        let reading = async {
-            while let Some(Ok(frame)) = body.frame().await {
-                taken += frame.data_ref().map_or(0, Bytes::len);
-                if taken > DISCARD_SIZE {
-                    break;
-                }
-            }
-        };
-        // Whether it ended or timed out, the answer is the same.
-        let _ = tokio::time::timeout(DISCARD_TIME, reading).await;
     }
 }
