@@ -176,8 +176,19 @@ fn upload() -> Value {
             },
             {
                 "name": "Content-Digest", "in": "header",
-                "description": "SHA-256 of the body (RFC 9530), which is compared with what arrives.",
+                "description": "Digest of the body (RFC 9530) by SHA-256, SHA-512 or MD5, which is compared with what \
+                    arrives. So are `Repr-Digest`, `Digest` and `Content-MD5`.",
                 "schema": {"type": "string"}, "example": "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:",
+            },
+            {
+                "name": "Idempotency-Key", "in": "header",
+                "description": "A UUID. An upload that broke off is sent again under the same one.",
+                "schema": {"type": "string"},
+            },
+            {
+                "name": "Prefer", "in": "header",
+                "description": "With `handling=strict`, a failed operation is answered by the HTTP code of its error.",
+                "schema": {"type": "string"}, "example": "handling=strict",
             },
         ],
         "requestBody": {"required": true, "content": {"application/octet-stream": {}}},

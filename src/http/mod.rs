@@ -12,6 +12,7 @@ mod file_name;
 mod framing;
 mod guard;
 mod lingering;
+mod prefer;
 mod request_id;
 mod server;
 mod small_writes;

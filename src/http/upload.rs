@@ -1,22 +1,18 @@
 //! `POST /compute/v1/images:upload`: a body of any size becomes a compute image.
 
 mod body;
+mod head;
 
 use bytes::Bytes;
-use http::request::Parts;
 use http::{HeaderValue, Request, Response, header};
 use http_body::Body as _;
 use prost::Message;
 use prost_reflect::DynamicMessage;
 use tonic::Status;
-use tonic::metadata::MetadataMap;
 
-use super::{digest, error};
-use crate::contract::rules::{Violation, violations};
-use crate::contract::yandex::cloud::compute::v1::CreateImageRequest;
+use super::{error, prefer};
 use crate::contract::{self, yandex::cloud::operation::Operation};
 use crate::images::{Images, Upload};
-use crate::metadata::{Accept, NewComputeImage};
 use crate::rpc;
 use crate::transcoding::{self, ResponseBody};
 use body::Pieces;
@@ -30,74 +26,46 @@ pub async fn answer(
 ) -> Response<ResponseBody> {
     let (head, body) = request.into_parts();
     let length = body.size_hint().exact();
-    let result = match announced(&head) {
-        Ok(announced) => {
-            let upload = Upload {
-                new: announced.new,
-                sha256: announced.sha256,
-                length,
-                body: Pieces::new(body, head.version),
-            };
-            images
-                .upload_compute_image(announced.accept, upload)
-                .await
-                .map_err(rpc::from_error)
-                .and_then(rpc::operation_message)
-                .and_then(|operation| reply(&operation))
+    let strict = prefer::is_strict(&head.headers);
+    let announced = match head::announced(&head) {
+        Ok(announced) => announced,
+        Err(refused) => {
+            let mut response = error(&refused.status, request_id);
+            if let Some(http_status) = refused.http_status {
+                *response.status_mut() = http_status;
+                let right = HeaderValue::from_static("application/octet-stream");
+                response.headers_mut().insert(header::ACCEPT, right);
+            }
+            return response;
         }
-        Err(refused) => Err(refused),
     };
-    result.unwrap_or_else(|failed| error(&failed, request_id))
-}
-
-/// What the request says before its body.
-struct Announced {
-    accept: Accept,
-    new: NewComputeImage,
-    sha256: Option<[u8; 32]>,
-}
-
-fn announced(head: &Parts) -> Result<Announced, Status> {
-    let descriptor = contract::descriptor::<CreateImageRequest>();
-    let query = head.uri.query().unwrap_or_default();
-    let request: CreateImageRequest = transcoding::message_from_query(&descriptor, query)?
-        .transcode_to()
-        .map_err(|error| Status::internal(error.to_string()))?;
-    let mut violations = violations(&request);
-    // The body is the source.
-    violations.retain(|violation| violation.field != "source");
-    let mut refuse = |field: &str, description: &str| {
-        violations.push(Violation {
-            field: field.to_owned(),
-            description: description.to_owned(),
-        });
+    let upload = Upload {
+        new: announced.new,
+        sha256: announced.sha256,
+        length,
+        body: Pieces::new(body, head.version, announced.check),
     };
-    if request.source.is_some() {
-        refuse(
-            "source",
-            "The body is the source of an upload; leave out all others",
-        );
+    let ended = images.upload_compute_image(announced.accept, upload).await;
+    let mut response = match ended.map_err(rpc::from_error) {
+        Ok(operation) => match rpc::operation_failure(&operation).filter(|_| strict) {
+            Some(failed) => {
+                let mut response = error(&failed, request_id);
+                if let Ok(place) = HeaderValue::try_from(format!("/operations/{}", operation.id)) {
+                    response.headers_mut().insert(header::LOCATION, place);
+                }
+                response
+            }
+            None => rpc::operation_message(operation)
+                .and_then(|operation| reply(&operation))
+                .unwrap_or_else(|failed| error(&failed, request_id)),
+        },
+        Err(refused) => error(&refused, request_id),
+    };
+    if strict {
+        let headers = response.headers_mut();
+        headers.insert(prefer::PREFERENCE_APPLIED, prefer::STRICT);
     }
-    let encoding = head.headers.get(header::CONTENT_ENCODING);
-    if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        refuse("Content-Encoding", "Send the image as it is");
-    }
-    let sha256 = digest::content_sha256(&head.headers).unwrap_or_else(|wrong| {
-        refuse("Content-Digest", wrong);
-        None
-    });
-    if !violations.is_empty() {
-        return Err(rpc::invalid(violations));
-    }
-    let metadata = MetadataMap::from_headers(head.headers.clone());
-    let method = format!("ImageService/Upload {sha256:?}");
-    let accept = rpc::accept(&metadata, &method, &request)?;
-    let (new, _) = rpc::new_compute_image(request);
-    Ok(Announced {
-        accept,
-        new,
-        sha256,
-    })
+    response
 }
 
 fn reply(operation: &Operation) -> Result<Response<ResponseBody>, Status> {

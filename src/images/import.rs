@@ -13,6 +13,7 @@ use super::Images;
 use super::compute_images::{LARGEST_CONTENT, LARGEST_DISK};
 use super::faults::Step;
 use super::follow::Following;
+use super::upload::StatedSha256;
 use super::worker::store_failure;
 use crate::blobs::{self, Chunk, ContentWriter, Written};
 use crate::formats::Inspection;
@@ -84,7 +85,7 @@ impl Images {
         &self,
         lease: &Lease,
         target: Target,
-        sha256: Option<[u8; 32]>,
+        sha256: Option<StatedSha256>,
     ) -> Ended {
         self.faults.before(Step::Seal).await?;
         let written = target
@@ -93,11 +94,12 @@ impl Images {
             .await
             .map_err(|error| blob_failure(&error))?;
         self.faults.after(Step::Seal).await?;
-        if sha256.is_some_and(|expected| expected != written.sha256) {
-            return Err(Failure::new(
-                Reason::Invalid,
-                "Content-Digest: the SHA-256 of the body is another one",
-            ));
+        if let Some(stated) = sha256 {
+            stated.check(&written.sha256)?;
+        }
+        if lease.key_is_free {
+            let tied = self.store.tie_key(lease).await;
+            tied.map_err(|error| store_failure(&error))?;
         }
         let (contents, id) = (self.contents.clone(), lease.content_id.clone());
         let following = target.following;

@@ -35,7 +35,7 @@ pub use model::{
     ComputeImage, ComputeImageStatus, DesktopImage, DesktopImageStatus, HardwareGeneration, Labels,
     Os,
 };
-pub use upload::{Piece, Upload, UploadError};
+pub use upload::{Piece, StatedSha256, Upload, UploadError};
 
 use faults::Faults;
 

@@ -5,13 +5,15 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use futures_util::{Stream, stream};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use super::faults::{Fault, Place, Step};
 use super::*;
 use crate::metadata::{
-    AuditQuery, AuditStatus, Metric, NewComputeImage, Quota, QuotaScope, Start, SystemClock,
+    AuditQuery, AuditStatus, Idempotency, Metric, NewComputeImage, Quota, QuotaScope, Start,
+    SystemClock,
 };
 use crate::operations::{Failure, Outcome, Reason, Settings};
 
@@ -71,18 +73,6 @@ impl Process {
     }
 
     fn import(&self, folder: &Path) -> Operation {
-        let new = NewComputeImage {
-            folder_id: "f".to_owned(),
-            name: "n".to_owned(),
-            description: String::new(),
-            labels: Labels::new(),
-            family: String::new(),
-            min_disk_size: 0,
-            product_ids: Vec::new(),
-            os: None,
-            pooled: false,
-            hardware_generation: None,
-        };
         let uri = format!("file://{}/imports/disk.img", folder.display());
         let accept = Accept {
             subject: "somebody".to_owned(),
@@ -90,7 +80,7 @@ impl Process {
             idempotency: None,
         };
         let source = NewComputeImageSource::Uri(uri);
-        let created = self.images.create_compute_image(accept, new, source);
+        let created = self.images.create_compute_image(accept, new(), source);
         self.runtime.block_on(created).unwrap()
     }
 
@@ -161,6 +151,21 @@ impl Process {
             let disk = std::fs::read(folder.join("imports/disk.img")).unwrap();
             assert!(std::fs::read(file).unwrap() == disk);
         }
+    }
+}
+
+fn new() -> NewComputeImage {
+    NewComputeImage {
+        folder_id: "f".to_owned(),
+        name: "n".to_owned(),
+        description: String::new(),
+        labels: Labels::new(),
+        family: String::new(),
+        min_disk_size: 0,
+        product_ids: Vec::new(),
+        os: None,
+        pooled: false,
+        hardware_generation: None,
     }
 }
 
@@ -373,5 +378,80 @@ fn a_change_of_rows_is_done_once_however_its_process_ends() {
             .map(used)
             .collect();
         assert_eq!(used, [0, 0]);
+    }
+}
+
+/// An upload under a key, of a disk that is there already.
+fn upload(
+    disk: Vec<u8>,
+) -> (
+    Accept,
+    Upload<impl Stream<Item = std::result::Result<Piece, UploadError>> + Send + 'static>,
+) {
+    let accept = Accept {
+        subject: "somebody".to_owned(),
+        request_id: "a request".to_owned(),
+        idempotency: Some(Idempotency {
+            key: [7; 16],
+            request_hash: [1; 32],
+        }),
+    };
+    let upload = Upload {
+        new: new(),
+        sha256: None,
+        length: None,
+        body: stream::iter([Ok(Piece::Data(disk.into()))]),
+    };
+    (accept, upload)
+}
+
+#[test]
+fn a_retry_of_an_upload_whose_process_is_gone_makes_the_image_wherever_that_was() {
+    for place in places().filter(|place| {
+        !matches!(
+            place,
+            Place::Before(Step::Write) | Place::After(Step::Write | Step::Complete)
+        )
+    }) {
+        let folder = folder();
+        let faults = Faults::none();
+        faults.plan(place, Fault::Hang);
+        let process = Process::start(folder.path(), faults.clone());
+        let (accept, body) = upload(disk());
+        let images = process.images.clone();
+        process
+            .runtime
+            .spawn(async move { images.upload_compute_image(accept, body).await });
+        process.runtime.block_on(faults.hanging());
+        let operations = process.runtime.block_on(async {
+            let (accept, _) = upload(Vec::new());
+            process.store.repeated_operation(&accept).await.unwrap()
+        });
+        let first = operations.expect("the first is there").id;
+        process.kill();
+
+        let process = Process::start(folder.path(), Faults::none());
+        let disk = std::fs::read(folder.path().join("imports/disk.img")).unwrap();
+        let (accept, body) = upload(disk.clone());
+        let uploaded = process.images.upload_compute_image(accept, body);
+        let second = process.runtime.block_on(uploaded).unwrap();
+        assert!(
+            matches!(second.outcome, Some(Outcome::Succeeded(_))),
+            "{place:?}: {second:?}"
+        );
+        let first = process.ended(&first);
+        let Some(Outcome::Failed(failure)) = &first.outcome else {
+            panic!("{place:?}: {first:?}");
+        };
+        // Its key was tied to it once its digest was known.
+        let expected = match place {
+            Place::After(Step::Inspect) | Place::Before(Step::Complete) => Reason::Aborted,
+            _ => Reason::Superseded,
+        };
+        assert_eq!(failure.reason, expected, "{place:?}");
+        let (accept, body) = upload(disk);
+        let repeated = process.images.upload_compute_image(accept, body);
+        let repeated = process.runtime.block_on(repeated).unwrap();
+        assert_eq!(repeated, second);
     }
 }

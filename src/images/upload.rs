@@ -20,11 +20,26 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(5 * 60);
 /// How long a caller waits for a store that has no room for a record.
 const LONGEST_RECORDING: Duration = Duration::from_secs(5);
 
+/// How often the store is asked at the least how another upload ended.
+const LONGEST_GLANCE: Duration = Duration::from_secs(1);
+
+/// How long an upload waits for the place of one that it has superseded.
+const MAKING_ROOM: Duration = Duration::from_secs(5);
+
+/// What a request finds under its key.
+enum First {
+    None,
+    /// An upload that made room.
+    Superseded,
+    /// An operation that is what the request asks for, or the server stops.
+    Ended(Box<Operation>),
+}
+
 /// An upload as it was announced.
 pub struct Upload<S> {
     pub new: NewComputeImage,
     /// The SHA-256 that the body must have, where the caller knows it.
-    pub sha256: Option<[u8; 32]>,
+    pub sha256: Option<StatedSha256>,
     /// The bytes that the body must have, where the caller announced them.
     pub length: Option<u64>,
     pub body: S,
@@ -35,7 +50,36 @@ pub struct Upload<S> {
 pub enum Piece {
     Data(Bytes),
     /// The SHA-256 that the bytes before it must have, known to the caller only at the end.
-    Sha256([u8; 32]),
+    Sha256(StatedSha256),
+    /// The bytes before it do not have another digest that the caller stated; in words.
+    OtherDigest(String),
+}
+
+/// A SHA-256 that a body must have, and the field that says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StatedSha256 {
+    pub field: &'static str,
+    pub value: [u8; 32],
+}
+
+impl StatedSha256 {
+    /// Compares it with what came.
+    pub(super) fn check(&self, sha256: &[u8; 32]) -> std::result::Result<(), Failure> {
+        if self.value == *sha256 {
+            return Ok(());
+        }
+        let message = format!(
+            "{}: the SHA-256 of the body is {}, and {} was stated",
+            self.field,
+            hex(sha256),
+            hex(&self.value)
+        );
+        Err(Failure::new(Reason::OtherDigest, message))
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Why a body ended before its end.
@@ -65,28 +109,74 @@ impl Images {
     where
         S: Stream<Item = std::result::Result<Piece, UploadError>> + Send,
     {
-        // A repeat brings no bytes.
-        if let Some(first) = self.store.repeated_operation(&accept).await? {
-            return Ok(first);
-        }
-        // Each upload keeps two threads. Waiting would keep a share of its connection too, from
-        // which those that run must read.
-        let _permit = self.uploads.try_acquire().map_err(|_| Error::Busy)?;
         let change = Change::CreateComputeImage {
             new: upload.new.clone(),
             origin: Origin::Upload,
         };
-        let accepted_at = Instant::now();
         let start = Start::Here(self.engine.settings().lease);
-        let accepted = self.store.accept(accept, change, start).await?;
-        let Some(lease) = accepted.lease else {
-            return Ok(accepted.operation);
+        let (_permit, accepted_at, lease) = loop {
+            // A repeat brings no bytes.
+            let made_room = match self.first_upload(&accept).await? {
+                First::Ended(first) => return Ok(*first),
+                First::Superseded => true,
+                First::None => false,
+            };
+            // Each upload keeps two threads. Waiting would keep a share of its connection too, from
+            // which those that run must read.
+            let permit = match self.uploads.try_acquire() {
+                Ok(permit) => permit,
+                Err(_) if made_room => tokio::time::timeout(MAKING_ROOM, self.uploads.acquire())
+                    .await
+                    .ok()
+                    .and_then(|place| place.ok())
+                    .ok_or(Error::Busy)?,
+                Err(_) => return Err(Error::Busy),
+            };
+            let accepted_at = Instant::now();
+            let accept = accept.clone();
+            let accepted = self.store.accept(accept, change.clone(), start).await?;
+            match accepted.lease {
+                Some(lease) => break (permit, accepted_at, lease),
+                // Another request came in between, under the same key.
+                None if accepted.repeated => {}
+                None => return Ok(accepted.operation),
+            }
         };
         let run = self.engine.attend(lease, accepted_at);
         let latency = self.engine.settings().simulated_latency;
         let not_before = accepted_at.checked_add(latency).unwrap_or(accepted_at);
         let ended = self.take(&run, upload, not_before).await;
         self.record(run, ended).await
+    }
+
+    /// What there is under the key of an upload. Where the key is tied, the end of that is waited for;
+    /// one whose body still arrives makes room, for its sender is likely to be gone.
+    async fn first_upload(&self, accept: &Accept) -> Result<First> {
+        let draining = self.engine.draining();
+        let mut found = First::None;
+        while let Some(first) = self.store.repeated_operation(accept).await? {
+            if first.is_done() {
+                return Ok(First::Ended(Box::new(first)));
+            }
+            // Before it is asked for once more, so that no change is missed.
+            let mut changes = self.engine.watch(&first.id);
+            if let Some(id) = self.store.supersede(accept).await? {
+                tracing::info!(operation_id = id, "an upload is superseded by a retry");
+                self.engine.lose(&id);
+                self.sweep_soon();
+                found = First::Superseded;
+                continue;
+            }
+            let now = self.store.operation(&first.id).await?;
+            if now.is_done() {
+                continue;
+            }
+            tokio::select! {
+                _ = tokio::time::timeout(LONGEST_GLANCE, changes.changed()) => {}
+                () = draining.cancelled() => return Ok(First::Ended(Box::new(now))),
+            }
+        }
+        Ok(found)
     }
 
     /// Records how an upload ended. Where the store has no room even for that, it goes on trying,
@@ -140,7 +230,7 @@ impl Images {
         target: &Target,
         run: &Run,
         upload: Upload<S>,
-    ) -> std::result::Result<Option<[u8; 32]>, Failure>
+    ) -> std::result::Result<Option<StatedSha256>, Failure>
     where
         S: Stream<Item = std::result::Result<Piece, UploadError>> + Send,
     {
@@ -176,7 +266,19 @@ impl Images {
                         return Ok(None);
                     }
                 }
-                Ok(Some(Ok(Piece::Sha256(digest)))) => sha256 = Some(digest),
+                Ok(Some(Ok(Piece::Sha256(stated)))) => match sha256 {
+                    Some(before) if before.value != stated.value => {
+                        let message = format!(
+                            "{}: states another sha-256 than {}",
+                            stated.field, before.field
+                        );
+                        return Err(Failure::new(Reason::OtherDigest, message));
+                    }
+                    _ => sha256 = Some(stated),
+                },
+                Ok(Some(Ok(Piece::OtherDigest(message)))) => {
+                    return Err(Failure::new(Reason::OtherDigest, message));
+                }
                 Ok(Some(Err(error))) => {
                     tracing::info!(%error, received, "an upload broke off");
                     return Err(early(received));

@@ -129,6 +129,8 @@ pub(super) fn store_failure(error: &metadata::Error) -> Failure {
         E::QuotaExceeded { metric, scope } => quota_failure(*metric, scope),
         E::CancelRequested { .. } => Failure::cancelled(),
         E::Full => Failure::new(Reason::Exhausted, super::import::DISK_FULL),
+        // What is recorded of it is how the other worker ends it.
+        E::LeaseLost { .. } => Failure::new(Reason::Aborted, error.to_string()),
         // Whether it is one of those that pass, nobody knows.
         error => internal(error).transient(),
     }

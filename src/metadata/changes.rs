@@ -170,6 +170,8 @@ pub struct Lease {
     pub content_id: String,
     /// What earlier attempts wrote to; on the deletion list since the claim.
     pub discarded: Vec<String>,
+    /// Whether it is an upload whose idempotency key is not tied to it yet.
+    pub key_is_free: bool,
     /// Counts the claims of the operation, from 1.
     pub attempt: i64,
     /// Whether it was to be cancelled when it was claimed.

@@ -427,6 +427,14 @@ impl Engine {
         Ok(requested.operation)
     }
 
+    /// Has the run of an operation stop that another request has ended, and tells those who watch it.
+    pub fn lose(&self, operation_id: &str) {
+        if let Some(running) = self.running().get(operation_id) {
+            running.signals.lose();
+        }
+        self.announce(operation_id);
+    }
+
     pub(super) fn announce(&self, operation_id: &str) {
         self.inner.watchers.announce(operation_id);
     }

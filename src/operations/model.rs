@@ -82,6 +82,11 @@ impl Failure {
         }
     }
 
+    /// The failure of an upload that its caller began again.
+    pub fn superseded() -> Self {
+        Self::new(Reason::Superseded, "superseded by a retry")
+    }
+
     /// The failure of an operation that its caller cancelled.
     pub fn cancelled() -> Self {
         Self::new(Reason::Cancelled, "The operation was cancelled")
@@ -130,6 +135,10 @@ pub enum Reason {
     Cancelled,
     /// It was cut short, and may be tried again as a new request.
     Aborted,
+    /// A later request took the place of this upload.
+    Superseded,
+    /// Other bytes came than the caller said.
+    OtherDigest,
     /// Room has run out.
     Exhausted,
     /// A limit that the administrator set stands in the way.
@@ -139,13 +148,15 @@ pub enum Reason {
 }
 
 impl Reason {
-    const NAMES: [(Self, &str); 9] = [
+    const NAMES: [(Self, &str); 11] = [
         (Self::Invalid, "invalid"),
         (Self::NotFound, "not_found"),
         (Self::AlreadyExists, "already_exists"),
         (Self::FailedPrecondition, "failed_precondition"),
         (Self::Cancelled, "cancelled"),
         (Self::Aborted, "aborted"),
+        (Self::Superseded, "superseded"),
+        (Self::OtherDigest, "other_digest"),
         (Self::Exhausted, "exhausted"),
         (Self::QuotaExceeded, "quota_exceeded"),
         (Self::Internal, "internal"),

@@ -33,7 +33,7 @@ impl Signals {
         self.stop.cancel();
     }
 
-    fn lose(&self) {
+    pub fn lose(&self) {
         self.lost.store(true, Ordering::SeqCst);
         self.stop.cancel();
     }

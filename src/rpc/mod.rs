@@ -23,8 +23,8 @@ pub use compute_images::new_compute_image;
 pub use request::accept;
 pub use status::{from_error, invalid};
 
-/// Turns an operation of the domain into the contract's message.
-pub use operations::message as operation_message;
+/// Turn an operation of the domain into the contract's message, and its failure into a status.
+pub use operations::{failure as operation_failure, message as operation_message};
 
 /// What implements every service, one file for each.
 #[derive(Clone)]

@@ -123,23 +123,56 @@ fn response(kind: Kind, resource: Option<String>) -> Result<Any, Status> {
 
 fn error(failure: Failure) -> rpc::Status {
     let code = match failure.reason {
-        Reason::Invalid => Code::InvalidArgument,
+        Reason::Invalid | Reason::OtherDigest => Code::InvalidArgument,
         Reason::NotFound => Code::NotFound,
         Reason::AlreadyExists => Code::AlreadyExists,
         Reason::FailedPrecondition => Code::FailedPrecondition,
         Reason::Cancelled => Code::Cancelled,
-        Reason::Aborted => Code::Aborted,
+        Reason::Aborted | Reason::Superseded => Code::Aborted,
         Reason::Exhausted | Reason::QuotaExceeded => Code::ResourceExhausted,
         Reason::Internal => Code::Internal,
     };
+    let quota = failure
+        .subject
+        .map(|subject| quota_failure(subject, failure.message.clone()));
+    // Who tries again by itself must know that another has.
+    let superseded = failure.reason == Reason::Superseded;
+    let info = superseded.then(|| any(&error_info(failure.reason)));
     rpc::Status {
         code: code.into(),
-        details: failure
-            .subject
-            .map(|subject| quota_failure(subject, failure.message.clone()))
-            .into_iter()
-            .collect(),
+        details: quota.into_iter().chain(info).collect(),
         message: failure.message,
+    }
+}
+
+/// Who names the reasons in details.
+const DOMAIN: &str = "desktop-images";
+
+/// The status that tells a caller of a failed operation, which its details name. None of one that has not
+/// failed.
+pub fn failure(operation: &operations::Operation) -> Option<Status> {
+    let Some(Outcome::Failed(failure)) = &operation.outcome else {
+        return None;
+    };
+    let mut status = error(failure.clone());
+    let name = any(&rpc::ErrorInfo::default()).type_url;
+    status.details.retain(|detail| detail.type_url != name);
+    status.details.push(any(&rpc::ErrorInfo {
+        metadata: [("operationId".to_owned(), operation.id.clone())].into(),
+        ..error_info(failure.reason)
+    }));
+    Some(Status::with_details(
+        status.code.into(),
+        status.message.clone(),
+        status.encode_to_vec().into(),
+    ))
+}
+
+fn error_info(reason: Reason) -> rpc::ErrorInfo {
+    rpc::ErrorInfo {
+        reason: reason.as_str().to_ascii_uppercase(),
+        domain: DOMAIN.to_owned(),
+        ..Default::default()
     }
 }
 

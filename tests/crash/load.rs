@@ -229,8 +229,9 @@ impl Load {
 
     /// Sends a request, maybe several times at once. None when it was refused.
     async fn send(&mut self, action: Action, keyed: bool) -> Result<Option<Number>, Killed> {
-        // What refuses one try may be gone at the next.
-        let once = action.is_contended() || action.is_limited();
+        // What refuses one try may be gone at the next, and of several senders of an upload only one has it.
+        let once =
+            action.is_contended() || action.is_limited() || matches!(action, Action::Upload { .. });
         let times = match keyed && !once && self.random.random_bool(0.15) {
             true => self.random.random_range(2..=4),
             false => 1,

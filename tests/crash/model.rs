@@ -162,6 +162,14 @@ impl Model {
     /// the next was heard: a quota, say, that an operation was about to give back. So refusals count only
     /// where nobody was accepted.
     pub fn replied_at_once(&mut self, question: Question, replies: Vec<Result<Value, Refusal>>) {
+        // Of several senders of an upload the last that came has it, and the others are told so.
+        let is_upload = matches!(self.requests[question.number].action, Action::Upload { .. });
+        let sent = replies.len();
+        let replies: Vec<_> = replies
+            .into_iter()
+            .filter(|reply| !is_upload || !reply.as_ref().is_ok_and(is_superseded))
+            .collect();
+        assert!(!replies.is_empty(), "all of {sent} senders were superseded");
         let accepted = replies.iter().any(Result::is_ok);
         for reply in replies {
             match reply {
@@ -176,7 +184,6 @@ impl Model {
     /// Notes what an operation looks like, which must agree with what it looked like before.
     pub fn seen(&mut self, question: Question, operation: Value) {
         let number = question.number;
-        let round = self.round;
         let request = &mut self.requests[number];
         let id = text(&operation, "id").to_owned();
         let kind = text(&operation["metadata"], "@type");
@@ -212,18 +219,16 @@ impl Model {
         let ends = is_done(&operation) && !done_before;
         request.standing = Standing::Accepted(operation.clone());
         if ends {
-            self.ended(number, &operation, round);
+            self.ended(number, &operation);
         }
     }
 
-    fn ended(&mut self, number: Number, operation: &Value, round: u64) {
+    fn ended(&mut self, number: Number, operation: &Value) {
         let request = &self.requests[number];
         if let Some(error) = operation.get("error") {
             let code = Code::from(error["code"].as_i64().expect("a code") as i32);
             let bearable = match (&request.action, code) {
                 (_, Code::Cancelled) => request.cancel_sent,
-                // Its body went with the process, which none of this round has ended yet.
-                (Action::Upload { .. }, Code::Aborted) => self.killed || request.round < round,
                 // Taken between acceptance and end.
                 (Action::Update { .. }, Code::AlreadyExists) => request.action.is_contended(),
                 // Only the end tells how large it is.
@@ -359,6 +364,11 @@ impl Model {
 
 pub fn is_done(operation: &Value) -> bool {
     operation["done"] == true
+}
+
+/// Whether an upload was begun again while its body still arrived.
+fn is_superseded(operation: &Value) -> bool {
+    operation["error"]["message"] == "superseded by a retry"
 }
 
 /// A resource as Get shows it, of one in an operation.

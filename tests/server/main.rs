@@ -33,6 +33,8 @@ mod quotas;
 mod removals;
 mod rest_streams;
 mod retention;
+mod upload_heads;
+mod upload_retries;
 mod uploads;
 mod validation;
 mod verification;

@@ -11,8 +11,8 @@ use tokio::net::TcpStream;
 use tonic::Code;
 
 use crate::support::{
-    Disk, Fill, Method, Refusal, SlowUpload, TestServer, eventually, failure, image_id, number,
-    response, text,
+    Clients, Disk, Fill, Method, Refusal, SlowUpload, TestServer, eventually, failure, image_id,
+    number, response, text,
 };
 
 /// The value of `Content-Digest` for a body.
@@ -302,7 +302,7 @@ async fn another_digest_than_announced_leaves_nothing() {
 }
 
 /// Sends the head of an upload over a connection of its own, and waits until it is listed.
-async fn half_an_upload(server: &TestServer, framing: &str) -> (TcpStream, String) {
+pub async fn half_an_upload(server: &Clients, framing: &str) -> (TcpStream, String) {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     let head = format!(
         "POST /compute/v1/images:upload?folderId=f&name=half HTTP/1.1\r\nHost: {}\r\n{framing}\r\n\r\n",

@@ -1,15 +1,20 @@
 //! A file or the standard input becomes a compute image.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::{Stream, TryStreamExt};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use indicatif::ProgressBar;
 use prost_reflect::DynamicMessage;
 use reqwest::Body;
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tonic::Code;
+use uuid::Uuid;
 
 use super::PIECE;
 use super::headers::digest_header;
@@ -17,10 +22,19 @@ use crate::cli::client::{Http, escaped};
 use crate::cli::errors::{Error, Result};
 use crate::cli::progress;
 use crate::contract::descriptor;
+use crate::contract::google::rpc::ErrorInfo;
 use crate::contract::yandex::cloud::compute::v1::CreateImageRequest;
-use crate::contract::yandex::cloud::operation::Operation;
+use crate::contract::yandex::cloud::operation::{Operation, operation::Result as Outcome};
 
 const PATH: &str = "/compute/v1/images:upload";
+/// Before each time that what broke off is sent again.
+const PAUSES: [Duration; 5] = [
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+    Duration::from_secs(15),
+];
 
 /// What is uploaded, and the image that it becomes.
 pub struct Upload<'a> {
@@ -32,14 +46,54 @@ pub struct Upload<'a> {
     pub sha256: Option<[u8; 32]>,
 }
 
-/// Uploads, and returns the operation, which is done.
+/// Uploads, and returns the operation, which is done. What breaks off is sent again, under the same
+/// idempotency key: whatever becomes of a try, at most one image results.
 pub async fn upload(http: &Http, upload: Upload<'_>) -> Result<Operation> {
+    let key = Uuid::new_v4();
+    let mut pauses = PAUSES.into_iter();
+    let mut connected = false;
+    loop {
+        let Try { ended, whole } = attempt(http, &upload, &key).await?;
+        connected |= !matches!(ended, Err(Error::Unreachable { .. }));
+        let why = match &ended {
+            Ok(operation) => broken_off(operation),
+            // One that was never reached is hardly there a moment later.
+            Err(Error::Unreachable { .. }) if !connected => None,
+            Err(error) if passes(error) => Some(error.to_string()),
+            Err(_) => None,
+        };
+        let Some((why, pause)) = why.filter(|_| whole).zip(pauses.next()) else {
+            return ended;
+        };
+        // To those who watch; a closed standard error is no reason to end.
+        let _ = writeln!(
+            io::stderr(),
+            "The upload broke off: {why}\nSending it again in {} s",
+            pause.as_secs()
+        );
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// One try of an upload.
+struct Try {
+    ended: Result<Operation>,
+    /// Whether there is all of the file to be sent again.
+    whole: bool,
+}
+
+async fn attempt(http: &Http, upload: &Upload<'_>, key: &Uuid) -> Result<Try> {
     let (reader, length) = open(upload.file).await?;
     let bar = progress::bytes("Upload", length);
-    let stream = pieces(reader, length, bar.clone());
+    let failed = Arc::new(AtomicBool::new(false));
+    let stream = pieces(reader, length, bar.clone()).inspect_err({
+        let failed = Arc::clone(&failed);
+        move |_| failed.store(true, Ordering::Relaxed)
+    });
     let mut request = http
         .post(&format!("{PATH}?{}", query(&upload.image)))
         .header(CONTENT_TYPE, "application/octet-stream")
+        .header("idempotency-key", key.to_string())
         .body(Body::wrap_stream(stream));
     if let Some(length) = length {
         request = request.header(CONTENT_LENGTH, length);
@@ -49,8 +103,37 @@ pub async fn upload(http: &Http, upload: Upload<'_>) -> Result<Operation> {
     }
     let sent = http.send(request).await;
     bar.finish_and_clear();
-    let reply = sent?.bytes().await.map_err(|error| http.broken(error))?;
-    operation(&reply)
+    let ended = match sent {
+        Ok(reply) => reply.bytes().await.map_err(|error| http.broken(error)),
+        Err(error) => Err(error),
+    };
+    Ok(Try {
+        ended: ended.and_then(|reply| operation(&reply)),
+        // What was read of a pipe is gone.
+        whole: length.is_some() && !failed.load(Ordering::Relaxed),
+    })
+}
+
+/// Whether a failure may have passed a moment later.
+fn passes(error: &Error) -> bool {
+    match error {
+        Error::Unreachable { .. } => true,
+        Error::Refused { code, .. } => *code == Code::Unavailable,
+        _ => false,
+    }
+}
+
+/// Why an upload was cut short, unless that was by another program that sends the same.
+fn broken_off(operation: &Operation) -> Option<String> {
+    let Some(Outcome::Error(error)) = &operation.result else {
+        return None;
+    };
+    let is_superseded = error.details.iter().any(|detail| {
+        let info = detail.to_msg::<ErrorInfo>();
+        info.is_ok_and(|info| info.reason == "SUPERSEDED")
+    });
+    let aborted = Code::from_i32(error.code) == Code::Aborted;
+    (aborted && !is_superseded).then(|| error.message.clone())
 }
 
 type Reader = Box<dyn AsyncRead + Send + Sync + Unpin>;
@@ -146,8 +229,6 @@ pub fn operation(json: &[u8]) -> Result<Operation> {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::TryStreamExt;
-
     use super::*;
     use crate::contract::yandex::cloud::compute::v1::Os;
 
@@ -176,10 +257,10 @@ mod tests {
 
     #[test]
     fn a_reply_is_an_operation_or_an_error() {
-        let read = operation(br#"{"id": "e3v1", "done": true, "new": 1}"#);
-        assert!(read.is_err(), "{read:?}");
-        let read = operation(br#"{"id": "e3v1", "done": true}"#).unwrap();
-        assert_eq!((read.id.as_str(), read.done), ("e3v1", true));
+        let unknown = operation(br#"{"id": "e3v1", "done": true, "new": 1}"#);
+        assert!(unknown.is_err(), "{unknown:?}");
+        let known = operation(br#"{"id": "e3v1", "done": true}"#).unwrap();
+        assert_eq!((known.id.as_str(), known.done), ("e3v1", true));
         assert!(operation(b"<html>").is_err());
     }
 

@@ -337,6 +337,7 @@ pub(super) fn claim(
         folder_id: String,
         kind: Kind,
         image_id: String,
+        key_is_free: bool,
         attempt: i64,
         task: String,
         failure: Option<Failure>,
@@ -344,8 +345,9 @@ pub(super) fn claim(
     let found = transaction
         .prepare_cached(
             "SELECT operation.key, id_rest, kind, phase, cancel_requested, folder_key,
-                    folder.id AS folder_id, image_key, image_id_rest, attempt, coalesce(task, '') AS task, error_reason,
-                    error_message, error_subject
+                    folder.id AS folder_id, image_key, image_id_rest, upload = 1 AS key_is_free,
+                    attempt, coalesce(task, '') AS task, error_reason, error_message,
+                    error_subject
              FROM operations AS operation JOIN folders AS folder ON folder.key = folder_key
              WHERE operation.key = ?1",
         )?
@@ -368,6 +370,7 @@ pub(super) fn claim(
                 folder_key: row.get("folder_key")?,
                 folder_id: row.get("folder_id")?,
                 image_id: image.text(image_prefix(kind)),
+                key_is_free: row.get("key_is_free")?,
                 attempt: row.get("attempt")?,
                 task: row.get("task")?,
                 failure: operations::failure(row)?,
@@ -428,6 +431,7 @@ pub(super) fn claim(
         change,
         content_id,
         discarded,
+        key_is_free: found.key_is_free,
         attempt,
         cancel_requested: found.state.cancel_requested,
         failure: found.failure,
@@ -438,7 +442,7 @@ pub(super) fn claim(
 }
 
 /// The state of an operation whose lease is still held.
-fn held(transaction: &Transaction<'_>, lease: &Lease) -> Result<State> {
+pub(super) fn held(transaction: &Transaction<'_>, lease: &Lease) -> Result<State> {
     match operations::state(transaction, lease.key)? {
         Some((state, token)) if token == lease.token => Ok(state),
         _ => Err(Error::LeaseLost {

@@ -17,6 +17,7 @@ mod quotas;
 mod readers;
 mod schema;
 mod transaction;
+mod uploads;
 pub mod verification;
 mod writer;
 

@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension, Row, named_params, params};
 use super::super::{Accept, Change, Error, Id, OPERATION_PREFIX, Result, Timestamp};
 use super::audit::{self, About, Step, image_prefix};
 use super::done::{self, Done};
-use super::{Store, Transaction, compute_images, unreadable};
+use super::{Store, Transaction, compute_images, unreadable, uploads};
 use crate::operations::{
     Event, Failure, Kind, Operation, Outcome, Phase, Progress, Reason, Refused, State,
 };
@@ -139,8 +139,8 @@ pub(super) fn insert(
                 .prepare_cached(
                     "INSERT INTO operations (key, id_rest, kind, phase, folder_key, image_key,
                          image_id_rest, subject, request_id, idempotency_key, request_hash,
-                         modified_at, claimable_at, task)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+                         modified_at, claimable_at, task, upload)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
                 )?
                 .execute(params![
                     id.key,
@@ -157,6 +157,7 @@ pub(super) fn insert(
                     modified_at.0,
                     at.0,
                     serde_json::to_string(change)?,
+                    uploads::at_first(accept, change),
                 ])?;
             let about = About {
                 operation: id,
@@ -260,7 +261,9 @@ pub(super) fn end(
         .prepare_cached(
             "UPDATE operations SET phase = :phase, lease_token = NULL, claimable_at = NULL,
                     task = NULL, modified_at = max(modified_at, :now), response = :response,
-                    error_reason = :reason, error_message = :message, error_subject = :subject
+                    error_reason = :reason, error_message = :message, error_subject = :subject,
+                    idempotency_key = iif(upload BETWEEN 1 AND :frees, NULL, idempotency_key),
+                    request_hash = iif(upload BETWEEN 1 AND :frees, NULL, request_hash)
              WHERE key = :key",
         )?
         .execute(named_params! {
@@ -271,6 +274,7 @@ pub(super) fn end(
             ":reason": failure.map(|failure| failure.reason.as_str()),
             ":message": failure.map(|failure| failure.message.as_str()),
             ":subject": failure.and_then(|failure| failure.subject.as_deref()),
+            ":frees": failure.map_or(0, uploads::frees_key),
         })?;
     let (rest, kind, subject, request_id, folder_key, image) = transaction
         .prepare_cached(

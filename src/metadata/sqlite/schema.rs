@@ -6,9 +6,10 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::super::{Error, Result};
 
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../../../migrations/0001_initial.sql"),
     include_str!("../../../migrations/0002_contents.sql"),
+    include_str!("../../../migrations/0003_uploads.sql"),
 ];
 
 /// Tells a database of this program from others: "dimg".

@@ -4,6 +4,7 @@ mod accepting;
 mod contents;
 mod leases;
 mod states;
+mod uploads;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
