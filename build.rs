@@ -53,6 +53,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     config.service_generator(services::Services::new(
         tonic,
         "crate::contract::unary::answer",
+        "crate::contract::streams::answer",
     ));
     config.compile_fds(compiler.file_descriptor_set())?;
     Ok(())

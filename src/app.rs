@@ -124,8 +124,6 @@ pub enum Error {
     Images(#[from] images::Error),
     #[error(transparent)]
     Transcoding(#[from] transcoding::BuildError),
-    #[error("reflection: {0}")]
-    Reflection(#[from] tonic_reflection::server::Error),
 }
 
 /// A running server.
@@ -183,7 +181,7 @@ impl Server {
         )
         .allow_installer_images(config.allow_installer_images);
         images.serve().await?;
-        let (routes, health) = rpc::routes(&images).await?;
+        let (routes, health) = rpc::routes(&images).await;
         let origins = config.cors_allow_origins.as_slice();
         let guard = Guard::without_tokens(address, origins);
         let edge = Edge::new(images.clone(), routes, guard, origins)?;

@@ -2,9 +2,12 @@
 
 use std::marker::PhantomData;
 
-use prost::Message;
-use tonic::codec::{BufferSettings, Codec};
-use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
+use prost::{Message, Name};
+use tonic::Status;
+use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder};
+use tonic_prost::{ProstCodec, ProstEncoder};
+
+use super::framing::not_the_message;
 
 /// What tonic sets aside to write a reply and to read a request, where either is a stream or the call is
 /// left to it. Nearly all fit, a longer one makes it grow. With tonic's 8 KiB a call takes more memory for
@@ -25,19 +28,37 @@ impl<T, U> Default for MessageCodec<T, U> {
 impl<T, U> Codec for MessageCodec<T, U>
 where
     T: Message + Send + 'static,
-    U: Message + Default + Send + 'static,
+    U: Message + Name + Default + Send + 'static,
 {
     type Encode = T;
     type Decode = U;
     type Encoder = ProstEncoder<T>;
-    type Decoder = ProstDecoder<U>;
+    type Decoder = MessageDecoder<U>;
 
     fn encoder(&mut self) -> Self::Encoder {
         ProstCodec::<T, U>::raw_encoder(buffer_settings())
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        ProstCodec::<T, U>::raw_decoder(buffer_settings())
+        MessageDecoder(PhantomData)
+    }
+}
+
+/// Reads requests, and refuses what is none in our own words.
+pub struct MessageDecoder<U>(PhantomData<U>);
+
+impl<U: Message + Name + Default> Decoder for MessageDecoder<U> {
+    type Item = U;
+    type Error = Status;
+
+    fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
+        let message = U::decode(bytes);
+        let message = message.map_err(|_| not_the_message(&U::full_name()))?;
+        Ok(Some(message))
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        buffer_settings()
     }
 }
 

@@ -2,13 +2,19 @@
 //! Never mentions a store, a connection or what an image is.
 
 pub mod codec;
+mod compression;
 pub mod encode;
+mod framed;
+mod framing;
 pub mod rules;
+pub mod streams;
 pub mod unary;
 
 use std::sync::LazyLock;
 
 use prost_reflect::{DescriptorPool, MessageDescriptor};
+
+pub use framed::Framed;
 
 #[allow(clippy::all, missing_docs, rustdoc::all, unused_mut)]
 mod packages {

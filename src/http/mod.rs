@@ -10,6 +10,7 @@ mod encoding;
 mod event_ids;
 mod file_name;
 mod framing;
+mod grpc;
 mod guard;
 mod lingering;
 mod prefer;
@@ -43,6 +44,7 @@ use crate::transcoding::{self, Deadlines, ResponseBody, Transcoder, errors};
 pub use cors::AllowedOrigin;
 use docs::Docs;
 use event_ids::EventIds;
+use grpc::Methods;
 pub use guard::Guard;
 pub use server::{Peer, serve};
 use unread::RequestBody;
@@ -54,6 +56,7 @@ type Reply = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallib
 pub struct Edge {
     images: Images,
     services: Services,
+    methods: Methods,
     guard: Guard,
     cors: Option<CorsLayer>,
     docs: Docs,
@@ -71,8 +74,9 @@ impl Edge {
         guard: Guard,
         origins: &[AllowedOrigin],
     ) -> Result<Self, transcoding::BuildError> {
+        let pool = rpc::descriptor_pool();
         let services = Transcoder::new(
-            &rpc::descriptor_pool(),
+            &pool,
             rpc::services(),
             GrpcWebLayer::new().layer(Deadlines::new(routes.prepare())),
             transcoding::Settings {
@@ -83,6 +87,7 @@ impl Edge {
         Ok(Self {
             images,
             services,
+            methods: Methods::new(&pool, rpc::services()),
             guard,
             cors: cors::layer(origins),
             docs: Docs::new()?,
@@ -108,9 +113,13 @@ impl Edge {
             peer = request.extensions().get::<Peer>().map(|peer| peer.address.to_string()),
         );
         let started = std::time::Instant::now();
+        let is_head = *request.method() == Method::HEAD;
         let reply = span.in_scope(|| self.guarded(request, &ids.request_id));
         async move {
             let Ok(mut response) = reply.await;
+            if is_head {
+                response = without_body(response);
+            }
             request_id::give(&ids, response.headers_mut());
             tracing::info!(
                 status = response.status().as_u16(),
@@ -151,6 +160,9 @@ impl Edge {
             let allow = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
             return at_once(not_allowed(&request, allow, request_id));
         }
+        if grpc::concerns(&request) {
+            return self.call(request, request_id);
+        }
         if request.uri().path() == upload::PATH {
             return match *request.method() {
                 Method::POST => {
@@ -184,16 +196,20 @@ impl Edge {
                 _ => at_once(not_allowed(&request, "GET, HEAD, OPTIONS", request_id)),
             };
         }
-        let mut services = self.services.clone();
-        let is_web = is_grpc_web(&request);
-        if transcoding::is_grpc(&request) {
-            let call = services.call(request);
-            return match is_web {
-                false => Box::pin(call),
-                true => Box::pin(call.map_ok(unbuffered)),
-            };
+        encoding::call(self.services.clone(), request)
+    }
+
+    /// A call over gRPC or gRPC-Web.
+    fn call(self: &Arc<Self>, mut request: Request<Body>, request_id: &str) -> Reply {
+        if let Err(answer) = self.methods.admit(&mut request, request_id) {
+            return at_once(*answer);
         }
-        encoding::call(services, request)
+        let is_web = is_grpc_web(&request);
+        let call = self.services.clone().call(request);
+        match is_web {
+            false => Box::pin(call),
+            true => Box::pin(call.map_ok(unbuffered)),
+        }
     }
 
     fn describe(&self, request: &Request<Body>, request_id: &str) -> Response<ResponseBody> {
@@ -213,6 +229,17 @@ impl Edge {
 fn is_grpc_web(request: &Request<Body>) -> bool {
     let content_type = request.headers().get(header::CONTENT_TYPE);
     content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc-web"))
+}
+
+/// What HEAD answers, which has no body over HTTP/2 either.
+fn without_body(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+    let length = http_body::Body::size_hint(response.body()).exact();
+    *response.body_mut() = ResponseBody::default();
+    if let Some(length) = length.filter(|length| *length > 0) {
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    response
 }
 
 /// The reply over gRPC-Web, which may be a stream: nginx is to pass it on as it comes.

@@ -10,14 +10,17 @@ mod operation_watch;
 mod operations;
 mod progress;
 mod quotas;
+mod reflection;
 mod request;
 mod status;
 
 use prost_reflect::DescriptorPool;
 use tonic::service::Routes;
+use tonic_reflection::pb::{v1, v1alpha};
 
-use crate::contract::{self, desktopimages, yandex::cloud};
+use crate::contract::{self, Framed, desktopimages, yandex::cloud};
 use crate::images::Images;
+use reflection::Reflection;
 
 pub use compute_images::new_compute_image;
 pub use request::accept;
@@ -63,28 +66,25 @@ pub fn descriptor_pool() -> DescriptorPool {
 }
 
 /// All gRPC services of this server, with reflection and health.
-pub async fn routes(images: &Images) -> Result<(Routes, Health), tonic_reflection::server::Error> {
+pub async fn routes(images: &Images) -> (Routes, Health) {
     let service = Service {
         images: images.clone(),
     };
     let (health, health_service) = tonic_health::server::health_reporter();
     let health = Health(health);
     health.set(true).await;
-    // Reflection tells of what is served, not of all that is described.
-    let reflection = || {
-        let named = services().fold(
-            tonic_reflection::server::Builder::configure(),
-            tonic_reflection::server::Builder::with_service_name,
-        );
-        let common = COMMON_FILE_DESCRIPTOR_SETS.into_iter();
-        common.chain([contract::FILE_DESCRIPTOR_SET]).fold(
-            named.include_reflection_service(false),
-            tonic_reflection::server::Builder::register_encoded_file_descriptor_set,
-        )
-    };
-    let routes = Routes::new(health_service)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?)
+    let pool = descriptor_pool();
+    // It tells of what is served, not of all that is described.
+    let reflection = Reflection::new(pool.clone(), services());
+    let routes = Routes::new(Framed::new(health_service, &pool))
+        .add_service(Framed::new(
+            v1::server_reflection_server::ServerReflectionServer::new(reflection.clone()),
+            &pool,
+        ))
+        .add_service(Framed::new(
+            v1alpha::server_reflection_server::ServerReflectionServer::new(reflection),
+            &pool,
+        ))
         .add_service(
             cloud::clouddesktop::v1::api::desktop_image_service_server::DesktopImageServiceServer::new(
                 service.clone(),
@@ -111,7 +111,7 @@ pub async fn routes(images: &Images) -> Result<(Routes, Health), tonic_reflectio
         .add_service(desktopimages::v1::audit_service_server::AuditServiceServer::new(
             service,
         ));
-    Ok((routes, health))
+    (routes, health)
 }
 
 /// What the health service tells of all services of the contract, and of the server as a whole.

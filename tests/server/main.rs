@@ -20,6 +20,7 @@ mod edge;
 mod fairness;
 mod formats;
 mod framing;
+mod grpc;
 mod hang_ups;
 mod http_requests;
 mod idempotency;

@@ -127,6 +127,16 @@ for text in 'string image_id = 8' '.yandex.cloud.required' '.yandex.cloud.map_ke
   [[ $described == *"$text"* ]] || fail "CopyDesktopImageRequest is described without $text" "$described"
 done
 pass "options are described"
+# An enum value stands beside its enum; an extension is a symbol like any other.
+for symbol in yandex.cloud.clouddesktop.v1.api.DesktopImage.ACTIVE google.api.http yandex.cloud.required \
+  "$images.Copy" yandex.cloud.operation.Operation.result yandex.cloud.operation.Operation.done; do
+  described=$("$grpcurl" -plaintext -max-time "$call_seconds" "$ENDPOINT" describe "$symbol" 2>&1) ||
+    fail "describe $symbol" "$described"
+done
+described=$("$grpcurl" -plaintext -max-time "$call_seconds" "$ENDPOINT" describe no.such.Symbol 2>&1) &&
+  fail "describe no.such.Symbol" "$described"
+[[ $described == *"not found"* ]] || fail "describe no.such.Symbol" "$described"
+pass "symbols of all kinds are described"
 
 # Reflection and health, called like any other service.
 

@@ -322,6 +322,18 @@ def replies_carry_request_ids(client):
     assert headers.get("x-server-trace-id"), headers
 
 
+def messages_are_compressed_both_ways(client):
+    """The client says with each call that it reads gzip; it sends what it is told to."""
+    client.copied("compressed", description="x" * 1000)
+    request = ListDesktopImagesRequest(folder_id=client.folder_id, filter='name = "compressed"')
+    reply, call = client.images.List.with_call(request, timeout=CALL_TIMEOUT, compression=grpc.Compression.Gzip)
+    assert [image.name for image in reply.desktop_images] == ["compressed"], reply
+    assert reply.desktop_images[0].description == "x" * 1000, reply
+    request.filter = "x" * (8 << 20)
+    refused(grpc.StatusCode.RESOURCE_EXHAUSTED, client.images.List, request, compression=grpc.Compression.Gzip)
+    refused(grpc.StatusCode.UNIMPLEMENTED, client.images.List, request, compression=grpc.Compression.Deflate)
+
+
 STEPS = [
     copy_makes_an_active_image,
     operation_stays_readable,
@@ -335,6 +347,7 @@ STEPS = [
     bad_requests_name_all_failing_fields,
     copy_from_a_desktop_is_not_served_yet,
     replies_carry_request_ids,
+    messages_are_compressed_both_ways,
 ]
 
 

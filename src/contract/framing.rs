@@ -1,0 +1,415 @@
+//! The frames of gRPC (its protocol over HTTP/2): a flag, a length, a message.
+//!
+//! tonic is given plain frames only. [`plain`] makes them of whatever a client sends, and finds what is no
+//! right request: tonic's own words and codes for that are those of its implementation. [`compressed`]
+//! compresses what tonic replies.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http::{HeaderMap, header};
+use http_body::Frame;
+use prost_reflect::{DynamicMessage, MessageDescriptor};
+use tokio::time::Sleep;
+use tonic::body::Body;
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Status};
+use tower::BoxError;
+
+use super::compression::{ACCEPT_ENCODING, ACCEPTED, Coding, ENCODING, Unreadable};
+
+/// The flag and the length before each message.
+pub const PREFIX: usize = 5;
+/// The largest request where the service names no limit, in bytes of a message.
+pub const MAX_REQUEST: usize = 4 << 20;
+/// How long a request of one message may take to arrive: it is small.
+const LONGEST_ARRIVAL: Duration = Duration::from_secs(30);
+/// The flag of a message that is compressed.
+const COMPRESSED: u8 = 1;
+
+/// What a method takes.
+#[derive(Debug, Clone)]
+pub struct Takes {
+    /// Whether a request is exactly one message.
+    pub one_message: bool,
+    /// The largest message, in bytes.
+    pub limit: usize,
+    /// The type of the messages, where what reads them later does not judge them in our words.
+    pub checked: Option<MessageDescriptor>,
+}
+
+impl Takes {
+    /// One message of at most this many bytes.
+    pub fn one(limit: Option<usize>) -> Self {
+        Self {
+            one_message: true,
+            limit: limit.unwrap_or(MAX_REQUEST),
+            checked: None,
+        }
+    }
+}
+
+/// The request with plain frames; the error refuses its compression.
+pub fn plain<B>(request: http::Request<B>, takes: Takes) -> Result<http::Request<Body>, Status>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let (mut head, body) = request.into_parts();
+    let coding = Coding::of_request(&head.headers).map_err(|name| refused_coding(&name))?;
+    head.headers.remove(ENCODING);
+    let body = Plain {
+        body: Body::new(body),
+        coding,
+        takes,
+        buffer: BytesMut::new(),
+        messages: 0,
+        has_ended: false,
+        arrival: None,
+    };
+    Ok(http::Request::from_parts(head, Body::new(body)))
+}
+
+fn refused_coding(name: &str) -> Status {
+    let name: String = name.chars().take(64).collect();
+    let mut status = Status::unimplemented(format!(
+        "grpc-encoding {name:?} is not read here; messages may be compressed by gzip or zstd"
+    ));
+    *status.metadata_mut() =
+        MetadataMap::from_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, ACCEPTED)]));
+    status
+}
+
+/// The body of a request in plain frames, one message in each piece.
+struct Plain {
+    body: Body,
+    coding: Option<Coding>,
+    takes: Takes,
+    /// What has arrived and is not passed on.
+    buffer: BytesMut,
+    /// How many messages have been passed on.
+    messages: usize,
+    has_ended: bool,
+    /// When a request of one message must have arrived, once that is waited for.
+    arrival: Option<Pin<Box<Sleep>>>,
+}
+
+impl Plain {
+    /// The next message in a plain frame, if it is there.
+    fn take_message(&mut self) -> Result<Option<Bytes>, Status> {
+        let limit = self.takes.limit;
+        if self.takes.one_message && self.messages > 0 && !self.buffer.is_empty() {
+            return Err(Status::internal(
+                "the request goes on behind its message: this method takes exactly one",
+            ));
+        }
+        let Some(&[flag, length @ ..]) = self.buffer.first_chunk::<PREFIX>() else {
+            return Ok(None);
+        };
+        let coding = match (flag, self.coding) {
+            (0, _) => None,
+            (COMPRESSED, Some(coding)) => Some(coding),
+            (COMPRESSED, None) => {
+                return Err(Status::internal(
+                    "a message is marked as compressed, and no grpc-encoding says how",
+                ));
+            }
+            _ => {
+                return Err(Status::internal(format!(
+                    "a message has the flag {flag}: 0 is plain, 1 compressed, and there are no others"
+                )));
+            }
+        };
+        let length = u32::from_be_bytes(length) as usize;
+        if length > limit {
+            return Err(Status::resource_exhausted(format!(
+                "a message of {length} bytes is larger than the limit of {limit} bytes"
+            )));
+        }
+        if self.buffer.len() - PREFIX < length {
+            return Ok(None);
+        }
+        let mut frame = self.buffer.split_to(PREFIX + length);
+        let frame = match coding {
+            None => frame.freeze(),
+            Some(coding) => {
+                frame.advance(PREFIX);
+                let message = coding.decompress(&frame, limit);
+                let message = message.map_err(|unreadable| match unreadable {
+                    Unreadable::TooLong => Status::resource_exhausted(format!(
+                        "a message is larger than the limit of {limit} bytes once it is decompressed"
+                    )),
+                    Unreadable::Damaged => Status::internal(
+                        "a message cannot be decompressed by what grpc-encoding says",
+                    ),
+                })?;
+                in_frame(0, &message)
+            }
+        };
+        if let Some(descriptor) = &self.takes.checked {
+            let read = DynamicMessage::decode(descriptor.clone(), &frame[PREFIX..]);
+            read.map_err(|_| not_the_message(descriptor.full_name()))?;
+        }
+        self.messages += 1;
+        Ok(Some(frame))
+    }
+
+    /// Whether the body may end here.
+    fn end(&self) -> Result<(), Status> {
+        if !self.buffer.is_empty() {
+            return Err(Status::internal("the request ends within a message"));
+        }
+        if self.takes.one_message && self.messages == 0 {
+            return Err(Status::internal(
+                "the request has no message: this method takes exactly one",
+            ));
+        }
+        Ok(())
+    }
+
+    fn poll_plain(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        loop {
+            if let Some(frame) = self.take_message()? {
+                return Poll::Ready(Some(Ok(Frame::data(frame))));
+            }
+            let Poll::Ready(read) = http_body::Body::poll_frame(Pin::new(&mut self.body), context)
+            else {
+                ready!(self.poll_arrival(context));
+                return Poll::Ready(Some(Err(Status::deadline_exceeded(format!(
+                    "the request did not arrive within {} seconds",
+                    LONGEST_ARRIVAL.as_secs()
+                )))));
+            };
+            let Some(read) = read else {
+                self.end()?;
+                return Poll::Ready(None);
+            };
+            match read.map_err(|status| broken(&status))?.into_data() {
+                Ok(data) if self.buffer.is_empty() => self.buffer = data.into(),
+                Ok(data) => self.buffer.extend_from_slice(&data),
+                Err(other) => {
+                    self.end()?;
+                    return Poll::Ready(Some(Ok(other)));
+                }
+            }
+        }
+    }
+
+    /// Ready when a request of one message took too long.
+    fn poll_arrival(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if !self.takes.one_message {
+            return Poll::Pending;
+        }
+        let sleep = || Box::pin(tokio::time::sleep(LONGEST_ARRIVAL));
+        let arrival = self.arrival.get_or_insert_with(sleep);
+        arrival.as_mut().poll(context)
+    }
+}
+
+impl http_body::Body for Plain {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.has_ended {
+            return Poll::Ready(None);
+        }
+        let frame = ready!(self.poll_plain(context));
+        self.has_ended = !matches!(frame, Some(Ok(_)));
+        Poll::Ready(frame)
+    }
+}
+
+/// INTERNAL for bytes that are no message of their type, as the gRPC specification has it.
+pub fn not_the_message(name: &str) -> Status {
+    Status::internal(format!(
+        "the request is not a valid message of the type {name}"
+    ))
+}
+
+/// The status of a body that could not be read, without what a library says of that.
+fn broken(status: &Status) -> Status {
+    let code = match status.code() {
+        Code::Ok | Code::Unknown => Code::Internal,
+        code => code,
+    };
+    Status::new(code, "the request broke off, or its body cannot be read")
+}
+
+fn in_frame(flag: u8, message: &[u8]) -> Bytes {
+    let mut frame = BytesMut::with_capacity(PREFIX + message.len());
+    frame.put_u8(flag);
+    // Messages here are no longer than a limit, or came with a length of 32 bits.
+    frame.put_u32(message.len() as u32);
+    frame.put_slice(message);
+    frame.freeze()
+}
+
+/// The frame of a message of a reply, compressed where that is worth it.
+pub fn compressed_frame(frame: Bytes, coding: Coding) -> Bytes {
+    match frame
+        .get(PREFIX..)
+        .and_then(|message| coding.compress(message))
+    {
+        Some(compressed) => in_frame(COMPRESSED, &compressed),
+        None => frame,
+    }
+}
+
+/// The reply with its messages compressed, where the client takes that.
+pub fn compressed(response: http::Response<Body>, coding: Option<Coding>) -> http::Response<Body> {
+    let (mut head, body) = response.into_parts();
+    let is_grpc = head.headers.get(header::CONTENT_TYPE).is_some();
+    match coding {
+        Some(coding) if is_grpc && !head.headers.contains_key(Status::GRPC_STATUS) => {
+            head.headers.insert(ENCODING, coding.name());
+            let buffer = BytesMut::new();
+            let body = Body::new(Compressed {
+                body,
+                coding,
+                buffer,
+            });
+            http::Response::from_parts(head, body)
+        }
+        _ => http::Response::from_parts(head, body),
+    }
+}
+
+/// The body of a reply with compressed messages.
+struct Compressed {
+    body: Body,
+    coding: Coding,
+    /// The beginning of a frame whose end has not come.
+    buffer: BytesMut,
+}
+
+impl Compressed {
+    /// The frames that are there as a whole, compressed.
+    fn take_frames(&mut self) -> Bytes {
+        let mut frames = BytesMut::new();
+        while let Some(&[_, length @ ..]) = self.buffer.first_chunk::<PREFIX>() {
+            let end = PREFIX + u32::from_be_bytes(length) as usize;
+            if self.buffer.len() < end {
+                break;
+            }
+            let frame = self.buffer.split_to(end).freeze();
+            frames.extend_from_slice(&compressed_frame(frame, self.coding));
+        }
+        frames.freeze()
+    }
+}
+
+impl http_body::Body for Compressed {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        loop {
+            let read = ready!(http_body::Body::poll_frame(
+                Pin::new(&mut self.body),
+                context
+            ));
+            let Some(read) = read else {
+                return Poll::Ready(None);
+            };
+            match read?.into_data() {
+                Ok(data) => {
+                    self.buffer.extend_from_slice(&data);
+                    let frames = self.take_frames();
+                    if !frames.is_empty() {
+                        return Poll::Ready(Some(Ok(Frame::data(frames))));
+                    }
+                }
+                Err(other) => return Poll::Ready(Some(Ok(other))),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt, stream};
+    use http_body_util::{BodyExt, StreamBody};
+
+    use super::*;
+
+    fn body(pieces: Vec<Bytes>) -> Body {
+        let frames = pieces
+            .into_iter()
+            .map(|piece| Ok::<_, Status>(Frame::data(piece)));
+        Body::new(StreamBody::new(stream::iter(frames)))
+    }
+
+    fn of(body: Body, arrival: Option<Duration>) -> Plain {
+        Plain {
+            body,
+            coding: None,
+            takes: Takes::one(None),
+            buffer: BytesMut::new(),
+            messages: 0,
+            has_ended: false,
+            arrival: arrival.map(|arrival| Box::pin(tokio::time::sleep(arrival))),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_does_not_arrive_is_given_up() {
+        let silent = || {
+            Body::new(StreamBody::new(stream::pending::<
+                Result<Frame<Bytes>, Status>,
+            >()))
+        };
+        let late = of(silent(), Some(Duration::ZERO)).frame().await;
+        let status = late.expect("an end").expect_err("no message");
+        assert_eq!(status.code(), Code::DeadlineExceeded);
+        let mut early = of(silent(), None);
+        assert!(early.frame().now_or_never().is_none(), "there is time yet");
+        // A stream of messages may be silent.
+        let mut stream = of(silent(), Some(Duration::ZERO));
+        stream.takes.one_message = false;
+        assert!(stream.frame().now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_a_library_says_of_a_body_is_not_passed_on() {
+        let broken = stream::iter([Err::<Frame<Bytes>, _>(Status::unknown("h2 protocol error"))]);
+        let frame = of(Body::new(StreamBody::new(broken)), None).frame().await;
+        let status = frame.expect("an end").expect_err("no message");
+        assert_eq!(status.code(), Code::Internal);
+        assert!(!status.message().contains("h2"), "{status}");
+    }
+
+    #[tokio::test]
+    async fn frames_of_a_reply_are_compressed_whatever_pieces_they_come_in() {
+        let long = in_frame(0, &b"desktop ".repeat(200));
+        let short = in_frame(0, b"short");
+        let all = [&long[..], &short, &long].concat();
+        for size in [1, 7, 1000, all.len()] {
+            let pieces = all.chunks(size).map(Bytes::copy_from_slice).collect();
+            let compressed = Compressed {
+                body: body(pieces),
+                coding: Coding::Gzip,
+                buffer: BytesMut::new(),
+            };
+            let bytes = compressed.collect().await.expect("frames").to_bytes();
+            let mut rest = &bytes[..];
+            let mut flags = Vec::new();
+            while let Some((&[flag, length @ ..], after)) = rest.split_first_chunk::<PREFIX>() {
+                flags.push(flag);
+                rest = &after[u32::from_be_bytes(length) as usize..];
+            }
+            assert_eq!(flags, [1, 0, 1], "pieces of {size}");
+        }
+    }
+}
