@@ -12,7 +12,9 @@ use percent_encoding::percent_decode_str;
 use tonic::Status;
 use tonic::body::Body;
 
+use super::conditions::{Comparison, is_fresh, names};
 use super::{digest, error, file_name};
+use crate::contract::rules::Violation;
 use crate::images::Images;
 use crate::rpc;
 use crate::transcoding::ResponseBody;
@@ -20,6 +22,8 @@ use crate::transcoding::ResponseBody;
 const PREFIX: &str = "/cloud-desktop/v1/images/";
 const SUFFIX: &str = ":download";
 const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
+/// The longest name of a parameter that is said again, in characters.
+const LONGEST_ECHO: usize = 64;
 
 /// The image id of a download path.
 pub fn image_id(path: &str) -> Option<String> {
@@ -36,6 +40,9 @@ pub async fn answer(
     image_id: &str,
     request_id: &str,
 ) -> Response<ResponseBody> {
+    if let Some(refused) = unknown_parameter(request.uri.query().unwrap_or_default()) {
+        return error(&refused, request_id);
+    }
     let download = match images.download(image_id).await {
         Ok(download) => download,
         Err(failed) => return error(&rpc::from_error(failed), request_id),
@@ -58,11 +65,13 @@ pub async fn answer(
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
 
     let asked = &request.headers;
-    if asked.contains_key(header::IF_MATCH) && !names(asked, header::IF_MATCH, &etag, false) {
+    if asked.contains_key(header::IF_MATCH)
+        && !names(asked, header::IF_MATCH, &etag, Comparison::Strong)
+    {
         *response.status_mut() = StatusCode::PRECONDITION_FAILED;
         return response;
     }
-    if names(asked, header::IF_NONE_MATCH, &etag, true) {
+    if names(asked, header::IF_NONE_MATCH, &etag, Comparison::Weak) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return response;
     }
@@ -107,26 +116,18 @@ pub async fn answer(
     response
 }
 
-/// Whether a condition's list of tags has the tag, or is `*`.
-fn names(headers: &HeaderMap, condition: HeaderName, etag: &str, weakly: bool) -> bool {
-    headers
-        .get_all(condition)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .any(|tag| {
-            let strong = tag.strip_prefix("W/").filter(|_| weakly).unwrap_or(tag);
-            tag == "*" || strong == etag
-        })
-}
-
-/// Whether `If-Range`, if there is one, still means these bytes. A date never does: this server
-/// sends none.
-fn is_fresh(headers: &HeaderMap, etag: &str) -> bool {
-    headers
-        .get(header::IF_RANGE)
-        .is_none_or(|value| value.as_bytes() == etag.as_bytes())
+/// The refusal of a query that names anything: a client that asks for another format, say, must not take
+/// what comes for it.
+fn unknown_parameter(query: &str) -> Option<Status> {
+    let parameter = query.split('&').find(|parameter| !parameter.is_empty())?;
+    let name = parameter.split('=').next().unwrap_or_default();
+    let name = percent_decode_str(name).decode_utf8_lossy();
+    Some(rpc::invalid(vec![Violation {
+        field: name.chars().take(LONGEST_ECHO).collect(),
+        description:
+            "Unknown query parameter: a download takes none, and is in the image's own format"
+                .to_owned(),
+    }]))
 }
 
 #[derive(Debug, PartialEq, Eq)]

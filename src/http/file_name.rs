@@ -22,7 +22,7 @@ pub fn content_disposition(image_name: &str, format: &str) -> String {
         Some((_, written)) if written.eq_ignore_ascii_case(extension) => image_name.to_owned(),
         _ => format!("{image_name}.{extension}"),
     };
-    let is_special = |c: char| matches!(c, '/' | '\\' | ':') || c.is_control();
+    let is_special = |c: char| matches!(c, '/' | '\\' | ':') || c.is_control() || is_direction(c);
     let name = name.replace(is_special, "_");
     let plain = name.replace(
         |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ' ')),
@@ -30,4 +30,9 @@ pub fn content_disposition(image_name: &str, format: &str) -> String {
     );
     let escaped = utf8_percent_encode(&name, ESCAPED);
     format!("attachment; filename=\"{plain}\"; filename*=UTF-8''{escaped}")
+}
+
+/// Whether a character turns the direction of text around, so that a name does not show what it ends with.
+fn is_direction(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

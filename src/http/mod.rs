@@ -2,6 +2,7 @@
 //! codings, the documentation, and the bytes of images, which travel outside of messages.
 //! Never mentions a store or a file's place.
 
+mod conditions;
 mod cors;
 mod digest;
 mod docs;

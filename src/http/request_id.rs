@@ -21,6 +21,12 @@ pub fn take(headers: &mut HeaderMap) -> Ids {
         .and_then(|value| value.to_str().ok())
         .filter(|id| (1..=LONGEST).contains(&id.len()))
         .map(str::to_owned);
+    if headers.get_all(&REQUEST_ID).iter().nth(1).is_some()
+        && let Some(first) = headers.get(&REQUEST_ID).cloned()
+    {
+        // Of several the first one counts, everywhere.
+        headers.insert(REQUEST_ID, first);
+    }
     let request_id = sent.unwrap_or_else(|| {
         let id = Uuid::new_v4().to_string();
         if let Ok(value) = HeaderValue::from_str(&id) {

@@ -69,12 +69,11 @@ pub async fn answer(
 }
 
 fn reply(operation: &Operation) -> Result<Response<ResponseBody>, Status> {
-    let internal = |error: &dyn std::error::Error| Status::internal(error.to_string());
     let mut message = DynamicMessage::new(contract::descriptor::<Operation>());
     message
         .merge(operation.encode_to_vec().as_slice())
-        .map_err(|error| internal(&error))?;
-    let text = transcoding::to_json(&message).map_err(|error| internal(&error))?;
+        .map_err(|error| rpc::internal(&error))?;
+    let text = transcoding::to_json(&message).map_err(|error| rpc::internal(&error))?;
     let body = Bytes::from(text);
     let mut response = Response::new(ResponseBody::from(body));
     response.headers_mut().insert(

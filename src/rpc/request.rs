@@ -5,14 +5,13 @@ use sha2::{Digest, Sha256};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
-use super::status;
+use super::{idempotency_key, status};
 use crate::auth;
 use crate::contract::rules::{Check, Violation, violations};
 use crate::metadata::{Accept, Idempotency};
 
 /// Every request has one by the time it comes here.
 const REQUEST_ID: &str = "x-request-id";
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// Refuses a request that violates the contract, naming all fields that do.
 pub fn check(request: &impl Check) -> Result<(), Status> {
@@ -35,24 +34,16 @@ pub fn accept(
     method: &str,
     request: &impl Message,
 ) -> Result<Accept, Status> {
-    let idempotency = metadata
-        .get(IDEMPOTENCY_KEY)
-        .map(|key| {
-            let key = key
-                .to_str()
-                .ok()
-                .and_then(|text| uuid::Uuid::try_parse(text).ok())
-                .ok_or_else(|| Status::invalid_argument("Idempotency-Key: must be a UUID"))?;
-            let mut hash = Sha256::new();
-            hash.update(method);
-            hash.update([0]);
-            hash.update(request.encode_to_vec());
-            Ok::<_, Status>(Idempotency {
-                key: key.into_bytes(),
-                request_hash: hash.finalize().into(),
-            })
-        })
-        .transpose()?;
+    let idempotency = idempotency_key::of(metadata)?.map(|key| {
+        let mut hash = Sha256::new();
+        hash.update(method);
+        hash.update([0]);
+        hash.update(request.encode_to_vec());
+        Idempotency {
+            key: key.into_bytes(),
+            request_hash: hash.finalize().into(),
+        }
+    });
     let request_id = metadata.get(REQUEST_ID).and_then(|id| id.to_str().ok());
     Ok(Accept {
         subject: auth::ANONYMOUS.to_owned(),

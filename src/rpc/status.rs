@@ -163,7 +163,8 @@ fn disk_full() -> Status {
     Status::resource_exhausted("The server's disk is full")
 }
 
-fn internal(cause: &dyn std::error::Error) -> Status {
+/// INTERNAL, whose cause is for the log only.
+pub fn internal(cause: &dyn std::error::Error) -> Status {
     tracing::error!(error = %cause, "a request failed");
     Status::internal(INTERNAL)
 }

@@ -30,7 +30,7 @@ pub enum SourceError {
     Escapes,
     #[error("is not a regular file")]
     NotAFile,
-    #[error("cannot be read: {0}")]
+    #[error("cannot be read: {}", .0.kind())]
     Io(io::Error),
 }
 

@@ -106,17 +106,53 @@ fn quality(headers: &HeaderMap, media_type: &str) -> u16 {
         };
         let weight = parts.find_map(|parameter| {
             let (name, value) = parameter.split_once('=')?;
-            name.eq_ignore_ascii_case("q").then(|| value.parse().ok())
+            name.eq_ignore_ascii_case("q").then(|| thousandths(value))
         });
-        let weight: f32 = weight.flatten().unwrap_or(1.0);
-        best = best.max((exactness, (weight.clamp(0.0, 1.0) * 1000.0) as u16));
+        best = best.max((exactness, weight.flatten().unwrap_or(ALL)));
     }
     best.1
+}
+
+/// A weight in thousandths (RFC 9110, section 12.4.2): `0` or `1`, and at most three digits behind a point.
+fn thousandths(text: &str) -> Option<u16> {
+    let (whole, behind) = text.split_once('.').unwrap_or((text, ""));
+    let is_weight = behind.len() <= 3 && behind.bytes().all(|digit| digit.is_ascii_digit());
+    let behind: u16 = format!("{behind:0<3}").parse().ok().filter(|_| is_weight)?;
+    match whole {
+        "0" => Some(behind),
+        "1" if behind == 0 => Some(1000),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn weights_have_three_digits_at_the_most() {
+        for (text, weight) in [
+            ("0", Some(0)),
+            ("0.", Some(0)),
+            ("0.5", Some(500)),
+            ("0.001", Some(1)),
+            ("0.25", Some(250)),
+            ("1", Some(1000)),
+            ("1.000", Some(1000)),
+            ("1.001", None),
+            ("0.0001", None),
+            ("2", None),
+            ("inf", None),
+            ("NaN", None),
+            ("1e0", None),
+            ("-0", None),
+            ("+1", None),
+            (".5", None),
+            ("", None),
+        ] {
+            assert_eq!(thousandths(text), weight, "{text}");
+        }
+    }
 
     fn headers(accept: &[&str]) -> HeaderMap {
         let values = accept.iter().map(|value| value.parse().expect("a value"));

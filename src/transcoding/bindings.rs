@@ -1,12 +1,11 @@
 //! Path variables as wire bytes behind those of the body.
 
-use prost::{
-    Message,
-    encoding::{self, WireType},
-};
+use prost::encoding::{self, WireType};
 use prost_reflect::{FieldDescriptor, Kind, Value};
 
-use super::{rejection::Rejection, router::Capture, rules::Binding, template::Variable, values};
+use super::{
+    exact, rejection::Rejection, router::Capture, rules::Binding, template::Variable, values,
+};
 
 /// Appends the fields of the path's variables to a message that begins at `start`. Does not finish,
 /// and tells so, where one of them or another member of its oneof is there already.
@@ -101,7 +100,8 @@ fn append_text(key: u32, text: &str, out: &mut Vec<u8>) {
 }
 
 fn append_value(field: &FieldDescriptor, value: &Value, out: &mut Vec<u8>) {
-    if !field.supports_presence() && value.is_default_for_field(field) {
+    let is_default = value.is_default_for_field(field) && !exact::is_negative_zero(value);
+    if is_default && !field.supports_presence() {
         return;
     }
     let number = field.number();
@@ -123,9 +123,11 @@ fn append_value(field: &FieldDescriptor, value: &Value, out: &mut Vec<u8>) {
         (Value::U64(value), Kind::Fixed64) => encoding::fixed64::encode(number, value, out),
         (Value::U64(value), _) => encoding::uint64::encode(number, value, out),
         (Value::Message(value), _) => {
+            let mut inner = Vec::new();
+            exact::encode(value, &mut inner);
             encoding::encode_key(number, WireType::LengthDelimited, out);
-            encoding::encode_varint(value.encoded_len() as u64, out);
-            value.encode_raw(out);
+            encoding::encode_varint(inner.len() as u64, out);
+            out.extend_from_slice(&inner);
         }
         // No variable of a path makes one.
         (Value::List(_) | Value::Map(_), _) => {}

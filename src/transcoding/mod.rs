@@ -18,6 +18,7 @@ mod bindings;
 mod body;
 mod deadline;
 mod events;
+mod exact;
 mod frames;
 mod json;
 mod metadata;

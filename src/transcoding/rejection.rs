@@ -63,9 +63,14 @@ pub enum Rejection {
     /// A body where none is taken.
     #[error("this method takes no body; its fields go into the path and the query")]
     UnexpectedBody,
-    /// The body ended early.
-    #[error("the request body could not be read: {0}")]
-    BodyBroken(String),
+    /// The body ended early, or cannot be decoded.
+    #[error(
+        "the request body could not be read: it broke off, or is not what its content-encoding says"
+    )]
+    BodyBroken,
+    /// A message with more levels than are read.
+    #[error("the request body is nested too deeply")]
+    TooDeep,
     /// The body is larger than the limit, in bytes.
     #[error("the request body is larger than the limit of {0} bytes")]
     BodyTooLarge(usize),
@@ -123,7 +128,8 @@ impl Rejection {
             | Self::Field { .. }
             | Self::Json(_)
             | Self::UnexpectedBody
-            | Self::BodyBroken(_) => (StatusCode::BAD_REQUEST, Code::InvalidArgument),
+            | Self::BodyBroken
+            | Self::TooDeep => (StatusCode::BAD_REQUEST, Code::InvalidArgument),
         }
     }
 

@@ -14,6 +14,7 @@ use super::{
     codec::Codec,
     deadline::Deadline,
     events::{self, Events, LAST_EVENT_ID},
+    exact,
     frames::PREFIX,
     json::JsonError,
     metadata::{self, Present},
@@ -52,7 +53,10 @@ where
         Err(_) => Err(Rejection::BodyTooSlow(LONGEST_BODY)),
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Rejection::BodyTooLarge(limit)),
-        Ok(Err(error)) => Err(Rejection::BodyBroken(error.to_string())),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a body cannot be read");
+            Err(Rejection::BodyBroken)
+        }
     }
 }
 
@@ -135,7 +139,7 @@ fn merge(
 ) -> Result<(), Rejection> {
     let binding = &router.route(found).value;
     let mut message = DynamicMessage::decode(binding.method.input.clone(), &frame[PREFIX..])
-        .map_err(|error| Rejection::BodyBroken(error.to_string()))?;
+        .map_err(|_| Rejection::TooDeep)?;
     params::apply_path(
         &mut message,
         binding,
@@ -148,7 +152,7 @@ fn merge(
     let query = parts.uri.query().unwrap_or_default();
     params::apply_query(&mut message, Some(binding), query, unknown)?;
     frame.truncate(PREFIX);
-    message.encode_raw(frame);
+    exact::encode(&message, frame);
     Ok(())
 }
 
@@ -169,12 +173,12 @@ fn resume(
         return Ok(());
     };
     let mut message = DynamicMessage::decode(method.input.clone(), &frame[PREFIX..])
-        .map_err(|error| Rejection::BodyBroken(error.to_string()))?;
+        .map_err(|_| Rejection::TooDeep)?;
     events
         .resume(&method.name, id, &mut message)
         .map_err(wrong)?;
     frame.truncate(PREFIX);
-    message.encode_raw(frame);
+    exact::encode(&message, frame);
     Ok(())
 }
 

@@ -110,7 +110,7 @@ impl Payload {
     /// the reply.
     pub fn raw(message: &Bytes, binding: &Binding) -> Result<Self, String> {
         let message = DynamicMessage::decode(binding.method.output.clone(), message.clone())
-            .map_err(|error| format!("its reply cannot be decoded: {error}"))?;
+            .map_err(|_| "its reply cannot be decoded".to_owned())?;
         let field = binding.reply_field.as_ref();
         let value = field.map(|field| message.get_field(field));
         let body = match &value {

@@ -106,7 +106,7 @@ fn message(descriptor: &MessageDescriptor, text: &str) -> Result<DynamicMessage,
     };
     message
         .try_set_field_by_number(field, value)
-        .map_err(|error| format!("of its type ({error})"))?;
+        .map_err(|_| "of its type".to_owned())?;
     Ok(message)
 }
 

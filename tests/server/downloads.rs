@@ -296,3 +296,31 @@ async fn a_compute_image_is_not_downloaded() {
         assert_eq!(reply.status(), 404, "{id}");
     }
 }
+
+/// A client that asks for another format must not take what comes for that.
+#[tokio::test]
+async fn an_unknown_parameter_of_a_download_is_refused_by_its_name() {
+    let image = Image::new(Disk::mbr(1, Fill::Random(1))).await;
+    for (query, field) in [
+        ("format=raw", "format"),
+        ("format=qcow2&x=y", "format"),
+        ("imageId=x", "imageId"),
+        ("f%6Frmat", "format"),
+        ("&&%ff=", "\u{fffd}"),
+    ] {
+        for method in [http::Method::GET, http::Method::HEAD] {
+            let url = format!("{}?{query}", image.url());
+            let request = image.server.http.request(method.clone(), url);
+            let reply = request.send().await.expect("a reply");
+            assert_eq!(reply.status(), 400, "{method} {query}");
+            if method == http::Method::GET {
+                let body = reply.bytes().await.expect("a body");
+                let body: Value = serde_json::from_slice(&body).expect("JSON");
+                assert_eq!(Refusal::from_json(&body).fields, [field], "{query}");
+            }
+        }
+    }
+    // An empty query asks for nothing.
+    let request = image.server.http.get(format!("{}?", image.url()));
+    assert_eq!(request.send().await.expect("a reply").status(), 200);
+}

@@ -260,3 +260,92 @@ async fn an_upload_is_repeated_safely_too() {
     assert_eq!((status, &repeated), (200, &failed));
     assert_eq!(server.compute_images("f").await, 1);
 }
+
+/// A key may be written in several ways, over every transport, for uploads too.
+#[tokio::test]
+async fn a_quoted_key_is_the_key_without_its_quotes_and_only_plain_spellings_are_taken() {
+    let server = TestServer::start().await;
+    let disk = Disk::mbr(1, Fill::Sparse(1));
+    let source = server.compute_image("f", "", &disk).await;
+    let key = "123e4567-e89b-12d3-a456-4266141740";
+    for (number, caller) in server.callers().iter().enumerate() {
+        let key = format!("{key}{number:02}");
+        let request = json!({"folderId": "f", "name": key, "imageId": source});
+        let send = |spelling: String| {
+            let request = request.clone();
+            async move {
+                let headers = [(KEY, spelling.as_str())];
+                caller.call_with(Method::Copy, request, &headers).await
+            }
+        };
+        let first = send(key.clone()).await.expect("granted");
+        for spelling in [
+            format!("\"{key}\""),
+            key.to_uppercase(),
+            key.replace('-', ""),
+            format!("\"{}\"", key.to_uppercase()),
+        ] {
+            let again = send(spelling.clone()).await;
+            let again = again.unwrap_or_else(|refused| panic!("{spelling}: {refused:?}"));
+            assert_eq!(again["id"], first["id"], "{spelling}");
+        }
+        for spelling in [
+            format!("{{{key}}}"),
+            format!("urn:uuid:{key}"),
+            format!("\"{{{key}}}\""),
+            format!("\"{key}"),
+            format!("{key}, {key}"),
+        ] {
+            let refused = send(spelling.clone()).await.expect_err(&spelling);
+            assert_eq!(refused.code, Code::InvalidArgument, "{spelling}");
+            assert!(
+                refused.fields.contains(&"Idempotency-Key".to_owned()),
+                "{refused:?}"
+            );
+        }
+    }
+    let upload = |keys: Vec<String>| {
+        let mut request = server.upload("f", "uploaded").body(disk.clone());
+        for key in keys {
+            request = request.header(KEY, key);
+        }
+        async {
+            let reply = request.send().await.expect("a reply");
+            let status = reply.status().as_u16();
+            let body = reply.bytes().await.expect("a body");
+            let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+            (status, body)
+        }
+    };
+    let key = format!("{key}99");
+    let (_, first) = upload(vec![key.clone()]).await;
+    response(&first);
+    let (status, again) = upload(vec![format!("\"{key}\"")]).await;
+    assert_eq!((status, &again["id"]), (200, &first["id"]));
+    for keys in [
+        vec![format!("{{{key}}}")],
+        vec![format!("urn:uuid:{key}")],
+        // Two lines are two keys, also where they are equal.
+        vec![key.clone(), key.clone()],
+    ] {
+        let (status, refused) = upload(keys.clone()).await;
+        assert_eq!((status, &refused["code"]), (400, &json!(3)), "{keys:?}");
+    }
+    // Over REST, and as metadata.
+    let twice = server
+        .http
+        .post(server.url("/cloud-desktop/v1/images:copy"));
+    let twice = twice.header(KEY, &key).header(KEY, &key);
+    let reply = twice.body(json!({"folderId": "f", "name": "n", "imageId": source}).to_string());
+    assert_eq!(reply.send().await.expect("a reply").status(), 400);
+    let mut request = tonic::Request::new(crate::support::from_json(
+        &json!({"folderId": "f", "name": "n", "imageId": source}),
+    ));
+    for _ in 0..2 {
+        let value = key.parse().expect("a value");
+        request.metadata_mut().append("idempotency-key", value);
+    }
+    let refused = server.desktop().copy(request).await.expect_err("two keys");
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(refused.message().contains("more than once"), "{refused}");
+}

@@ -62,7 +62,7 @@ pub fn announced(head: &Parts) -> Result<Announced, Refused> {
     let query = head.uri.query().unwrap_or_default();
     let request: CreateImageRequest = transcoding::message_from_query(&descriptor, query)?
         .transcode_to()
-        .map_err(|error| Status::internal(error.to_string()))?;
+        .map_err(|error| rpc::internal(&error))?;
     let mut violations = violations(&request);
     // The body is the source.
     violations.retain(|violation| violation.field != "source");

@@ -3,9 +3,9 @@
 
 use std::borrow::Cow;
 
-use prost::Message as _;
 use prost_reflect::DynamicMessage;
 
+use super::super::exact;
 use super::{
     MAX_DEPTH, Settings,
     bits::BitSet,
@@ -79,9 +79,11 @@ impl<'c> Writer<'c> {
         if !self.careful {
             return Ok(Cow::Borrowed(wire));
         }
-        DynamicMessage::decode(message.descriptor.clone(), wire)
-            .map(|message| Cow::Owned(message.encode_to_vec()))
-            .map_err(|error| Stop::malformed(error.to_string()))
+        let message = DynamicMessage::decode(message.descriptor.clone(), wire)
+            .map_err(|_| Stop::malformed("it is no message of its type"))?;
+        let mut ordered = Vec::with_capacity(wire.len());
+        exact::encode(&message, &mut ordered);
+        Ok(Cow::Owned(ordered))
     }
 
     /// Writes a message in the form of its type. `levels` is how many levels there may be below it.

@@ -5,6 +5,7 @@ mod arriving;
 mod build;
 mod calls;
 mod matcher;
+mod negative_zero;
 mod openapi;
 mod properties;
 mod refusals;
