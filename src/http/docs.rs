@@ -11,7 +11,7 @@ use prost_reflect::FieldDescriptor;
 use serde_json::{Value, json};
 use utoipa_swagger_ui::{Config, SwaggerFile};
 
-use crate::contract;
+use crate::contract::{self, yandex::cloud::compute::v1::CreateImageRequest};
 use crate::transcoding::{self, Info, Limits, ResponseBody};
 
 const DOCUMENT: &str = "/openapi.json";
@@ -23,7 +23,12 @@ const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-
 
 const DESCRIPTION: &str = "Images of disks for virtual desktops. Every method is served over gRPC, \
     gRPC-Web and as HTTP with JSON at the paths below. A call that changes something returns an \
-    operation, which tells how it ends. Errors have a `google.rpc.Status` as their body.";
+    operation, which tells how it ends. Errors have a `google.rpc.Status` as their body.\n\n\
+    Numbers of 64 bits (`format: int64`) are strings in JSON, since they do not fit the numbers of \
+    JavaScript. Requests may have them as numbers, too.";
+
+/// The fields of `CreateImageRequest` that name a source. An upload has none: its body is the source.
+const SOURCES: [&str; 4] = ["image_id", "disk_id", "snapshot_id", "uri"];
 
 /// The document and the page.
 #[derive(Clone)]
@@ -51,6 +56,9 @@ impl Docs {
         ] {
             document["paths"][path] = json!({method: operation});
         }
+        // Relative to where the document is: proxies may stand before this server.
+        document["servers"] =
+            json!([{"url": "/", "description": "The server that this document is from"}]);
         Ok(Self {
             document: document.to_string().into(),
             // By default the page has the document judged by a server elsewhere.
@@ -134,8 +142,10 @@ fn takes_gzip(headers: &HeaderMap) -> bool {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .any(|coding| {
-            let coding = coding.replace(' ', "").to_ascii_lowercase();
-            coding == "gzip" || coding.starts_with("gzip;") && !coding.starts_with("gzip;q=0")
+            let coding = coding.replace([' ', '\t'], "").to_ascii_lowercase();
+            let (name, weight) = coding.split_once(";q=").unwrap_or((&coding, "1"));
+            // A weight of nothing but zeros is none.
+            name == "gzip" && weight.bytes().any(|digit| (b'1'..=b'9').contains(&digit))
         })
 }
 
@@ -151,47 +161,34 @@ fn response(content_type: &str, body: Bytes) -> Response<ResponseBody> {
 
 /// `upload`, which is no gRPC method.
 fn upload() -> Value {
-    let query = |name: &str, description: &str| {
+    let request = contract::descriptor::<CreateImageRequest>();
+    let mut parameters = transcoding::openapi_query(&request, &SOURCES, limits);
+    parameters.extend([
         json!({
-            "name": name, "in": "query", "description": description,
+            "name": "Content-Digest", "in": "header",
+            "description": "Digest of the body (RFC 9530) by SHA-256, SHA-512 or MD5, which is compared with what \
+                arrives. So are `Repr-Digest`, `Digest` and `Content-MD5`.",
+            "schema": {"type": "string"}, "example": "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:",
+        }),
+        json!({
+            "name": "Idempotency-Key", "in": "header",
+            "description": "A UUID. An upload that broke off is sent again under the same one.",
             "schema": {"type": "string"},
-        })
-    };
+        }),
+        json!({
+            "name": "Prefer", "in": "header",
+            "description": "With `handling=strict`, a failed operation is answered by the HTTP code of its error.",
+            "schema": {"type": "string"}, "example": "handling=strict",
+        }),
+    ]);
     json!({
         "operationId": "ImageService_Upload",
         "tags": ["ImageService"],
         "summary": "Makes a compute image of a disk image in the body",
         "description": "The body is a qcow2 or raw disk image of any size. The query takes the fields of \
             `CreateImageRequest` other than a source. The reply is the operation, which has ended, well or badly.",
-        "parameters": [
-            query("folderId", "ID of the folder to make the image in."),
-            query("name", "Name of the image."),
-            query("description", "Description of the image."),
-            query("family", "Family of the image."),
-            query("minDiskSize", "The least size in bytes of disks made of the image."),
-            {
-                "name": "labels", "in": "query", "style": "deepObject", "explode": true,
-                "description": "Labels of the image.",
-                "schema": {"type": "object", "additionalProperties": {"type": "string"}},
-            },
-            {
-                "name": "Content-Digest", "in": "header",
-                "description": "Digest of the body (RFC 9530) by SHA-256, SHA-512 or MD5, which is compared with what \
-                    arrives. So are `Repr-Digest`, `Digest` and `Content-MD5`.",
-                "schema": {"type": "string"}, "example": "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:",
-            },
-            {
-                "name": "Idempotency-Key", "in": "header",
-                "description": "A UUID. An upload that broke off is sent again under the same one.",
-                "schema": {"type": "string"},
-            },
-            {
-                "name": "Prefer", "in": "header",
-                "description": "With `handling=strict`, a failed operation is answered by the HTTP code of its error.",
-                "schema": {"type": "string"}, "example": "handling=strict",
-            },
-        ],
-        "requestBody": {"required": true, "content": {"application/octet-stream": {}}},
+        "parameters": parameters,
+        "requestBody": {"required": true, "content": disk()},
         "responses": {
             "200": {
                 "description": "The operation",
@@ -204,9 +201,13 @@ fn upload() -> Value {
     })
 }
 
+/// The bytes of a disk image.
+fn disk() -> Value {
+    json!({"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}})
+}
+
 /// `download`, which is no gRPC method.
 fn download() -> Value {
-    let content = json!({"application/octet-stream": {}});
     json!({
         "operationId": "DesktopImageService_Download",
         "tags": ["DesktopImageService"],
@@ -224,8 +225,8 @@ fn download() -> Value {
             },
         ],
         "responses": {
-            "200": {"description": "The whole image", "content": content},
-            "206": {"description": "The range", "content": content},
+            "200": {"description": "The whole image", "content": disk()},
+            "206": {"description": "The range", "content": disk()},
             "304": {"description": "The client has it already"},
             "default": {"$ref": "#/components/responses/Error"},
         },

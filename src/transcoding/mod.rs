@@ -40,7 +40,7 @@ pub use body::ResponseBody;
 pub use deadline::{Deadline, Deadlines};
 pub use events::Events;
 pub use json::write as to_json;
-pub use openapi::{Bounds, Info, Limits, openapi};
+pub use openapi::{Bounds, Info, Limits, openapi, openapi_query};
 pub use params::message_from_query;
 pub use rules::BuildError;
 pub use service::{Settings, Transcoder, is_grpc};

@@ -6,8 +6,6 @@ use serde_json::{Value, json};
 /// Inclusive bounds, either of which may be open.
 pub type Bounds = (Option<i64>, Option<i64>);
 
-const OPEN: Bounds = (None, None);
-
 /// What a field may hold. The limits of a value are those of each element where the field is a list,
 /// and of each value where it is a map.
 #[derive(Debug, Clone, Default)]
@@ -45,10 +43,7 @@ impl Limits {
         } else {
             schema
         };
-        if self.value != OPEN && value["type"] == "string" {
-            // 64 bits are written as a string, of which no bounds hold, and read as a number too.
-            value["type"] = json!(["integer", "string"]);
-        }
+        // 64 bits are a string, of which readers of schemas hold no bounds; people read them all the same.
         bound(value, ["minimum", "maximum"], self.value);
         text(value, self.length, self.pattern.as_deref());
     }

@@ -1,5 +1,9 @@
 //! An OpenAPI 3.1 document of the HTTP rules of services, with the comments of their protos.
 //!
+//! Generators of clients read 3.0 rather than 3.1, so the document keeps to what both mean alike, where it
+//! can: one type for each value, `format` for numbers and bytes, no `null`. Numbers of 64 bits are strings in
+//! JSON, as they are written.
+//!
 //! What OpenAPI 3.1 has no words for is said in prose: methods of an API's own making (`custom`) are
 //! listed in the description of the whole, and that a variable may hold slashes in that of the
 //! parameter. Streams of requests, which are served over gRPC only, are left out.
@@ -11,7 +15,7 @@ mod paths;
 mod schema;
 
 use http::Method;
-use prost_reflect::{DescriptorPool, FieldDescriptor, MethodDescriptor};
+use prost_reflect::{DescriptorPool, FieldDescriptor, MessageDescriptor, MethodDescriptor};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -100,6 +104,17 @@ pub fn openapi(
             },
         },
     }))
+}
+
+/// The parameters of a query that holds the fields of a message, as those of [`openapi`]: for what is served
+/// beside gRPC methods. Fields of the names are left out.
+pub fn openapi_query(
+    message: &MessageDescriptor,
+    left_out: &[&str],
+    limits: impl Fn(&FieldDescriptor) -> Limits,
+) -> Vec<Value> {
+    let comments = Comments::of(message.parent_pool());
+    operation::query(message, left_out, &mut Schemas::new(&comments, &limits))
 }
 
 /// Adds the operations of a route. What has no place among them is returned, as an item of a list.

@@ -34,8 +34,13 @@ pub fn operation(
     let service = method.parent_service();
     let mut parameters = path_parameters(route, names, schemas);
     if binding.body != BodyRule::Whole {
+        let body = match &binding.body {
+            BodyRule::Field(body) => Some(body),
+            _ => None,
+        };
         let mut query = Query {
-            binding,
+            left_out: body.into_iter().cloned().collect(),
+            variables: &binding.variables,
             schemas: &mut *schemas,
             parameters: &mut parameters,
         };
@@ -129,9 +134,32 @@ fn pattern(template: &Template, variable: &Variable) -> String {
     texts.join("/")
 }
 
+/// The parameters of a query that holds the fields of a message, but for those of the names.
+pub fn query(
+    message: &MessageDescriptor,
+    left_out: &[&str],
+    schemas: &mut Schemas<'_>,
+) -> Vec<Value> {
+    let mut parameters = Vec::new();
+    let left_out = left_out
+        .iter()
+        .filter_map(|name| message.get_field_by_name(name));
+    let mut query = Query {
+        left_out: left_out.collect(),
+        variables: &[],
+        schemas,
+        parameters: &mut parameters,
+    };
+    query.fields(message, &mut Vec::new());
+    parameters
+}
+
 /// Collects the fields that go into the query.
 struct Query<'q, 'c> {
-    binding: &'q Binding,
+    /// Fields of the message itself that go elsewhere.
+    left_out: Vec<FieldDescriptor>,
+    /// Fields that the path gives.
+    variables: &'q [Vec<FieldDescriptor>],
     schemas: &'q mut Schemas<'c>,
     parameters: &'q mut Vec<Value>,
 }
@@ -139,13 +167,12 @@ struct Query<'q, 'c> {
 impl Query<'_, '_> {
     fn fields(&mut self, message: &MessageDescriptor, above: &mut Vec<FieldDescriptor>) {
         for field in message.fields() {
-            let in_body = above.is_empty()
-                && matches!(&self.binding.body, BodyRule::Field(body) if *body == field);
-            if in_body || above.contains(&field) {
+            let is_elsewhere = above.is_empty() && self.left_out.contains(&field);
+            if is_elsewhere || above.contains(&field) {
                 continue;
             }
             above.push(field.clone());
-            if !self.binding.variables.contains(above) {
+            if !self.variables.contains(above) {
                 self.field(&field, above);
             }
             above.pop();

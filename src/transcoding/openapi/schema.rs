@@ -90,7 +90,8 @@ impl<'c> Schemas<'c> {
     fn kind(&mut self, kind: &Kind, place: Place) -> Value {
         match kind {
             Kind::String => json!({"type": "string"}),
-            Kind::Bytes => json!({"type": "string", "contentEncoding": "base64"}),
+            // As OpenAPI 3.1 says it, and as 3.0 did.
+            Kind::Bytes => json!({"type": "string", "format": "byte", "contentEncoding": "base64"}),
             Kind::Bool => json!({"type": "boolean"}),
             Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => {
                 json!({"type": "integer", "format": "int32"})
@@ -227,9 +228,9 @@ fn well_known(name: &str) -> Option<Value> {
         "Duration" => json!({
             "type": "string",
             "pattern": "^-?[0-9]+([.][0-9]{1,9})?s$",
-            "examples": ["3.5s"],
+            "example": "3.5s",
         }),
-        "FieldMask" => json!({"type": "string", "examples": ["name,child.longName"]}),
+        "FieldMask" => json!({"type": "string", "example": "name,child.longName"}),
         "Empty" => json!({"type": "object"}),
         "Struct" => json!({"type": "object", "additionalProperties": true}),
         "Value" => json!({}),

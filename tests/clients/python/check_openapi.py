@@ -42,11 +42,45 @@ def check_limits(url, parameters):
     return limited
 
 
+def schemas_of(value):
+    """All schemas and other objects within a document."""
+    if isinstance(value, dict):
+        yield value
+        value = value.values()
+    elif not isinstance(value, list):
+        return
+    for inner in value:
+        yield from schemas_of(inner)
+
+
+def check_what_generators_need(document):
+    """A base address, a schema for each body, one type for each value, and 64 bits as strings in JSON."""
+    assert [server["url"] for server in document["servers"]] == ["/"], document["servers"]
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            replies = operation["responses"].values()
+            for body in [operation.get("requestBody", {}), *replies]:
+                for media_type, content in body.get("content", {}).items():
+                    assert content.get("schema"), f"{method} {path}: no schema of {media_type}"
+    for path, method in [("/compute/v1/images:upload", "post")]:
+        content = document["paths"][path][method]["requestBody"]["content"]
+        schema = content["application/octet-stream"]["schema"]
+        assert schema == {"type": "string", "format": "binary"}, schema
+    wide = 0
+    for schema in schemas_of(document["components"]["schemas"]):
+        assert not isinstance(schema.get("type"), list), schema
+        if schema.get("format") in ("int64", "uint64"):
+            assert schema["type"] == "string", schema
+            wide += 1
+    assert wide > 5, wide
+
+
 def main():
     reply = requests.get(f"{API}/openapi.json", timeout=TIMEOUT)
     reply.raise_for_status()
     document = reply.json()
     validate(document, cls=OpenAPIV31SpecValidator)
+    check_what_generators_need(document)
 
     operations = limited = 0
     for path, item in document["paths"].items():
