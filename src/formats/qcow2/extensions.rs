@@ -23,6 +23,7 @@ pub(super) struct Extensions {
     /// Where the keys of an encrypted image are; any other image must not have it.
     pub(super) encryption_header: bool,
     pub(super) bitmaps: Option<BitmapDirectory>,
+    pub(super) bitmaps_repeated: bool,
 }
 
 impl Extensions {
@@ -73,6 +74,7 @@ impl Extensions {
                         data.len()
                     )));
                 }
+                self.bitmaps_repeated = self.bitmaps.is_some();
                 self.bitmaps = Some(BitmapDirectory {
                     count: bytes::be_u32(data, 0),
                     reserved: bytes::be_u32(data, 4),

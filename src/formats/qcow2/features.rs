@@ -62,6 +62,9 @@ pub(super) fn check(
             "its bitmaps are marked as consistent, and there is no bitmaps extension".to_owned(),
         ));
     }
+    if autoclear & BITMAPS != 0 && extensions.bitmaps_repeated {
+        return Err(corrupt("it has two bitmaps extensions".to_owned()));
+    }
     Ok(())
 }
 

@@ -137,6 +137,11 @@ fn bitmaps_must_be_sound_where_they_are_marked_as_consistent() {
         },
     ]);
     assert_refused(&[
+        ("it has two bitmaps extensions", |image| {
+            with_bitmap(image);
+            let extension = image[112..144].to_vec();
+            image.put_bytes(144, &extension);
+        }),
         ("the bitmap 1 has the type 0, expected 1", |image| {
             with_bitmap(image);
             image[DIRECTORY + 16] = 0;
