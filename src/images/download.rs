@@ -148,6 +148,8 @@ impl Download {
         match read {
             Err(damage) if damage.is_damage() => {
                 self.images.note_damage(&self.content_id, &damage).await;
+                // An error that is there at the first look at the body would take the head along.
+                tokio::task::yield_now().await;
                 Err(io::Error::other(damage))
             }
             read => read.map_err(io::Error::other),

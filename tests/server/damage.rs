@@ -213,8 +213,7 @@ async fn read(server: &TestServer, id: &str, http2: bool, range: Option<&str>) -
     if let Some(range) = range {
         request = request.header("range", range);
     }
-    // A stream that is reset at once may take its head along.
-    let reply = request.send().await.ok()?;
+    let reply = request.send().await.unwrap();
     let status = if range.is_some() { 206 } else { 200 };
     assert_eq!(reply.status(), status);
     reply.bytes().await.ok().map(Vec::from)
@@ -280,12 +279,12 @@ async fn a_download_of_damaged_bytes_breaks_off_and_one_of_sound_ones_does_not()
 #[tokio::test]
 async fn many_slow_downloads_at_once_are_whole() {
     let server = TestServer::start().await;
-    let disk = Disk::mbr(20, Fill::Random(1));
+    let disk = Disk::mbr(12, Fill::Random(1));
     let source = server.compute_image("f", "source", &disk).await;
     let copy = server.copied("f", "copy", &source).await;
     // All begin before any is read to its end. Each keeps two or three blocks: more than there is room for.
     let mut replies = Vec::new();
-    for _ in 0..40 {
+    for _ in 0..24 {
         let mut reply = download(&server, &copy).await;
         let first = reply.chunk().await.unwrap().unwrap();
         replies.push((reply, first.to_vec()));
