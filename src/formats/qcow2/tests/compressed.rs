@@ -354,7 +354,7 @@ fn compressed_images_of_qemu_are_decompressed_as_they_arrive() {
     }
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let mut source = text(9 << 20, 5);
+    let mut source = text(5 << 20, 5);
     source[1 << 20..2 << 20].fill(0);
     std::fs::write(folder.join("source"), &source).unwrap();
     for options in [
