@@ -15,8 +15,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub use crate::http::AllowedOrigin;
+pub use crate::http::{AllowedOrigin, TransferSettings};
 use crate::http::{Edge, Guard, serve};
+pub use crate::images::UploadSettings;
 use crate::images::{self, Images};
 use crate::metadata::{self, Store, SystemClock};
 use crate::operations::Engine;
@@ -47,6 +48,10 @@ pub struct Config {
     pub cors_allow_origins: Vec<AllowedOrigin>,
     /// How long requests may run on after the order to stop.
     pub drain_timeout: Duration,
+    /// What one connection may have under way, and for how long unread.
+    pub transfers: TransferSettings,
+    /// How many uploads run, and which of them give way.
+    pub uploads: UploadSettings,
     /// How operations run.
     pub operations: OperationSettings,
     /// How long what has ended is remembered.
@@ -179,7 +184,8 @@ impl Server {
             engine.clone(),
             import_folder,
         )
-        .allow_installer_images(config.allow_installer_images);
+        .allow_installer_images(config.allow_installer_images)
+        .with_upload_settings(config.uploads.clone());
         images.serve().await?;
         let (routes, health) = rpc::routes(&images).await;
         let origins = config.cors_allow_origins.as_slice();
@@ -192,6 +198,7 @@ impl Server {
             move |request| edge.answer(request),
             stop.clone(),
             config.drain_timeout,
+            config.transfers.clone(),
         ));
         let maintenance = tokio::spawn(maintain(
             images,

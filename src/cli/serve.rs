@@ -86,6 +86,8 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         allow_installer_images: arguments.allow_installer_images,
         cors_allow_origins: arguments.cors_allow_origin,
         drain_timeout: arguments.drain_timeout,
+        transfers: Default::default(),
+        uploads: Default::default(),
         operations: OperationSettings {
             concurrency: usize::from(arguments.concurrency),
             lease: arguments.lease_duration,

@@ -2,8 +2,9 @@
 //! range (RFC 9110, sections 13 and 14).
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use futures_util::stream::TryStreamExt;
+use futures_util::stream::{StreamExt, TryStreamExt};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use http_body::Frame;
@@ -13,7 +14,7 @@ use tonic::Status;
 use tonic::body::Body;
 
 use super::conditions::{Comparison, is_fresh, names};
-use super::{digest, error, file_name};
+use super::{Peer, digest, error, file_name};
 use crate::contract::rules::Violation;
 use crate::images::Images;
 use crate::rpc;
@@ -43,6 +44,14 @@ pub async fn answer(
     if let Some(refused) = unknown_parameter(request.uri.query().unwrap_or_default()) {
         return error(&refused, request_id);
     }
+    // Before the file is opened. Those in front end: when they are read, or when they are not.
+    let share = request.extensions.get::<Peer>().map(|peer| &peer.share);
+    let place = match share {
+        Some(share) if request.method == Method::GET => {
+            Arc::clone(&share.downloads).acquire_owned().await.ok()
+        }
+        _ => None,
+    };
     let download = match images.download(image_id).await {
         Ok(download) => download,
         Err(failed) => return error(&rpc::from_error(failed), request_id),
@@ -110,7 +119,11 @@ pub async fn answer(
     if request.method == Method::GET {
         let bytes = download
             .read(range)
-            .inspect_err(|failed| tracing::error!(error = %failed, "a download broke off"));
+            .inspect_err(|failed| tracing::error!(error = %failed, "a download broke off"))
+            .inspect(move |_| {
+                // Kept until the last byte is taken.
+                let _ = &place;
+            });
         *response.body_mut() = Body::new(StreamBody::new(bytes.map_ok(Frame::data))).into();
     }
     response

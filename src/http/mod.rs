@@ -18,6 +18,7 @@ mod prefer;
 mod request_id;
 mod server;
 mod small_writes;
+mod stalls;
 mod streams;
 mod unread;
 mod upload;
@@ -47,7 +48,7 @@ use docs::Docs;
 use event_ids::EventIds;
 use grpc::Methods;
 pub use guard::Guard;
-pub use server::{Peer, serve};
+pub use server::{Peer, TransferSettings, serve};
 use unread::RequestBody;
 
 /// A reply on its way.

@@ -7,19 +7,42 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::stalls::Patience;
+
 /// A stream that says whether it takes several buffers at once. HTTP/2 asks at the start: it then
 /// writes each message of 256 bytes or more by itself to one that does, and gathers messages of up to
 /// 1 KiB for one that does not, which is most of what a reply costs where many are under way. It
 /// asks again at each write, and puts a larger message behind its header in one system call only for
 /// one that does. So a stream for HTTP/2 does from its first byte on.
+///
+/// A peer that takes no byte for longer than `patience` has the connection broken off.
 pub struct Connection {
     stream: TcpStream,
     vectored: bool,
+    patience: Patience,
 }
 
 impl Connection {
-    pub fn new(stream: TcpStream, vectored: bool) -> Self {
-        Self { stream, vectored }
+    pub fn new(stream: TcpStream, vectored: bool, patience: Patience) -> Self {
+        Self {
+            stream,
+            vectored,
+            patience,
+        }
+    }
+
+    fn limited(
+        &mut self,
+        written: Poll<io::Result<usize>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.patience.renew();
+        } else if self.patience.is_over(context) {
+            let error = io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing");
+            return Poll::Ready(Err(error));
+        }
+        written
     }
 
     fn stream(self: Pin<&mut Self>) -> Pin<&mut TcpStream> {
@@ -44,15 +67,17 @@ impl AsyncWrite for Connection {
         buffer: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.vectored = true;
-        self.stream().poll_write(context, buffer)
+        let written = self.as_mut().stream().poll_write(context, buffer);
+        self.limited(written, context)
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.stream().poll_write_vectored(context, buffers)
+        let written = self.as_mut().stream().poll_write_vectored(context, buffers);
+        self.limited(written, context)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -14,11 +14,14 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::future::poll_fn;
 use futures_util::stream::FuturesUnordered;
 use futures_util::task::AtomicWaker;
+use futures_util::{FutureExt, StreamExt};
+
+use super::stalls::Watched;
 
 /// A request that is polled more often than that gets a task of its own. A call is polled at most a few
 /// times: when it arrives, when the store has answered, when its reply is sent.
@@ -27,10 +30,10 @@ const FEW_POLLS: usize = 32;
 const FEW_ROUNDS: usize = 8;
 
 /// The requests of one connection.
-#[derive(Default)]
 pub struct Streams {
     arrived: Arc<Arrived>,
     wakes: Arc<Wakes>,
+    unread: Duration,
 }
 
 /// Requests that are not polled yet.
@@ -42,6 +45,7 @@ type Arrived = Mutex<Vec<Stream>>;
 pub struct Executor {
     arrived: Weak<Arrived>,
     wakes: Arc<Wakes>,
+    unread: Duration,
 }
 
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Executor {
@@ -50,7 +54,7 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Executo
             return;
         };
         let stream = Stream {
-            request: Some(Box::pin(request)),
+            request: Some(Watched::new(request, self.unread)),
             polls: 0,
         };
         with(&arrived, |arrived| arrived.push(stream));
@@ -64,18 +68,28 @@ fn with<T>(arrived: &Arrived, change: impl FnOnce(&mut Vec<Stream>) -> T) -> T {
 }
 
 impl Streams {
+    /// For a connection on which a reply may be unread for so long.
+    pub fn new(unread: Duration) -> Self {
+        Self {
+            arrived: Arc::default(),
+            wakes: Arc::default(),
+            unread,
+        }
+    }
+
     /// Where the connection has its requests run.
     pub fn executor(&self) -> Executor {
         Executor {
             arrived: Arc::downgrade(&self.arrived),
             wakes: Arc::clone(&self.wakes),
+            unread: self.unread,
         }
     }
 
     /// Serves the connection that has this executor, to its end. Requests that run then are dropped, as
     /// those are that their client resets, but for what has a task of its own: that sees the end itself.
     pub async fn serve<C: Future>(self, connection: C) -> C::Output {
-        let Self { arrived, wakes } = self;
+        let Self { arrived, wakes, .. } = self;
         let mut connection = pin!(connection);
         let mut running = FuturesUnordered::new();
         let waker = Waker::from(Arc::clone(&wakes));
@@ -155,7 +169,7 @@ impl Drop for Polled {
 /// One request.
 struct Stream {
     /// Until it ends, or has a task of its own.
-    request: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    request: Option<Watched>,
     polls: usize,
 }
 
@@ -172,7 +186,7 @@ impl Future for Stream {
             return Poll::Ready(());
         }
         // One that panics ends, as its task would, and not all of its connection.
-        match catch_unwind(AssertUnwindSafe(|| request.as_mut().poll(context))) {
+        match catch_unwind(AssertUnwindSafe(|| request.poll_unpin(context))) {
             Ok(Poll::Pending) => {
                 self.request = Some(request);
                 Poll::Pending
@@ -185,7 +199,6 @@ impl Future for Stream {
 #[cfg(test)]
 mod tests {
     use std::future::{pending, ready};
-    use std::time::Duration;
 
     use hyper::rt::Executor as _;
     use tokio::sync::oneshot;
@@ -201,7 +214,7 @@ mod tests {
 
     #[tokio::test]
     async fn requests_run_until_their_connection_ends() {
-        let streams = Streams::default();
+        let streams = Streams::new(BOUND);
         let executor = streams.executor();
         let (ended, waits) = oneshot::channel();
         let (first, second) = oneshot::channel::<()>();
@@ -226,7 +239,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_arrives_as_its_connection_ends_is_dropped() {
-        let streams = Streams::default();
+        let streams = Streams::new(BOUND);
         let executor = streams.executor();
         let (own, dropped) = oneshot::channel::<()>();
         // As hyper's requests do, it has the executor.
@@ -241,7 +254,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_that_goes_on_gets_a_task_of_its_own() {
-        let streams = Streams::default();
+        let streams = Streams::new(BOUND);
         let executor = streams.executor();
         let (ended, waits) = oneshot::channel();
         let request = async move {
@@ -265,7 +278,7 @@ mod tests {
         const REQUESTS: usize = 64;
         const CONNECTIONS: usize = 200;
         for _ in 0..CONNECTIONS {
-            let streams = Streams::default();
+            let streams = Streams::new(BOUND);
             let executor = streams.executor();
             let connection = async move {
                 let mut replies = Vec::new();

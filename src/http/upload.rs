@@ -3,6 +3,8 @@
 mod body;
 mod head;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use http_body::Body as _;
@@ -10,7 +12,7 @@ use prost::Message;
 use prost_reflect::DynamicMessage;
 use tonic::Status;
 
-use super::{error, prefer};
+use super::{Peer, error, prefer};
 use crate::contract::{self, yandex::cloud::operation::Operation};
 use crate::images::{Images, Upload};
 use crate::rpc;
@@ -25,7 +27,15 @@ pub async fn answer(
     request_id: &str,
 ) -> Response<ResponseBody> {
     let (head, body) = request.into_parts();
+    // Uploads that wait would keep the window of the connection from those that run.
+    let share = head.extensions.get::<Peer>().map(|peer| &peer.share);
+    let place = share.map(|share| Arc::clone(&share.uploads).try_acquire_owned());
     let length = body.size_hint().exact();
+    if matches!(place, Some(Err(_))) {
+        let busy =
+            "This connection has as many uploads under way as one may have; use another or wait";
+        return error(&rpc::busy(busy), request_id);
+    }
     let strict = prefer::is_strict(&head.headers);
     let announced = match head::announced(&head) {
         Ok(announced) => announced,

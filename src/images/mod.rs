@@ -18,6 +18,7 @@ mod quotas;
 #[cfg(test)]
 mod tests;
 mod upload;
+mod upload_slots;
 pub mod verify;
 mod watch;
 mod worker;
@@ -36,17 +37,16 @@ pub use model::{
     Os,
 };
 pub use upload::{Piece, StatedSha256, Upload, UploadError};
+pub use upload_slots::UploadSettings;
 
 use faults::Faults;
+use upload_slots::UploadSlots;
 
 use crate::blobs::{self, LocalContents};
 use crate::formats;
 use crate::metadata::{Accept, Change, Store};
 use crate::operations::{Engine, Operation};
 use crate::sources::ImportFolder;
-
-/// How many uploads run at the same time; more are refused.
-const UPLOADS: usize = 64;
 
 /// The images of this server. Cheap to clone.
 #[derive(Clone)]
@@ -56,7 +56,7 @@ pub struct Images {
     engine: Engine,
     import_folder: Option<Arc<ImportFolder>>,
     accepted: formats::Options,
-    uploads: Arc<Semaphore>,
+    upload_slots: UploadSlots,
     to_sweep: Arc<Notify>,
     download_blocks: Arc<Semaphore>,
     faults: Faults,
@@ -75,7 +75,7 @@ impl Images {
             engine,
             import_folder: import_folder.map(Arc::new),
             accepted: formats::Options::default(),
-            uploads: Arc::new(Semaphore::new(UPLOADS)),
+            upload_slots: UploadSlots::new(UploadSettings::default()),
             to_sweep: Arc::default(),
             download_blocks: Arc::new(Semaphore::new(download::BLOCKS_IN_MEMORY)),
             faults: Faults::none(),
@@ -86,6 +86,14 @@ impl Images {
     pub fn allow_installer_images(mut self, allowed: bool) -> Self {
         self.accepted.allow_installer_images = allowed;
         self
+    }
+
+    /// The same with other limits of uploads.
+    pub fn with_upload_settings(self, settings: UploadSettings) -> Self {
+        Self {
+            upload_slots: UploadSlots::new(settings),
+            ..self
+        }
     }
 
     /// Accepts a change. What was accepted is done also when the caller is gone.

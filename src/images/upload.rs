@@ -9,6 +9,7 @@ use futures_util::{Stream, StreamExt};
 use super::compute_images::LARGEST_CONTENT;
 use super::follow::Following;
 use super::import::{Target, too_large};
+use super::upload_slots::Slot;
 use super::{Error, Images, Result};
 use crate::blobs::{self, Chunk};
 use crate::metadata::{self, Accept, Change, NewComputeImage, Origin, Start};
@@ -114,29 +115,27 @@ impl Images {
             origin: Origin::Upload,
         };
         let start = Start::Here(self.engine.settings().lease);
-        let (_permit, accepted_at, lease) = loop {
+        let (slot, accepted_at, lease) = loop {
             // A repeat brings no bytes.
             let made_room = match self.first_upload(&accept).await? {
                 First::Ended(first) => return Ok(*first),
                 First::Superseded => true,
                 First::None => false,
             };
-            // Each upload keeps two threads. Waiting would keep a share of its connection too, from
-            // which those that run must read.
-            let permit = match self.uploads.try_acquire() {
-                Ok(permit) => permit,
-                Err(_) if made_room => tokio::time::timeout(MAKING_ROOM, self.uploads.acquire())
-                    .await
-                    .ok()
-                    .and_then(|place| place.ok())
-                    .ok_or(Error::Busy)?,
-                Err(_) => return Err(Error::Busy),
+            // One that waits keeps a share of its connection, from which those that run must read. So it
+            // waits no longer than it takes to see whether one of them is too slow to keep its slot.
+            let making_room = if made_room {
+                MAKING_ROOM
+            } else {
+                Duration::ZERO
             };
+            let slot = self.upload_slots.take(making_room).await;
+            let slot = slot.ok_or(Error::Busy)?;
             let accepted_at = Instant::now();
             let accept = accept.clone();
             let accepted = self.store.accept(accept, change.clone(), start).await?;
             match accepted.lease {
-                Some(lease) => break (permit, accepted_at, lease),
+                Some(lease) => break (slot, accepted_at, lease),
                 // Another request came in between, under the same key.
                 None if accepted.repeated => {}
                 None => return Ok(accepted.operation),
@@ -145,7 +144,7 @@ impl Images {
         let run = self.engine.attend(lease, accepted_at);
         let latency = self.engine.settings().simulated_latency;
         let not_before = accepted_at.checked_add(latency).unwrap_or(accepted_at);
-        let ended = self.take(&run, upload, not_before).await;
+        let ended = self.take(&run, &slot, upload, not_before).await;
         self.record(run, ended).await
     }
 
@@ -199,7 +198,7 @@ impl Images {
         }
     }
 
-    async fn take<S>(&self, run: &Run, upload: Upload<S>, not_before: Instant) -> Ended
+    async fn take<S>(&self, run: &Run, slot: &Slot, upload: Upload<S>, not_before: Instant) -> Ended
     where
         S: Stream<Item = std::result::Result<Piece, UploadError>> + Send,
     {
@@ -213,7 +212,7 @@ impl Images {
             following: Following::start(&run.stop()),
             writer,
         };
-        let sha256 = self.read_body(&target, run, upload).await?;
+        let sha256 = self.read_body(&target, run, slot, upload).await?;
         let (stop, stopping) = (run.stop(), self.engine.stopping());
         tokio::select! {
             () = tokio::time::sleep_until(not_before.into()) => {}
@@ -229,6 +228,7 @@ impl Images {
         &self,
         target: &Target,
         run: &Run,
+        slot: &Slot,
         upload: Upload<S>,
     ) -> std::result::Result<Option<StatedSha256>, Failure>
     where
@@ -248,12 +248,19 @@ impl Images {
             let message = format!("The upload ended early, after {received} bytes");
             Failure::new(Reason::Aborted, message)
         };
+        let mut evicted = pin!(slot.evicted());
         loop {
+            slot.waits();
             let next = tokio::select! {
                 next = tokio::time::timeout(LONGEST_SILENCE, body.next()) => next,
+                () = &mut evicted => return Err(too_slow(received)),
                 () = stop.cancelled() => return Err(Failure::cancelled()),
                 () = stopping.cancelled() => return Err(early(received)),
             };
+            slot.received(match &next {
+                Ok(Some(Ok(Piece::Data(data)))) => data.len(),
+                _ => 0,
+            });
             match next {
                 Ok(Some(Ok(Piece::Data(data)))) => {
                     received += data.len() as u64;
@@ -298,4 +305,12 @@ impl Images {
             _ => Ok(sha256),
         }
     }
+}
+
+/// The failure of an upload whose slot another got.
+fn too_slow(received: u64) -> Failure {
+    let message = format!(
+        "The upload was stopped after {received} bytes: it came too slowly while others waited; send it again"
+    );
+    Failure::new(Reason::Aborted, message)
 }

@@ -25,7 +25,7 @@ use reflection::Reflection;
 
 pub use compute_images::new_compute_image;
 pub use request::accept;
-pub use status::{from_error, internal, invalid};
+pub use status::{busy, from_error, internal, invalid};
 
 /// Turn an operation of the domain into the contract's message, and its failure into a status.
 pub use operations::{failure as operation_failure, message as operation_message};

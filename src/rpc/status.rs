@@ -1,5 +1,7 @@
 //! What callers are told when something goes wrong: the code, the words, the details.
 
+use std::time::Duration;
+
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
@@ -13,6 +15,8 @@ const INTERNAL: &str = "Internal error; the server's log says more";
 /// The most bytes of words in a status, those beyond ASCII counted twice. They travel three times,
 /// once percent-encoded and twice in base64, and gRPC clients refuse more than 8 KiB of metadata.
 const LONGEST_WORDS: usize = 1600;
+/// How long a caller is asked to wait for what others use.
+const BUSY_PAUSE: Duration = Duration::from_secs(5);
 /// The most characters of a value that a caller sent which are said again.
 const LONGEST_ECHO: usize = 64;
 
@@ -66,7 +70,7 @@ pub fn from_error(error: Error) -> Status {
                 })
                 .collect(),
         ),
-        Error::Busy => Status::resource_exhausted("Too many uploads are running; try again later"),
+        Error::Busy => busy("Too many uploads are running; try again later"),
         Error::FamilyNotFound { folder_id, family } => Status::not_found(format!(
             "No image of family \"{}\" in folder {}",
             shown(&family),
@@ -157,6 +161,12 @@ fn from_metadata(error: metadata::Error) -> Status {
         | E::Json(_)
         | E::Sqlite(_)) => internal(&error),
     }
+}
+
+/// RESOURCE_EXHAUSTED of what others use now, with the time to wait before it is asked for again.
+pub fn busy(message: &str) -> Status {
+    let details = ErrorDetails::with_retry_info(Some(BUSY_PAUSE));
+    Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
 fn disk_full() -> Status {

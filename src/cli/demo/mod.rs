@@ -72,6 +72,8 @@ async fn start() -> Result<Server> {
         import_dir: None,
         allow_installer_images: false,
         drain_timeout: DRAIN_TIMEOUT,
+        transfers: Default::default(),
+        uploads: Default::default(),
         operations: OperationSettings::default(),
         retention: Retention::default(),
     };

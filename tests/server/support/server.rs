@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use desktop_images::app::{Config, Data, Error, OperationSettings, Retention, Server};
+use desktop_images::app::{
+    Config, Data, Error, OperationSettings, Retention, Server, TransferSettings, UploadSettings,
+};
 use desktop_images::contract::desktopimages::v1::{
     audit_service_client::AuditServiceClient,
     operation_watch_service_client::OperationWatchServiceClient,
@@ -268,6 +270,8 @@ fn config(data: &Path, folder: &Path) -> Config {
         allow_installer_images: false,
         cors_allow_origins: vec!["https://app.example".parse().expect("an origin")],
         drain_timeout: Duration::from_secs(10),
+        transfers: TransferSettings::default(),
+        uploads: UploadSettings::default(),
         operations: OperationSettings::default(),
         retention: Retention::default(),
     }

@@ -1,0 +1,108 @@
+//! The proxy that the README sets up passes on what this server needs.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
+
+use serde_json::json;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
+
+use crate::support::{Clients, Disk, Fill, Method, TestServer, eventually, has_tool, within};
+
+/// nginx with the README's lines, in front of a server.
+async fn nginx(folder: &Path, server: SocketAddr) -> (Child, SocketAddr) {
+    let readme = std::fs::read_to_string("README.md").expect("README.md");
+    let (_, block) = readme
+        .split_once("```nginx\n")
+        .expect("its lines for nginx");
+    let (block, _) = block.split_once("```").expect("their end");
+    let named = "http://10.0.0.2:8080";
+    assert!(block.contains(named), "{block}");
+    let block = block.replace(named, &format!("http://127.0.0.1:{}", server.port()));
+    // Free as it is asked for.
+    let free = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = free.local_addr().expect("an address");
+    drop(free);
+    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .iter()
+        .map(|name| format!("{name}_temp_path {name};\n"))
+        .collect();
+    let configuration = format!(
+        "daemon off; master_process off; pid nginx.pid; events {{}}\n\
+         http {{ access_log off; {temporary} server {{ listen {address};\n{block} }} }}"
+    );
+    let file = folder.join("nginx.conf");
+    std::fs::write(&file, configuration).expect("a configuration");
+    let nginx = Command::new("nginx")
+        .arg("-p")
+        .arg(folder)
+        .arg("-c")
+        .arg(&file)
+        .args(["-e", "stderr"])
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("nginx");
+    eventually("nginx listens", || async {
+        TcpStream::connect(address).await.ok().map(drop)
+    })
+    .await;
+    (nginx, address)
+}
+
+#[tokio::test]
+async fn the_readmes_proxy_passes_on_hosts_uploads_and_streams() {
+    let test = "the_readmes_proxy_passes_on_hosts_uploads_and_streams";
+    if !has_tool(test, "nginx") {
+        return;
+    }
+    // On loopback the server would know none of the names that a proxy passes on.
+    let server = TestServer::start_with(|config| {
+        config.listen = SocketAddr::from(([0, 0, 0, 0], 0));
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let (_nginx, address) = nginx(folder.path(), server.address).await;
+    let proxied = Clients::new(address);
+
+    // Larger than nginx takes unasked.
+    let disk = Disk::mbr(3, Fill::Random(1));
+    let source = proxied.uploaded("f", "n", &disk).await;
+    let id = server
+        .copied("f", "copy", &crate::support::image_id(&source))
+        .await;
+    assert!(proxied.downloaded(&id).await == disk);
+
+    let list = proxied.url("/compute/v1/images?folderId=f");
+    for (host, origin, status) in [
+        ("images.example", "https://images.example", 200),
+        ("images.example:8443", "https://images.example:8443", 200),
+        ("images.example", "https://evil.example", 403),
+        ("images.example", "null", 403),
+    ] {
+        let request = proxied.http.get(&list);
+        let request = request.header("host", host).header("origin", origin);
+        let reply = request.send().await.unwrap();
+        assert_eq!(reply.status(), status, "{host} {origin}");
+    }
+
+    // Each event as it happens, and the headers before any does.
+    let path = "/desktop-images/v1/auditEvents?folderId=g&follow=true";
+    for accept in [
+        "text/event-stream",
+        "application/json",
+        "application/x-ndjson",
+    ] {
+        let request = proxied.http.get(proxied.url(path)).header("accept", accept);
+        let mut reply = within("an answer", request.send()).await.unwrap();
+        assert_eq!(reply.status(), 200, "{accept}");
+        let name = accept.replace(['/', '+', '.'], "-");
+        let request =
+            json!({"folderId": "g", "uri": server.importable("disk.img", &disk), "name": name});
+        server.ask(Method::Create, request).await;
+        let piece = within("an event", reply.chunk()).await.unwrap();
+        let piece = String::from_utf8(piece.expect("no end").to_vec()).unwrap();
+        assert!(piece.contains("STARTED"), "{piece}");
+    }
+}
