@@ -5,7 +5,7 @@ mod health;
 pub mod verification;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +15,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::ballast::Ballast;
+use crate::http::{self, Edge, Guard, serve};
 pub use crate::http::{AllowedOrigin, TransferSettings};
-use crate::http::{Edge, Guard, serve};
 pub use crate::images::UploadSettings;
 use crate::images::{self, Images};
 use crate::metadata::{self, Store, SystemClock};
@@ -28,12 +29,19 @@ use data_folder::{DataFolder, Lock};
 
 /// How often contents on the deletion list are looked for, beside the times they are put there.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+/// How often room on the disk is looked for while it is short, and how many times as rarely otherwise.
+const ROOM_INTERVAL: Duration = Duration::from_secs(1);
+const LOOKS: u64 = 60;
 /// How long a page token lives on after its last item was deleted or renamed.
 const RETIRED_NAMES: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How many rows are forgotten at once, and the pause before the next ones.
 const BATCH: usize = 200;
 const BATCH_PAUSE: Duration = Duration::from_millis(20);
+
+/// How long a connection without a request is kept unless told otherwise: longer than proxies keep theirs
+/// (nginx 60 s, Caddy 120 s), which would else send a request on a connection that closes.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// What a server is started with.
 #[derive(Debug, Clone)]
@@ -52,6 +60,8 @@ pub struct Config {
     pub transfers: TransferSettings,
     /// How many uploads run, and which of them give way.
     pub uploads: UploadSettings,
+    /// How long a connection without a request is kept.
+    pub idle_timeout: Duration,
     /// How operations run.
     pub operations: OperationSettings,
     /// How long what has ended is remembered.
@@ -147,8 +157,9 @@ pub struct Server {
 impl Server {
     /// Opens the data, takes up what an earlier process left undone, and listens.
     pub async fn start(config: Config) -> Result<Self, Error> {
+        http::raise_descriptor_limit();
         // First of all: a taken port must leave all as it was.
-        let listener = TcpListener::bind(config.listen)
+        let listener = bind(config.listen)
             .await
             .map_err(listen_error(config.listen))?;
         let address = listener.local_addr().map_err(listen_error(config.listen))?;
@@ -197,7 +208,10 @@ impl Server {
             listener,
             move |request| edge.answer(request),
             stop.clone(),
-            config.drain_timeout,
+            http::Times {
+                drain: config.drain_timeout,
+                idle: config.idle_timeout,
+            },
             config.transfers.clone(),
         ));
         let maintenance = tokio::spawn(maintain(
@@ -208,6 +222,7 @@ impl Server {
             stop.clone(),
         ));
         tokio::spawn(health::watch(data.place, health, stop.clone()));
+        tokio::spawn(keep_room(data.ballast, stop.clone()));
         tracing::info!(%address, "listening");
         Ok(Self {
             address,
@@ -245,6 +260,20 @@ impl Server {
     }
 }
 
+/// Binds an address. Where all addresses are meant and the system has no IPv6, those of IPv4 are all.
+async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(error)
+            if address.ip() == Ipv6Addr::UNSPECIFIED
+                && error.kind() != io::ErrorKind::AddrInUse =>
+        {
+            let ipv4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+            TcpListener::bind(ipv4).await.map_err(|_| error)
+        }
+        bound => bound,
+    }
+}
+
 fn open_import_folder(path: &Path) -> Result<ImportFolder, Error> {
     ImportFolder::open(path).map_err(|source| Error::Folder {
         what: "import folder",
@@ -255,6 +284,24 @@ fn open_import_folder(path: &Path) -> Result<ImportFolder, Error> {
 
 fn listen_error(address: SocketAddr) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::Listen { address, source }
+}
+
+/// Takes back the room that was given away on a full disk, once there is enough.
+async fn keep_room(ballast: Ballast, stop: CancellationToken) {
+    let mut looks = 0;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(ROOM_INTERVAL) => looks += 1,
+            () = stop.cancelled() => return,
+        }
+        // It may never have been made, for want of room.
+        if ballast.is_given() || looks % LOOKS == 0 {
+            let ballast = ballast.clone();
+            if let Err(error) = tokio::task::spawn_blocking(move || ballast.take_back()).await {
+                tracing::error!(%error, "room was not taken back");
+            }
+        }
+    }
 }
 
 async fn maintain(

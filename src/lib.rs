@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod auth;
+mod ballast;
 pub mod blobs;
 pub mod cli;
 pub mod contract;

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Error;
+use crate::ballast::Ballast;
 use crate::blobs::LocalContents;
-use crate::metadata::{Clock, Store};
+use crate::metadata::{self, Clock, Store};
 
 const DATABASE: &str = "metadata.sqlite";
 const LOG: &str = "metadata.sqlite-wal";
@@ -27,6 +28,7 @@ const STICKY: u32 = 0o1000;
 pub struct DataFolder {
     pub store: Store,
     pub place: Place,
+    pub ballast: Ballast,
     pub lock: Lock,
 }
 
@@ -48,7 +50,7 @@ impl DataFolder {
         adopt_empty: bool,
     ) -> Result<Self, Error> {
         let path = folder.to_owned();
-        let (lock, store) = blocking(move || {
+        let (lock, store, ballast) = blocking(move || {
             let lock = Lock::take(&path)?;
             restrict_all(&path);
             let database = path.join(DATABASE);
@@ -56,7 +58,19 @@ impl DataFolder {
                 check_database_is_there(&path)?;
             }
             create_private(&database).map_err(failed(&path))?;
-            Ok((lock, Store::open(&database, clock)?))
+            let ballast = Ballast::open(&path);
+            let store = match Store::open(&database, clock.clone()) {
+                // A start makes room too: what is left undone is ended. Where the index of the log finds no
+                // room, SQLite tells of an input or output error.
+                Err(metadata::Error::Full | metadata::Error::Sqlite(_))
+                    if ballast.is_disk_full() && ballast.give() =>
+                {
+                    Store::open(&database, clock)?
+                }
+                opened => opened?,
+            };
+            store.keep_room(ballast.clone());
+            Ok((lock, store, ballast))
         })
         .await?;
         let database = folder.join(DATABASE);
@@ -65,10 +79,11 @@ impl DataFolder {
             Ok(contents) => Ok(Self {
                 store,
                 place: Place {
-                    contents,
+                    contents: contents.beside(ballast.clone()),
                     database,
                     identity,
                 },
+                ballast,
                 lock,
             }),
             Err(error) => {

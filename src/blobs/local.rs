@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use crate::ballast::Ballast;
+
 use super::checksums::{Checksums, Summing};
 use super::reader::{ContentReader, SoundBlocks};
 use super::writer::ContentWriter;
@@ -22,6 +24,8 @@ pub struct LocalContents {
     folder: PathBuf,
     identity: FolderIdentity,
     sound: SoundBlocks,
+    /// Where the disk is full and it was given away, no bytes are taken.
+    ballast: Option<Ballast>,
 }
 
 /// Tells a folder from another one that stands in its place, as the empty one does below a disk that
@@ -71,6 +75,7 @@ impl LocalContents {
             folder: folder.to_owned(),
             identity: FolderIdentity::of(folder)?,
             sound: SoundBlocks::default(),
+            ballast: None,
         })
     }
 
@@ -85,13 +90,33 @@ impl LocalContents {
             folder: self.folder.clone(),
             reason,
         };
-        let found = FolderIdentity::of(&self.folder).map_err(|error| lost(error.to_string()))?;
+        let failed = |error: io::Error| match Error::from(error) {
+            short @ Error::NoDescriptors(_) => short,
+            other => lost(other.to_string()),
+        };
+        let found = FolderIdentity::of(&self.folder).map_err(failed)?;
         if found != self.identity {
             return Err(lost("another folder is in its place".to_owned()));
         }
         let first = fs::read_dir(&self.folder).and_then(|mut entries| entries.next().transpose());
-        first.map_err(|error| lost(error.to_string()))?;
+        first.map_err(failed)?;
         Ok(())
+    }
+
+    /// Keeps away from room that was given to others.
+    pub fn beside(self, ballast: Ballast) -> Self {
+        Self {
+            ballast: Some(ballast),
+            ..self
+        }
+    }
+
+    /// Tells that bytes were removed, or may have been: the room that was given away is taken back where
+    /// there is enough. Blocks.
+    pub fn take_room_back(&self) {
+        if let Some(ballast) = self.ballast.as_ref().filter(|it| it.is_given()) {
+            ballast.take_back();
+        }
     }
 
     /// Starts a new content. The id must never have been used.
@@ -100,7 +125,7 @@ impl LocalContents {
         self.check()?;
         let folder = File::open(&self.folder)?;
         Ok(ContentWriter::start(
-            SparseFile::create(&self.path(id))?,
+            SparseFile::create(&self.path(id))?.beside(self.ballast.clone()),
             folder,
         ))
     }

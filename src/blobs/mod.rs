@@ -36,6 +36,9 @@ pub enum Error {
     /// that is known.
     #[error("its SHA-256 is another one{}", places(.blocks))]
     WrongDigest { blocks: Vec<u64> },
+    /// No file can be opened for now.
+    #[error("content: {0}")]
+    NoDescriptors(std::io::Error),
     #[error("content: {0}")]
     Io(std::io::Error),
 }
@@ -76,7 +79,16 @@ impl From<std::io::Error> for Error {
         use std::io::ErrorKind::{QuotaExceeded, StorageFull};
         match error.kind() {
             StorageFull | QuotaExceeded => Self::Full,
+            _ if is_lack_of_descriptors(&error) => Self::NoDescriptors(error),
             _ => Self::Io(error),
         }
     }
+}
+
+fn is_lack_of_descriptors(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::MFILE | Errno::NFILE)
+    )
 }

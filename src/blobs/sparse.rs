@@ -11,6 +11,8 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
+use crate::ballast::Ballast;
+
 /// Zeros are looked for in blocks of this many bytes.
 pub const BLOCK: usize = 64 * 1024;
 /// How much is gathered before it is written, in bytes: whole blocks.
@@ -30,6 +32,7 @@ pub struct SparseFile {
     /// Where the first of them goes.
     position: u64,
     stored: u64,
+    ballast: Option<Ballast>,
 }
 
 impl SparseFile {
@@ -54,7 +57,13 @@ impl SparseFile {
             length: 0,
             position: 0,
             stored: 0,
+            ballast: None,
         })
+    }
+
+    /// Keeps away from room that was given to others.
+    pub fn beside(self, ballast: Option<Ballast>) -> Self {
+        Self { ballast, ..self }
     }
 
     pub fn write(&mut self, mut data: &[u8]) -> io::Result<()> {
@@ -114,6 +123,9 @@ impl SparseFile {
     fn write_run(&mut self, start: usize, end: usize) -> io::Result<()> {
         if start == end {
             return Ok(());
+        }
+        if self.ballast.as_ref().is_some_and(Ballast::is_given) {
+            return Err(ErrorKind::StorageFull.into());
         }
         self.stored += (end - start) as u64;
         let offset = self.position + start as u64;

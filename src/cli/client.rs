@@ -52,14 +52,24 @@ impl FromStr for Endpoint {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
+        // A port alone, with or without its colon, is one of this machine.
+        let port = text.strip_prefix(':').unwrap_or(text);
+        let is_port = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
         let full = match text.contains("://") {
             true => text.to_owned(),
+            false if is_port => format!("http://127.0.0.1:{port}"),
             false => format!("http://{text}"),
         };
         let uri: Uri = full
             .parse()
             .map_err(|error| format!("{error}; an endpoint is http://HOST:PORT"))?;
-        let plain = uri.authority().is_some_and(|it| !it.as_str().contains('@'))
+        let right = |it: &http::uri::Authority| {
+            let port = it.as_str().strip_prefix(it.host()).unwrap_or_default();
+            !it.host().is_empty()
+                && !it.as_str().contains('@')
+                && (port.is_empty() || it.port_u16().is_some())
+        };
+        let plain = uri.authority().is_some_and(right)
             && uri.path_and_query().is_none_or(|it| it.as_str() == "/");
         match uri.scheme_str() {
             Some("http") if plain => Ok(Self(uri)),
@@ -244,6 +254,8 @@ mod tests {
             ("http://images.example/", "http://images.example"),
             ("localhost:9000", "http://localhost:9000"),
             ("[::1]:8080", "http://[::1]:8080"),
+            ("8080", "http://127.0.0.1:8080"),
+            (":8080", "http://127.0.0.1:8080"),
         ] {
             let endpoint: Endpoint = text.parse().unwrap();
             assert_eq!(endpoint.to_string(), wanted);
@@ -258,6 +270,11 @@ mod tests {
             "http://images.example?query",
             "http://user@images.example",
             "two words",
+            ":",
+            "65536",
+            "localhost:",
+            "localhost:99999",
+            "http://:8080",
         ] {
             assert!(text.parse::<Endpoint>().is_err(), "{text:?}");
         }

@@ -8,11 +8,13 @@ mod demo;
 mod errors;
 mod images;
 mod listing;
+mod log;
 mod operations;
 mod output;
 mod progress;
 mod quotas;
 mod serve;
+mod signals;
 mod transfer;
 mod values;
 mod verify;
@@ -25,30 +27,29 @@ use clap::{Parser, Subcommand};
 use client::{Client, Endpoint, Http};
 use errors::{Error, Result};
 use output::Format;
+use signals::Stop;
+
+/// The variable that names the server to speak to, and the server where it does not.
+const ENDPOINT: &str = "DESKTOP_IMAGES_ENDPOINT";
+const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:8080";
 
 /// An image service for virtual desktops: its server, and commands that speak to one.
 #[derive(Debug, Parser)]
 #[command(name = "desktop-images", version, after_help = errors::EXIT_CODES)]
 struct Arguments {
-    /// The server that commands speak to
+    /// The server that commands speak to; when left out that of the variable DESKTOP_IMAGES_ENDPOINT, or
+    /// http://127.0.0.1:8080
+    // With a default or a variable of clap's, errors would show it among what is required.
     #[arg(
         long,
         global = true,
         value_name = "URL",
-        env = "DESKTOP_IMAGES_ENDPOINT",
-        default_value = "http://127.0.0.1:8080",
         help_heading = "Global options"
     )]
-    endpoint: Endpoint,
-    /// How results are printed
-    #[arg(
-        long,
-        global = true,
-        value_enum,
-        default_value_t,
-        help_heading = "Global options"
-    )]
-    format: Format,
+    endpoint: Option<Endpoint>,
+    /// How results are printed: text, unless a command says otherwise
+    #[arg(long, global = true, value_enum, help_heading = "Global options")]
+    format: Option<Format>,
     #[command(subcommand)]
     command: Command,
 }
@@ -71,7 +72,8 @@ enum Command {
     /// Quotas: limits of what folders may hold
     #[command(subcommand)]
     Quota(quotas::Command),
-    /// Prints audit events, one JSON object a line: who changed what, and how it ended
+    /// Prints audit events, unless --format says otherwise one JSON object a line: who changed what, and how
+    /// it ended
     Audit(audit::Arguments),
     /// Reads all that a data folder holds, and says what is wrong with it; a server may run meanwhile
     Verify(verify::Arguments),
@@ -81,6 +83,8 @@ enum Command {
 struct Context {
     endpoint: Endpoint,
     format: Format,
+    /// The format that was asked for, where one was.
+    given_format: Option<Format>,
 }
 
 impl Context {
@@ -107,7 +111,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if !matches!(error, Error::OutputClosed) {
-                eprintln!("error: {}", readable(&error));
+                output::complain(&format!("error: {}", readable(&error)));
             }
             ExitCode::from(error.exit_code())
         }
@@ -127,8 +131,9 @@ fn block_on(execution: impl Future<Output = Result<()>>) -> Result<()> {
 
 async fn execute(arguments: Arguments) -> Result<()> {
     let context = Context {
-        endpoint: arguments.endpoint,
-        format: arguments.format,
+        endpoint: endpoint(arguments.endpoint)?,
+        format: arguments.format.unwrap_or_default(),
+        given_format: arguments.format,
     };
     match arguments.command {
         Command::Serve(arguments) => serve::run(arguments).await,
@@ -144,9 +149,20 @@ async fn execute(arguments: Arguments) -> Result<()> {
     }
 }
 
-/// Ends a command at Ctrl-C or SIGTERM in an orderly way: what it left half done is removed.
+/// The server to speak to: the one given, that of the environment, or the usual one.
+fn endpoint(given: Option<Endpoint>) -> Result<Endpoint> {
+    let text = match (given, std::env::var(ENDPOINT)) {
+        (Some(given), _) => return Ok(given),
+        (None, Ok(text)) if !text.is_empty() => text,
+        _ => return DEFAULT_ENDPOINT.parse().map_err(Error::Usage),
+    };
+    text.parse()
+        .map_err(|wrong| Error::Usage(format!("the variable {ENDPOINT}: {wrong}")))
+}
+
+/// Ends a command at a signal that asks for it in an orderly way: what it left half done is removed.
 async fn interruptible(command: impl Future<Output = Result<()>>) -> Result<()> {
-    let mut stop = serve::Stop::listen()?;
+    let mut stop = Stop::of_a_command()?;
     tokio::select! {
         result = command => result,
         () = stop.ordered() => Err(Error::Interrupted),
@@ -201,6 +217,10 @@ mod tests {
             "serve --data-dir /srv --adopt-empty",
             "serve --listen 0.0.0.0:80 --data-dir /srv --import-dir /images --log-format json",
             "serve --ephemeral",
+            "serve --listen 8080 --idle-timeout 500ms --drain-timeout 1m30s --audit-retention 2d",
+            "serve --listen localhost:0 --log-level warn,hyper=debug",
+            "serve --listen :0 --log-level OFF",
+            "audit --format yaml",
             "demo --once",
             "--endpoint http://h:1 --format json demo --image a.img",
         ] {
@@ -228,6 +248,16 @@ mod tests {
             "quota set --name vdi.desktopImages.count --limit=-1",
             "audit --after=-1",
             "serve --listen nowhere",
+            "serve --idle-timeout 0s",
+            "serve --log-level loud",
+            "serve --log-level",
+            "serve --log-level=",
+            "serve --log-level hyper",
+            "serve --log-level hyper=loud",
+            "serve --log-level info,",
+            "serve --log-level 7",
+            "audit --format lines",
+            "serve --lease-duration 999ms",
             "serve --ephemeral --data-dir /srv",
             "serve --ephemeral --adopt-empty",
             "--endpoint https://h operation get e3v",

@@ -200,7 +200,9 @@ struct GoesOn {
 impl Drop for GoesOn {
     fn drop(&mut self) {
         if let Some(id) = &self.operation_id {
-            eprintln!("operation {id} goes on: `operation wait {id}`, or `operation cancel {id}`");
+            output::complain(&format!(
+                "operation {id} goes on: `operation wait {id}`, or `operation cancel {id}`"
+            ));
         }
     }
 }

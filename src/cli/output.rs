@@ -3,9 +3,10 @@
 use std::io::Write;
 
 use prost::{Message, Name};
-use prost_reflect::{DynamicMessage, SerializeOptions};
+use prost_reflect::{DynamicMessage, Kind, MessageDescriptor, ReflectMessage, SerializeOptions};
 use prost_types::{Any, Timestamp};
 use serde::{Serialize, Serializer};
+use serde_norway::Value;
 
 use super::errors::{Error, Result};
 use crate::contract::{descriptor, descriptor_pool};
@@ -36,11 +37,20 @@ pub fn print_message<M: Message + Name>(format: Format, message: &M) -> Result<(
     print(&render(format, &dynamic(message)?)?)
 }
 
-/// Prints one message as JSON in one line.
-pub fn print_line<M: Message + Name>(message: &M) -> Result<()> {
-    let text = serde_json::to_string(&Standard(&dynamic(message)?))
-        .map_err(|error| Error::failed("cannot print the result", &error))?;
-    print(&(text + "\n"))
+/// Writes a line to the standard error. Where that is closed, nobody can be told.
+pub fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// One message of a stream: JSON in one line, or a document of YAML.
+pub fn streamed<M: Message + Name>(format: Format, message: &M) -> Result<String> {
+    let message = dynamic(message)?;
+    match format {
+        Format::Json => serde_json::to_string(&standard(&message)?)
+            .map(|text| text + "\n")
+            .map_err(|error| Error::failed("cannot print the result", &error)),
+        Format::Text | Format::Yaml => Ok(format!("---\n{}", render(format, &message)?)),
+    }
 }
 
 /// Prints a list: rows of text under a heading, or an array of the messages.
@@ -55,7 +65,7 @@ pub fn print_list<M: Message + Name, const COLUMNS: usize>(
         return print(&table(heading, &rows));
     }
     let items: Vec<_> = items.iter().map(dynamic).collect::<Result<_>>()?;
-    let values: Vec<_> = items.iter().map(Standard).collect();
+    let values: Vec<_> = items.iter().map(standard).collect::<Result<_>>()?;
     print(&encoded(format, &values)?)
 }
 
@@ -72,8 +82,8 @@ pub fn unpacked(any: &Any) -> Result<DynamicMessage> {
 /// A message in a format, with a line break at its end.
 pub fn render(format: Format, message: &DynamicMessage) -> Result<String> {
     match format {
-        Format::Text => encoded(Format::Yaml, &Readable(message)),
-        Format::Json | Format::Yaml => encoded(format, &Standard(message)),
+        Format::Text => encoded(Format::Yaml, &ordered(&Readable(message), message)?),
+        Format::Json | Format::Yaml => encoded(format, &standard(message)?),
     }
 }
 
@@ -122,6 +132,56 @@ impl Serialize for Readable<'_> {
             .use_proto_field_name(true)
             .stringify_64_bit_integers(false);
         self.0.serialize_with_options(serializer, &options)
+    }
+}
+
+fn standard(message: &DynamicMessage) -> Result<Value> {
+    ordered(&Standard(message), message)
+}
+
+/// A message as its serialization has it, but for its maps, whose entries are in the order of their keys:
+/// equal messages are printed equally.
+fn ordered(serialized: &impl Serialize, message: &DynamicMessage) -> Result<Value> {
+    let mut value = serde_norway::to_value(serialized)
+        .map_err(|error| Error::failed("cannot print the result", &error))?;
+    sort_maps(&mut value, &message.descriptor());
+    Ok(value)
+}
+
+fn sort_maps(value: &mut Value, message: &MessageDescriptor) {
+    let within = value.get("@type").and_then(Value::as_str);
+    let within = within.and_then(|url| {
+        let name = url.rsplit('/').next()?;
+        descriptor_pool().get_message_by_name(name)
+    });
+    let message = within.as_ref().unwrap_or(message);
+    for (name, value) in value.as_mapping_mut().into_iter().flatten() {
+        let name = name.as_str().unwrap_or_default();
+        let field = message.get_field_by_json_name(name);
+        let Some(field) = field.or_else(|| message.get_field_by_name(name)) else {
+            continue;
+        };
+        let Kind::Message(inner) = field.kind() else {
+            continue;
+        };
+        if field.is_map() {
+            if let Some(entries) = value.as_mapping_mut() {
+                let mut sorted: Vec<_> = std::mem::take(entries).into_iter().collect();
+                sorted.sort_by(|(one, _), (other, _)| one.as_str().cmp(&other.as_str()));
+                entries.extend(sorted);
+            }
+            if let Kind::Message(inner) = inner.map_entry_value_field().kind() {
+                for (_, value) in value.as_mapping_mut().into_iter().flatten() {
+                    sort_maps(value, &inner);
+                }
+            }
+        } else if let Some(items) = value.as_sequence_mut() {
+            for item in items {
+                sort_maps(item, &inner);
+            }
+        } else {
+            sort_maps(value, &inner);
+        }
     }
 }
 
@@ -239,6 +299,38 @@ mod tests {
 }
 "#
         );
+    }
+
+    #[test]
+    fn labels_are_printed_in_the_order_of_their_keys_whatever_holds_them() {
+        let letters = "qwertyuiopasdfghjklzxcvbnm"
+            .split("")
+            .filter(|it| !it.is_empty());
+        let image = DesktopImage {
+            labels: letters.map(|it| (it.to_owned(), "v".to_owned())).collect(),
+            ..image()
+        };
+        let operation = Operation {
+            result: Some(operation::Result::Response(Any::from_msg(&image).unwrap())),
+            ..Operation::default()
+        };
+        // The order within a hash map differs from one map to the next.
+        for _ in 0..5 {
+            let (image, operation) = (dynamic(&image).unwrap(), dynamic(&operation).unwrap());
+            for message in [image, operation] {
+                for format in [Format::Text, Format::Json, Format::Yaml] {
+                    let text = render(format, &message).unwrap();
+                    let keys: Vec<&str> = text
+                        .lines()
+                        .filter_map(|line| line.trim().trim_end_matches(',').split_once(": "))
+                        .filter(|(_, value)| value.trim_matches('"') == "v")
+                        .map(|(key, _)| key.trim_matches(['"', '\'']))
+                        .collect();
+                    assert_eq!(keys.len(), 26, "{text}");
+                    assert!(keys.is_sorted(), "{text}");
+                }
+            }
+        }
     }
 
     #[test]

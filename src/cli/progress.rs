@@ -14,7 +14,7 @@ pub fn bytes(what: &str, total: Option<u64>) -> ProgressBar {
     let (bar, template) = match total {
         Some(total) => (
             ProgressBar::new(total),
-            "{msg} [{bar:30}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}, {eta} left",
+            "{msg} [{wide_bar}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}, {eta} left",
         ),
         None => (
             ProgressBar::no_length(),
@@ -27,7 +27,7 @@ pub fn bytes(what: &str, total: Option<u64>) -> ProgressBar {
 
 /// A spinner for an operation that runs.
 pub fn spinner(operation: &Operation) -> ProgressBar {
-    let spinner = ProgressBar::no_length().with_style(style("{spinner} {msg} {elapsed}"));
+    let spinner = ProgressBar::no_length().with_style(style("{spinner} {wide_msg} {elapsed}"));
     show(&spinner, operation);
     spinner.enable_steady_tick(TICK);
     spinner
@@ -46,7 +46,90 @@ fn style(template: &str) -> ProgressStyle {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use indicatif::{ProgressDrawTarget, TermLike};
+
     use super::*;
+
+    /// A terminal of 80 columns that keeps what is written to it.
+    #[derive(Debug, Clone, Default)]
+    struct Terminal(Arc<Mutex<Vec<String>>>);
+
+    impl TermLike for Terminal {
+        fn width(&self) -> u16 {
+            80
+        }
+
+        fn height(&self) -> u16 {
+            24
+        }
+
+        fn move_cursor_up(&self, _: usize) -> std::io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_down(&self, _: usize) -> std::io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_right(&self, _: usize) -> std::io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_left(&self, _: usize) -> std::io::Result<()> {
+            Ok(())
+        }
+
+        fn write_line(&self, line: &str) -> std::io::Result<()> {
+            self.write_str(line)
+        }
+
+        fn write_str(&self, text: &str) -> std::io::Result<()> {
+            self.0.lock().unwrap().push(text.trim_end().to_owned());
+            Ok(())
+        }
+
+        fn clear_line(&self) -> std::io::Result<()> {
+            Ok(())
+        }
+
+        fn flush(&self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn bars_fit_a_terminal_of_80_columns() {
+        let operation = Operation {
+            id: "e3v0123456789abcdefg".to_owned(),
+            description:
+                "Create image: 1023.99 GiB of 1023.99 GiB are here, attempt 10 of 10 at the most"
+                    .to_owned(),
+            ..Operation::default()
+        };
+        let size = 1023 << 40;
+        for (bar, end) in [
+            (bytes("Download", Some(size)), " left"),
+            (bytes("Download", None), "/s"),
+            (spinner(&operation), "s"),
+        ] {
+            let terminal = Terminal::default();
+            // A steady tick would draw at times of its own.
+            bar.disable_steady_tick();
+            let target = Box::new(terminal.clone());
+            bar.set_draw_target(ProgressDrawTarget::term_like_with_hz(target, 255));
+            for part in 1..=3 {
+                bar.set_position(size / 4 * part + 1023);
+                bar.force_draw();
+            }
+            let drawn = terminal.0.lock().unwrap().clone();
+            assert!(drawn.iter().any(|line| line.ends_with(end)), "{drawn:?}");
+            for line in drawn {
+                assert!(line.chars().count() <= 80, "{line:?}");
+            }
+        }
+    }
 
     #[test]
     fn bars_can_be_drawn() {
@@ -55,7 +138,7 @@ mod tests {
             bytes("Upload", None),
             spinner(&Operation::default()),
         ] {
-            bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());
+            bar.set_draw_target(ProgressDrawTarget::hidden());
             bar.inc(10);
             bar.finish_and_clear();
             assert_eq!(bar.position(), 10);

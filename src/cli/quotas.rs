@@ -1,6 +1,6 @@
 //! `quota`: limits of what folders may hold.
 
-use super::errors::Result;
+use super::errors::{Error, Result};
 use super::values::{self, Limit};
 use super::{Context, output};
 use crate::contract::desktopimages::v1::{ListQuotasRequest, Quota, SetQuotaRequest};
@@ -19,7 +19,7 @@ pub enum Command {
         /// compute.images.size
         #[arg(long, value_name = "NAME")]
         name: String,
-        /// The most that may be used: a number, a size like 10GiB, or none
+        /// The most that may be used: a number of images, a size like 10GiB, or none
         #[arg(long, value_name = "LIMIT", value_parser = values::limit)]
         limit: Limit,
         /// The folder to limit; all folders together when left out
@@ -29,9 +29,9 @@ pub enum Command {
 }
 
 pub async fn run(context: &Context, command: Command) -> Result<()> {
-    let mut client = context.connect().await?.quotas();
     match command {
         Command::List { folder_id } => {
+            let mut client = context.connect().await?.quotas();
             let request = ListQuotasRequest { folder_id };
             let quotas = client.list(request).await?.into_inner().quotas;
             let heading = ["FOLDER", "NAME", "LIMIT", "USED"];
@@ -51,14 +51,19 @@ pub async fn run(context: &Context, command: Command) -> Result<()> {
         }
         Command::Set {
             name,
-            limit: Limit(limit),
+            limit: Limit { limit, has_unit },
             folder_id,
         } => {
+            if has_unit && name.ends_with(".count") {
+                let why = format!("{name} counts images: --limit takes a number without a unit");
+                return Err(Error::Usage(why));
+            }
             let request = SetQuotaRequest {
                 folder_id,
                 name,
                 limit,
             };
+            let mut client = context.connect().await?.quotas();
             let quota = client.set(request).await?.into_inner();
             output::print_message(context.format, &quota)
         }

@@ -4,18 +4,18 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
-
 use super::errors::{Error, Result, chain};
+use super::log::{self, LogFormat};
+use super::signals::Stop;
 use super::{output, values};
 use crate::app::{AllowedOrigin, Config, Data, OperationSettings, Retention, Server};
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Where to listen; port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    /// Where to listen: a port of loopback, as 8080 or localhost:8080, a port of all addresses, as :8080, or
+    /// an IP address and a port; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080",
+          value_parser = values::listen_address)]
     listen: SocketAddr,
     /// The folder that holds all data; made if it is not there
     #[arg(long, value_name = "FOLDER", default_value = "./data")]
@@ -39,6 +39,10 @@ pub struct Arguments {
     /// How long requests may run on after the order to stop
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = values::duration)]
     drain_timeout: Duration,
+    /// How long a connection without a request is kept
+    #[arg(long, value_name = "DURATION", default_value = "180s",
+          value_parser = values::positive_duration)]
+    idle_timeout: Duration,
     /// How many operations run at the same time
     #[arg(long, value_name = "COUNT", default_value_t = 4,
           value_parser = clap::value_parser!(u16).range(1..))]
@@ -58,23 +62,17 @@ pub struct Arguments {
     /// How the log on the standard error is written
     #[arg(long, value_enum, default_value_t)]
     log_format: LogFormat,
-    /// What is logged: error, warn, info, debug, trace, or directives as RUST_LOG has them
-    #[arg(long, value_name = "LEVEL", env = "RUST_LOG", default_value = "info",
-          value_parser = log_filter)]
-    log_level: String,
+    /// What is logged: error, warn, info, debug, trace or off, or directives TARGET=LEVEL divided by commas;
+    /// when left out what RUST_LOG says, or info
+    #[arg(long, value_name = "LEVEL", value_parser = log::filter)]
+    log_level: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
-enum LogFormat {
-    #[default]
-    Text,
-    Json,
-}
-
-/// Serves until SIGTERM or Ctrl-C, then lets running requests end. A second signal ends at once.
+/// Serves until it is told to stop, then lets running requests end. A second order ends at once.
 pub async fn run(arguments: Arguments) -> Result<()> {
-    start_log(arguments.log_format, &arguments.log_level)?;
-    let mut stop = Stop::listen()?;
+    // Before all else: signals that come early must not end the process.
+    let mut stop = Stop::of_a_server()?;
+    log::start(arguments.log_format, arguments.log_level)?;
     let config = Config {
         listen: arguments.listen,
         data: match (arguments.ephemeral, arguments.adopt_empty) {
@@ -88,6 +86,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         drain_timeout: arguments.drain_timeout,
         transfers: Default::default(),
         uploads: Default::default(),
+        idle_timeout: arguments.idle_timeout,
         operations: OperationSettings {
             concurrency: usize::from(arguments.concurrency),
             lease: arguments.lease_duration,
@@ -98,10 +97,22 @@ pub async fn run(arguments: Arguments) -> Result<()> {
             audit_events: arguments.audit_retention,
         },
     };
-    let server = start(config).await?;
-    // Scripts that asked for port 0 read it here; a server needs no reader.
-    let _ = output::print(&format!("Listening on http://{}\n", server.address()));
-    stop.ordered().await;
+    let mut starting = std::pin::pin!(start(config));
+    let (server, ordered) = tokio::select! {
+        server = &mut starting => (server?, false),
+        () = stop.ordered() => {
+            tracing::info!("stopping once the start is over; another signal ends it");
+            tokio::select! {
+                server = &mut starting => (server?, true),
+                () = stop.ordered() => return Err(Error::Interrupted),
+            }
+        }
+    };
+    if !ordered {
+        // Scripts that asked for port 0 read it here; a server needs no reader.
+        let _ = output::print(&format!("Listening on http://{}\n", server.address()));
+        stop.ordered().await;
+    }
     tracing::info!("stopping: requests that run may end; another signal ends them");
     finish(server, &mut stop).await
 }
@@ -118,50 +129,4 @@ pub async fn finish(server: Server, stop: &mut Stop) -> Result<()> {
         stopped = server.stop() => stopped.map_err(|error| Error::Failed(chain(&error))),
         () = stop.ordered() => Err(Error::Interrupted),
     }
-}
-
-/// Orders to stop: SIGTERM and Ctrl-C.
-pub struct Stop {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl Stop {
-    pub fn listen() -> Result<Self> {
-        let listen =
-            |kind| signal(kind).map_err(|error| Error::failed("cannot listen for signals", &error));
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-        })
-    }
-
-    /// Returns at the next order.
-    pub async fn ordered(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
-fn log_filter(text: &str) -> std::result::Result<String, String> {
-    match EnvFilter::try_new(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-fn start_log(format: LogFormat, level: &str) -> Result<()> {
-    let filter = EnvFilter::try_new(level).map_err(|error| Error::failed("--log-level", &error))?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(BoxMakeWriter::new(std::io::stderr));
-    let started = match format {
-        LogFormat::Text => log
-            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-            .try_init(),
-        LogFormat::Json => log.json().try_init(),
-    };
-    started.map_err(|error| Error::failed("cannot start the log", error.as_ref()))
 }

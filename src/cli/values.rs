@@ -1,6 +1,7 @@
 //! The forms of values on the command line: labels, sizes, durations, digests.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::errors::{Error, Result};
@@ -45,53 +46,107 @@ pub fn size(text: &str) -> std::result::Result<i64, String> {
 
 /// A limit: a number or a size, zero too, or none.
 pub fn limit(text: &str) -> std::result::Result<Limit, String> {
-    match text {
-        "none" => Ok(Limit(None)),
-        "0" => Ok(Limit(Some(0))),
+    let limit = match text {
+        "none" => None,
+        "0" => Some(0),
         text => match size(text) {
-            Ok(limit) => Ok(Limit(Some(limit))),
-            Err(_) => Err("a limit is a number, a size like 10GiB, or none".to_owned()),
+            Ok(limit) => Some(limit),
+            Err(_) => return Err("a limit is a number, a size like 10GiB, or none".to_owned()),
         },
-    }
+    };
+    let has_unit = limit.is_some() && !text.ends_with(|last: char| last.is_ascii_digit());
+    Ok(Limit { limit, has_unit })
 }
 
 /// The most that may be used, if there is a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limit(pub Option<i64>);
-
-/// Hours, minutes and seconds, in that order: `90s`, `10m`, `1h30m`.
-pub fn duration(text: &str) -> std::result::Result<Duration, String> {
-    let mut rest = text;
-    let mut seconds = Some(0u64);
-    for (unit, length) in [('h', 3600), ('m', 60), ('s', 1)] {
-        if let Some((digits, after)) = rest.split_once(unit) {
-            let part = match digits.bytes().all(|byte| byte.is_ascii_digit()) {
-                true => digits.parse::<u64>().ok(),
-                false => None,
-            };
-            let part = part.and_then(|count| count.checked_mul(length));
-            seconds = seconds
-                .zip(part)
-                .and_then(|(all, part)| all.checked_add(part));
-            rest = after;
-        }
-    }
-    match seconds {
-        Some(LONGEST..) => Err("a duration is less than ten years".to_owned()),
-        Some(seconds) if rest.is_empty() && !text.is_empty() => Ok(Duration::from_secs(seconds)),
-        _ => Err("a duration is written like 90s, 10m or 1h30m".to_owned()),
-    }
+pub struct Limit {
+    pub limit: Option<i64>,
+    /// Whether the limit was given in units of bytes.
+    pub has_unit: bool,
 }
 
-/// Ten years, in seconds.
-const LONGEST: u64 = 10 * 365 * 24 * 60 * 60;
+/// The units of a duration, the largest first, and their lengths in milliseconds.
+const UNITS: [(&str, u64); 5] = [
+    ("d", 24 * 60 * 60 * 1000),
+    ("h", 60 * 60 * 1000),
+    ("m", 60 * 1000),
+    ("s", 1000),
+    ("ms", 1),
+];
+
+/// Days, hours, minutes, seconds and milliseconds, in that order: `500ms`, `90s`, `1m30s`, `2d`.
+pub fn duration(text: &str) -> std::result::Result<Duration, String> {
+    let wrong = || "a duration is written like 500ms, 90s, 1m30s or 2d".to_owned();
+    let mut milliseconds = Some(0u64);
+    let (mut rest, mut units) = (text, UNITS.as_slice());
+    if text.is_empty() {
+        return Err(wrong());
+    }
+    while !rest.is_empty() {
+        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let (number, behind) = rest.split_at(digits);
+        let letters = behind.len()
+            - behind
+                .trim_start_matches(|c: char| !c.is_ascii_digit())
+                .len();
+        let (unit, next) = behind.split_at(letters);
+        let known = units.iter().position(|(name, _)| *name == unit);
+        let Some(known) = known.filter(|_| digits > 0) else {
+            return Err(wrong());
+        };
+        let part = number.parse::<u64>().ok();
+        let part = part.and_then(|count| count.checked_mul(units[known].1));
+        milliseconds = milliseconds
+            .zip(part)
+            .and_then(|(all, part)| all.checked_add(part));
+        (rest, units) = (next, &units[known + 1..]);
+    }
+    milliseconds
+        .filter(|milliseconds| *milliseconds < LONGEST)
+        .map(Duration::from_millis)
+        .ok_or_else(|| "a duration is less than ten years".to_owned())
+}
+
+/// Ten years, in milliseconds.
+const LONGEST: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
 
 /// How long a lease lasts.
 pub fn lease(text: &str) -> std::result::Result<Duration, String> {
     match duration(text)? {
-        Duration::ZERO => Err("a lease lasts at least 1s".to_owned()),
+        length if length < Duration::from_secs(1) => Err("a lease lasts at least 1s".to_owned()),
         length => Ok(length),
     }
+}
+
+/// A duration that is not zero.
+pub fn positive_duration(text: &str) -> std::result::Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("must be longer than 0s".to_owned()),
+        length => Ok(length),
+    }
+}
+
+/// The address a server listens on: `8080` and `localhost:8080` on loopback, `:8080` on all addresses, or
+/// an IP address and a port.
+pub fn listen_address(text: &str) -> std::result::Result<SocketAddr, String> {
+    let port = |text: &str| match text.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => text.parse::<u16>().ok(),
+        false => None,
+    };
+    let (host, number) = text.rsplit_once(':').unwrap_or(("localhost", text));
+    let address = match host {
+        "" => port(number).map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))),
+        host if host.eq_ignore_ascii_case("localhost") => {
+            port(number).map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+        }
+        _ => text.parse().ok(),
+    };
+    address.ok_or_else(|| {
+        "an address is written like 8080 or localhost:8080 (loopback), :8080 (all addresses), \
+         192.0.2.1:8080 or [2001:db8::1]:8080; ports go up to 65535"
+            .to_owned()
+    })
 }
 
 /// A SHA-256 in 64 hexadecimal digits.
@@ -165,25 +220,40 @@ mod tests {
 
     #[test]
     fn a_limit_is_a_size_or_none() {
-        for (text, wanted) in [
-            ("none", None),
-            ("0", Some(0)),
-            ("5", Some(5)),
-            ("10GiB", Some(10 << 30)),
+        for (text, limit, has_unit) in [
+            ("none", None, false),
+            ("0", Some(0), false),
+            ("5", Some(5), false),
+            ("10GiB", Some(10 << 30), true),
+            ("1K", Some(1 << 10), true),
         ] {
-            assert_eq!(limit(text), Ok(Limit(wanted)), "{text}");
+            assert_eq!(super::limit(text), Ok(Limit { limit, has_unit }), "{text}");
         }
-        for text in ["", "None", "-1", "0G", "many"] {
-            assert!(limit(text).is_err(), "{text:?}");
+        for text in ["", "None", "-1", "0G", "many", "1.5", "5 "] {
+            assert!(super::limit(text).is_err(), "{text:?}");
         }
     }
 
     #[test]
     fn durations_have_units() {
-        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("10m"), Ok(Duration::from_secs(600)));
-        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
-        assert_eq!(duration("2h5s"), Ok(Duration::from_secs(7205)));
+        for (text, milliseconds) in [
+            ("500ms", 500),
+            ("1ms", 1),
+            ("0s", 0),
+            ("90s", 90_000),
+            ("1s500ms", 1_500),
+            ("10m", 600_000),
+            ("1m30s", 90_000),
+            ("5m1ms", 300_001),
+            ("1h30m", 5_400_000),
+            ("2h5s", 7_205_000),
+            ("2d", 172_800_000),
+            ("1d2h3m4s5ms", 93_784_005),
+            ("3649d", 315_273_600_000),
+        ] {
+            let wanted = Duration::from_millis(milliseconds);
+            assert_eq!(duration(text), Ok(wanted), "{text}");
+        }
         for text in [
             "",
             "10",
@@ -191,12 +261,60 @@ mod tests {
             "+1s",
             "ten",
             "s",
+            "ms",
             "1s2",
             "1s2m",
             "1m2m",
+            "1ms2s",
+            "1.5s",
+            "1 s",
+            " 1s",
+            "1s ",
+            "1S",
+            "1sec",
+            "1мs",
+            "1us",
+            "3650d",
             "18446744073709551615h",
+            "99999999999999999999s",
         ] {
             assert!(duration(text).is_err(), "{text:?}");
+        }
+        assert!(lease("999ms").is_err() && lease("1s").is_ok());
+        assert!(positive_duration("0ms").is_err() && positive_duration("1ms").is_ok());
+    }
+
+    #[test]
+    fn a_server_listens_on_loopback_unless_told_otherwise() {
+        for (text, wanted) in [
+            ("8080", "127.0.0.1:8080"),
+            ("0", "127.0.0.1:0"),
+            ("localhost:8080", "127.0.0.1:8080"),
+            ("LocalHost:1", "127.0.0.1:1"),
+            (":8080", "[::]:8080"),
+            ("127.0.0.1:65535", "127.0.0.1:65535"),
+            ("0.0.0.0:80", "0.0.0.0:80"),
+            ("[::1]:8080", "[::1]:8080"),
+        ] {
+            let wanted: SocketAddr = wanted.parse().unwrap();
+            assert_eq!(listen_address(text), Ok(wanted), "{text}");
+        }
+        for text in [
+            "",
+            ":",
+            "localhost",
+            "localhost:",
+            "127.0.0.1",
+            "::1",
+            "65536",
+            "+80",
+            ":-1",
+            "images.example:8080",
+            "http://127.0.0.1:8080",
+            "nowhere",
+            "8080 ",
+        ] {
+            assert!(listen_address(text).is_err(), "{text:?}");
         }
     }
 

@@ -9,7 +9,8 @@ use serde_json::json;
 
 use super::errors::{Error, Result, chain};
 use super::output::{self, Format};
-use super::{progress, serve};
+use super::progress;
+use super::signals::Stop;
 use crate::app::verification::{self, Findings, Problem};
 
 #[derive(Debug, clap::Args)]
@@ -20,7 +21,7 @@ pub struct Arguments {
 }
 
 pub async fn run(format: Format, arguments: Arguments) -> Result<()> {
-    let mut stop = serve::Stop::listen()?;
+    let mut stop = Stop::of_a_command()?;
     let stopped = Arc::new(AtomicBool::new(false));
     let mut shown = Shown {
         bar: progress::bytes("verifying", None),

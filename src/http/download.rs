@@ -117,9 +117,13 @@ pub async fn answer(
         HeaderValue::from_static("application/octet-stream"),
     );
     if request.method == Method::GET {
+        // The connection's task sends them.
+        let span = tracing::Span::current();
         let bytes = download
             .read(range)
-            .inspect_err(|failed| tracing::error!(error = %failed, "a download broke off"))
+            .inspect_err(move |failed| {
+                span.in_scope(|| tracing::error!(error = %failed, "a download broke off"));
+            })
             .inspect(move |_| {
                 // Kept until the last byte is taken.
                 let _ = &place;

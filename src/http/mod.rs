@@ -2,8 +2,11 @@
 //! codings, the documentation, and the bytes of images, which travel outside of messages.
 //! Never mentions a store or a file's place.
 
+mod answered;
 mod conditions;
+mod connections;
 mod cors;
+mod descriptors;
 mod digest;
 mod docs;
 mod download;
@@ -36,19 +39,21 @@ use tonic::service::Routes;
 use tonic_web::{GrpcWebLayer, GrpcWebService};
 use tower::{Layer, Service};
 use tower_http::cors::CorsLayer;
-use tracing::Instrument;
+use tracing::{Instrument, field};
 
 use crate::contract;
 use crate::images::Images;
 use crate::rpc;
 use crate::transcoding::{self, Deadlines, ResponseBody, Transcoder, errors};
 
+use answered::Asked;
 pub use cors::AllowedOrigin;
+pub use descriptors::raise_limit as raise_descriptor_limit;
 use docs::Docs;
 use event_ids::EventIds;
 use grpc::Methods;
 pub use guard::Guard;
-pub use server::{Peer, TransferSettings, serve};
+pub use server::{Peer, Times, TransferSettings, serve};
 use unread::RequestBody;
 
 /// A reply on its way.
@@ -106,15 +111,19 @@ impl Edge {
     ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> + Send + use<> {
         let mut request = request.map(Body::new);
         let ids = request_id::take(request.headers_mut());
-        let span = tracing::info_span!(
+        // Of the highest level: whatever is logged has its ids.
+        let span = tracing::error_span!(
             "request",
             request_id = ids.request_id,
             trace_id = ids.trace_id,
             method = %request.method(),
             path = request.uri().path(),
             peer = request.extensions().get::<Peer>().map(|peer| peer.address.to_string()),
+            operation_id = field::Empty,
+            image_id = field::Empty,
+            folder_id = field::Empty,
         );
-        let started = std::time::Instant::now();
+        let asked = Asked::new(span.clone());
         let is_head = *request.method() == Method::HEAD;
         let reply = span.in_scope(|| self.guarded(request, &ids.request_id));
         async move {
@@ -123,12 +132,7 @@ impl Edge {
                 response = without_body(response);
             }
             request_id::give(&ids, response.headers_mut());
-            tracing::info!(
-                status = response.status().as_u16(),
-                micros = started.elapsed().as_micros() as u64,
-                "answered"
-            );
-            Ok(response)
+            Ok(asked.answered(response))
         }
         .instrument(span)
     }

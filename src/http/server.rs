@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,6 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -19,6 +19,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::BoxError;
 
+use super::connections::{self, Activity, BusyBody, Connections};
+use super::descriptors::Descriptors;
 use super::lingering::Lingering;
 use super::small_writes::Connection;
 use super::stalls::{Patience, Told};
@@ -32,9 +34,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// Bytes that an HTTP/2 client may send ahead, on a stream and on a connection.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
-/// After a failure to accept, as when no file descriptor is left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
 /// How every HTTP/2 connection starts (RFC 9113, section 3.4).
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const PREFACE_PAUSE: Duration = Duration::from_millis(20);
@@ -67,7 +66,7 @@ impl Default for TransferSettings {
 /// Facts of the connection that a request came on, in its extensions.
 #[derive(Debug, Clone)]
 pub struct Peer {
-    pub address: std::net::SocketAddr,
+    pub address: SocketAddr,
     /// What the transfers of the connection have of it.
     pub share: Arc<Share>,
 }
@@ -89,36 +88,47 @@ impl Share {
     }
 }
 
+/// How long what may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// Requests, after the order to stop.
+    pub drain: Duration,
+    /// A connection without a request.
+    pub idle: Duration,
+}
+
 /// Serves what `answer` answers until `stop`, then takes nothing new and lets what runs end, but no
-/// longer than `drain_timeout`. Requests have a [`Peer`] among their extensions.
+/// longer than the time for that. Requests have a [`Peer`] among their extensions.
 pub async fn serve<A, R, B>(
     listener: TcpListener,
     answer: A,
     stop: CancellationToken,
-    drain_timeout: Duration,
+    times: Times,
     transfers: TransferSettings,
 ) where
     A: Fn(Request<RequestBody>) -> R + Clone + Send + 'static,
     R: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
     B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    let graceful = GracefulShutdown::new();
+    let connections = Connections::default();
     let discards = Discards::new(stop.clone());
-    let mut connections = JoinSet::new();
+    let mut descriptors = Descriptors::new(connections.clone());
+    let mut tasks = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = stop.cancelled() => break,
-            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+            Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
         };
         let (stream, address) = match accepted {
-            Ok(accepted) => accepted,
+            Ok((stream, address)) => (stream, unmapped(address)),
             Err(error) => {
-                tracing::warn!(%error, "no connection could be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                tokio::time::sleep(descriptors.not_accepted(&error)).await;
                 continue;
             }
         };
+        let activity = connections.open();
+        descriptors.accepted();
         // Replies are small and waited for.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection keeps Nagle's algorithm");
@@ -126,61 +136,101 @@ pub async fn serve<A, R, B>(
         if let Err(error) = probe_peer(&stream) {
             tracing::debug!(%error, "the peer of a connection will be noticed late to be gone");
         }
-        let (answer, discards) = (answer.clone(), Arc::clone(&discards));
-        let patience = transfers.unread;
-        let peer = Peer {
+        let activity = (activity, times.idle);
+        tasks.spawn(connection(
+            stream,
             address,
-            share: Share::new(&transfers),
-        };
-        let (watcher, stop) = (graceful.watcher(), stop.clone());
-        connections.spawn(async move {
-            let http2 = tokio::select! {
-                version = tokio::time::timeout(HEADERS_TIMEOUT, is_http2(&stream)) => {
-                    match version {
-                        Ok(Ok(http2)) => http2,
-                        _ => return,
-                    }
-                }
-                () = stop.cancelled() => return,
-            };
-            let unread = discards.connection(address.ip(), http2);
-            let stream = Lingering::new(
-                Connection::new(stream, !http2, Patience::new(patience)),
-                Arc::clone(&unread),
-            );
-            let stream = TokioIo::new(stream);
-            let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-                let (answer, unread) = (answer.clone(), Arc::clone(&unread));
-                let peer = peer.clone();
-                let of = Arc::clone(&unread);
-                // Not before it is polled: what panics there does not end the connection.
-                let answered = future::lazy(move |_| {
-                    let mut request = RequestBody::of(request, of);
-                    request.extensions_mut().insert(peer);
-                    answer(request)
-                });
-                answered.flatten().map_ok(move |mut response| {
-                    unread.tell(&mut response);
-                    response.map(|body| Told::new(body, http2))
-                })
-            });
-            let streams = Streams::new(patience);
-            let builder = builder(streams.executor());
-            let connection = builder.serve_connection(stream, service);
-            let connection = watcher.watch(connection.into_owned());
-            if let Err(error) = streams.serve(connection).await {
-                tracing::debug!(%error, "a connection broke off");
-            }
-        });
+            answer.clone(),
+            activity,
+            Arc::clone(&discards),
+            transfers.clone(),
+        ));
     }
     drop(listener);
-    if tokio::time::timeout(drain_timeout, graceful.shutdown())
-        .await
-        .is_err()
-    {
+    connections.close_all();
+    let drained = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(times.drain, drained).await.is_err() {
         tracing::warn!("requests were still running at the end of the drain; they are cut off");
     }
-    connections.shutdown().await;
+    tasks.shutdown().await;
+}
+
+/// Serves one connection to its end.
+async fn connection<A, R, B>(
+    stream: TcpStream,
+    address: SocketAddr,
+    answer: A,
+    (activity, idle): (Arc<Activity>, Duration),
+    discards: Arc<Discards>,
+    transfers: TransferSettings,
+) where
+    A: Fn(Request<RequestBody>) -> R + Clone + Send + 'static,
+    R: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    let http2 = tokio::select! {
+        version = version(&stream, &activity, idle) => match version {
+            Some(http2) => http2,
+            None => return,
+        },
+        () = activity.asked_to_close() => return,
+    };
+    let unread = discards.connection(address.ip(), http2);
+    let peer = Peer {
+        address,
+        share: Share::new(&transfers),
+    };
+    let (of_requests, of_bodies) = (activity.clone(), Arc::clone(&unread));
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let (answer, busy) = (answer.clone(), of_requests.request_came());
+        let peer = peer.clone();
+        let (unread, of) = (Arc::clone(&of_bodies), Arc::clone(&of_bodies));
+        // Not before it is polled: what panics there does not end the connection.
+        let answered = future::lazy(move |_| {
+            let mut request = RequestBody::of(request, of, busy.clone());
+            request.extensions_mut().insert(peer);
+            let response = answer(request);
+            response.map_ok(|response| response.map(|body| BusyBody::new(body, busy)))
+        });
+        answered.flatten().map_ok(move |mut response| {
+            unread.tell(&mut response);
+            response.map(|body| Told::new(body, http2))
+        })
+    });
+    // HTTP/2 answers pings meanwhile; what is read there tells nothing of requests.
+    let reads = (!http2).then(|| activity.clone());
+    let stream = Lingering::new(
+        Connection::new(stream, !http2, Patience::new(transfers.unread), reads),
+        unread,
+    );
+    let stream = TokioIo::new(stream);
+    let streams = Streams::new(transfers.unread);
+    let builder = builder(streams.executor());
+    let served = builder.serve_connection(stream, service).into_owned();
+    let times = connections::Times {
+        idle,
+        headers: HEADERS_TIMEOUT,
+    };
+    let watched = activity.watch(served, &times, |served| served.graceful_shutdown());
+    if let Some(Err(error)) = streams.serve(watched).await {
+        tracing::debug!(%error, "a connection broke off");
+    }
+}
+
+/// An IPv4 address as such, also where a socket for IPv6 took the connection.
+fn unmapped(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// Whether the connection is one of HTTP/2, as its first bytes tell; none where they do not come in time.
+async fn version(stream: &TcpStream, activity: &Activity, idle: Duration) -> Option<bool> {
+    tokio::time::timeout(idle, stream.readable())
+        .await
+        .ok()?
+        .ok()?;
+    activity.bytes_came();
+    let version = tokio::time::timeout(HEADERS_TIMEOUT, is_http2(stream)).await;
+    version.ok()?.ok()
 }
 
 /// Has the kernel find out whether a peer is gone. Of one that is sent something, only that it acknowledges
@@ -199,7 +249,8 @@ fn builder(executor: Executor) -> Builder<Executor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS_TIMEOUT);
+        // It would begin when the connection becomes idle; `connections` has the times.
+        .header_read_timeout(None);
     builder
         .http2()
         .timer(TokioTimer::new())

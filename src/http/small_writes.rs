@@ -2,11 +2,13 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::connections::Activity;
 use super::stalls::Patience;
 
 /// A stream that says whether it takes several buffers at once. HTTP/2 asks at the start: it then
@@ -20,14 +22,22 @@ pub struct Connection {
     stream: TcpStream,
     vectored: bool,
     patience: Patience,
+    /// Is told when bytes come.
+    reads: Option<Arc<Activity>>,
 }
 
 impl Connection {
-    pub fn new(stream: TcpStream, vectored: bool, patience: Patience) -> Self {
+    pub fn new(
+        stream: TcpStream,
+        vectored: bool,
+        patience: Patience,
+        reads: Option<Arc<Activity>>,
+    ) -> Self {
         Self {
             stream,
             vectored,
             patience,
+            reads,
         }
     }
 
@@ -52,11 +62,18 @@ impl Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.stream().poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = self.as_mut().stream().poll_read(context, buffer);
+        if let Some(activity) = &self.reads
+            && buffer.filled().len() > before
+        {
+            activity.bytes_came();
+        }
+        read
     }
 }
 

@@ -21,6 +21,8 @@ use hyper::body::Incoming;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+use super::connections::Busy;
+
 /// Bodies that are dropped at the same time, of all clients and of the address of one.
 const MOST: usize = 64;
 const MOST_OF_A_PEER: usize = 8;
@@ -183,17 +185,20 @@ pub struct RequestBody {
     /// Whether its client waits for a sign to send it, which hyper gives once it is polled.
     awaits_sign: bool,
     ended: bool,
+    /// The connection is not idle before the body is at its end, nor while it is dropped.
+    busy: Busy,
 }
 
 impl RequestBody {
     /// The request with its body as one that knows its connection.
-    pub fn of(request: Request<Incoming>, connection: Arc<Unread>) -> Request<Self> {
+    pub fn of(request: Request<Incoming>, connection: Arc<Unread>, busy: Busy) -> Request<Self> {
         let awaits_sign = request.version() == Version::HTTP_11 && expects(request.headers());
         request.map(|incoming| Self {
             incoming: Some(incoming),
             connection,
             awaits_sign,
             ended: false,
+            busy,
         })
     }
 }
@@ -238,14 +243,14 @@ impl Drop for RequestBody {
             return;
         }
         if let Some(incoming) = self.incoming.take() {
-            leave(incoming, &self.connection, self.awaits_sign);
+            leave(incoming, &self.connection, self.awaits_sign, &self.busy);
         }
     }
 }
 
 /// Sees to a body that nobody reads any more.
 #[cold]
-fn leave(mut body: Incoming, connection: &Arc<Unread>, awaits_sign: bool) {
+fn leave(mut body: Incoming, connection: &Arc<Unread>, awaits_sign: bool, busy: &Busy) {
     if awaits_sign {
         // Reading it would be the sign. A client that does not wait any longer may send it unasked.
         let place = connection.discards.place(connection.peer);
@@ -268,8 +273,9 @@ fn leave(mut body: Incoming, connection: &Arc<Unread>, awaits_sign: bool) {
     let place = fits.then(|| connection.discards.place(connection.peer));
     match (place.flatten(), Handle::try_current()) {
         (Some(place), Ok(runtime)) => {
-            let connection = Arc::clone(connection);
+            let (connection, busy) = (Arc::clone(connection), busy.clone());
             runtime.spawn(async move {
+                let _busy = busy;
                 let stop = place.discards.stop.clone();
                 if !discard(&mut body, BOUNDS, &stop).await {
                     tracing::debug!("what is left of a request body is not read any longer");

@@ -65,7 +65,7 @@ pub async fn answer(
                 }
                 response
             }
-            None => rpc::operation_message(operation)
+            None => rpc::operation_of_request(operation)
                 .and_then(|operation| reply(&operation))
                 .unwrap_or_else(|failed| error(&failed, request_id)),
         },

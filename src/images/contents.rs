@@ -53,6 +53,7 @@ impl Images {
                 if !removed.is_empty() {
                     // Before the ids are forgotten: a file must not come back without one.
                     contents.sync()?;
+                    contents.take_room_back();
                 }
                 Ok::<_, blobs::Error>(removed)
             })

@@ -159,11 +159,22 @@ pub(super) fn too_large() -> Failure {
 }
 
 const FOLDER_LOST: &str = "The server's content folder is not there; its log says more";
-pub(super) const DISK_FULL: &str = "The server's disk is full";
+
+/// The failure of what found no room.
+pub(super) fn disk_full() -> Failure {
+    tracing::warn!("the disk is full");
+    Failure::new(Reason::Exhausted, "The server's disk is full")
+}
+
+const NO_DESCRIPTORS: &str = "The server has no file descriptors left; try again later";
 
 fn blob_failure(error: &blobs::Error) -> Failure {
     match error {
-        blobs::Error::Full => Failure::new(Reason::Exhausted, DISK_FULL),
+        blobs::Error::Full => disk_full(),
+        error @ blobs::Error::NoDescriptors(_) => {
+            tracing::warn!(%error, "no file can be opened");
+            Failure::new(Reason::Unavailable, NO_DESCRIPTORS).transient()
+        }
         lost @ blobs::Error::FolderLost { .. } => {
             tracing::error!(error = %lost, "an import failed");
             Failure::new(Reason::Aborted, FOLDER_LOST).transient()

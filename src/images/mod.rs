@@ -26,6 +26,7 @@ mod worker;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
+use futures_util::future::Either;
 use tokio::sync::{Notify, Semaphore};
 
 pub use compute_images::NewComputeImageSource;
@@ -102,10 +103,23 @@ impl Images {
         accept: Accept,
         change: Change,
     ) -> impl Future<Output = Result<Operation>> + Send {
-        let accepted = self.store.accept(accept, change, self.engine.start());
+        let start = self.engine.start();
+        let accepted = if change.makes_room() {
+            let store = self.store.clone();
+            let accepted = async move { store.accept_in_any_case(accept, change, start).await };
+            Either::Left(Box::pin(accepted))
+        } else {
+            Either::Right(self.store.accept(accept, change, start))
+        };
         accepted.map(|accepted| {
             let operation = accepted?.operation;
             if !operation.is_done() {
+                tracing::info!(
+                    operation_id = operation.id,
+                    image_id = operation.image_id,
+                    folder_id = operation.folder_id,
+                    "the operation is accepted"
+                );
                 self.engine.wake();
             }
             Ok(operation)

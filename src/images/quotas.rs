@@ -1,7 +1,7 @@
 //! Limits of what folders may hold.
 
 use super::{Error, Images, Result};
-use crate::metadata::{Metric, Quota, QuotaScope};
+use crate::metadata::{Accept, Metric, Quota, QuotaScope};
 
 impl Images {
     /// The limits that stand: of a folder, or all of them.
@@ -15,6 +15,7 @@ impl Images {
     /// Sets a limit by its name, or takes it away; what is used.
     pub async fn set_quota(
         &self,
+        accept: Accept,
         scope: QuotaScope,
         name: &str,
         limit: Option<i64>,
@@ -23,6 +24,6 @@ impl Images {
             let known = Metric::ALL.map(Metric::name).join(", ");
             return Err(Error::invalid("name", format!("Must be one of {known}")));
         };
-        Ok(self.store.set_quota(scope, metric, limit).await?)
+        Ok(self.store.set_quota(accept, scope, metric, limit).await?)
     }
 }

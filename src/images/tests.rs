@@ -195,10 +195,15 @@ fn folder() -> TempDir {
     runtime.block_on(async {
         let path = folder.path().join("metadata.sqlite");
         let store = Store::open(&path, Arc::new(SystemClock)).unwrap();
+        let accept = Accept {
+            subject: "somebody".to_owned(),
+            request_id: "a request".to_owned(),
+            idempotency: None,
+        };
         for metric in [Metric::ComputeImagesCount, Metric::ComputeImagesSize] {
             let limit = Some(1 << 40);
             store
-                .set_quota(QuotaScope::Total, metric, limit)
+                .set_quota(accept.clone(), QuotaScope::Total, metric, limit)
                 .await
                 .unwrap();
         }

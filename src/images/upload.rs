@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
+use tracing::Instrument;
 
 use super::compute_images::LARGEST_CONTENT;
 use super::follow::Following;
@@ -144,8 +145,12 @@ impl Images {
         let run = self.engine.attend(lease, accepted_at);
         let latency = self.engine.settings().simulated_latency;
         let not_before = accepted_at.checked_add(latency).unwrap_or(accepted_at);
-        let ended = self.take(&run, &slot, upload, not_before).await;
-        self.record(run, ended).await
+        let span = run.span();
+        let done = async {
+            let ended = self.take(&run, &slot, upload, not_before).await;
+            self.record(run, ended).await
+        };
+        done.instrument(span).await
     }
 
     /// What there is under the key of an upload. Where the key is tied, the end of that is waited for;

@@ -6,8 +6,8 @@ use super::faults::Step;
 use super::import::internal;
 use super::{Images, Result};
 use crate::blobs;
-use crate::metadata::{self, Change, Lease, Metric, Origin, QuotaScope};
-use crate::operations::{Ended, Failure, Reason, Run, Worker};
+use crate::metadata::{self, Change, ExceededQuota, Lease, Origin, QuotaScope};
+use crate::operations::{Ended, Failure, ReachedQuota, Reason, Run, Worker};
 
 /// How many contents are marked as damaged in one transaction.
 const MARKED_AT_ONCE: usize = 500;
@@ -52,13 +52,12 @@ impl Worker for Images {
             written.push(lease.content_id.clone());
         }
         let removed = tokio::task::spawn_blocking(move || {
-            written.iter().all(|id| contents.remove(id).is_ok())
+            let removed = written.iter().all(|id| contents.remove(id).is_ok());
+            contents.take_room_back();
+            removed
         });
         if !removed.await.unwrap_or(false) {
-            tracing::warn!(
-                operation_id = lease.operation_id,
-                "the bytes of a failed import were not removed; the sweep tries again"
-            );
+            tracing::warn!("the bytes of a failed import were not removed; the sweep tries again");
         }
         self.faults.undone().await;
         self.sweep_soon();
@@ -126,9 +125,9 @@ pub(super) fn store_failure(error: &metadata::Error) -> Failure {
         E::ContentDamaged { id } => {
             Failure::new(Reason::FailedPrecondition, super::errors::damaged(id))
         }
-        E::QuotaExceeded { metric, scope } => quota_failure(*metric, scope),
+        E::QuotaExceeded(exceeded) => quota_failure(exceeded),
         E::CancelRequested { .. } => Failure::cancelled(),
-        E::Full => Failure::new(Reason::Exhausted, super::import::DISK_FULL),
+        E::Full => super::import::disk_full(),
         // What is recorded of it is how the other worker ends it.
         E::LeaseLost { .. } => Failure::new(Reason::Aborted, error.to_string()),
         // Whether it is one of those that pass, nobody knows.
@@ -136,15 +135,22 @@ pub(super) fn store_failure(error: &metadata::Error) -> Failure {
     }
 }
 
-fn quota_failure(metric: Metric, scope: &QuotaScope) -> Failure {
+fn quota_failure(exceeded: &ExceededQuota) -> Failure {
+    let name = exceeded.metric.name();
     Failure {
-        subject: Some(match scope {
+        subject: Some(match &exceeded.scope {
             QuotaScope::Folder(id) => format!("folder:{id}"),
             QuotaScope::Total => "total".to_owned(),
         }),
+        quota: Some(ReachedQuota {
+            name: name.to_owned(),
+            limit: exceeded.limit,
+            used: exceeded.used,
+            requested: exceeded.requested,
+        }),
         ..Failure::new(
             Reason::QuotaExceeded,
-            format!("Quota limit {} exceeded", metric.name()),
+            format!("Quota limit {name} exceeded"),
         )
     }
 }

@@ -2,6 +2,8 @@
 
 use std::num::NonZeroUsize;
 
+use serde::{Deserialize, Serialize};
+
 use super::Timestamp;
 use crate::operations::Kind;
 
@@ -12,7 +14,7 @@ pub struct AuditEvent {
     pub sequence: i64,
     pub time: Timestamp,
     pub status: AuditStatus,
-    pub kind: Kind,
+    pub kind: AuditKind,
     pub subject: String,
     pub request_id: String,
     pub folder_id: String,
@@ -20,6 +22,44 @@ pub struct AuditEvent {
     pub image_id: String,
     /// What went wrong; of an error only.
     pub message: Option<String>,
+    /// What an update or a new limit sets to another value.
+    pub changes: Vec<FieldChange>,
+}
+
+/// What a mutation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuditKind {
+    /// One that an operation carries out.
+    Operation(Kind),
+    /// A limit was set, or taken away.
+    SetQuota,
+}
+
+/// A field that is set to another value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldChange {
+    pub field: String,
+    pub old: String,
+    pub new: String,
+}
+
+impl FieldChange {
+    /// Adds the change of a field, if it is one.
+    pub fn note<T: PartialEq + ?Sized>(
+        changes: &mut Vec<Self>,
+        field: &str,
+        old: &T,
+        new: Option<&T>,
+        text: impl Fn(&T) -> String,
+    ) {
+        if let Some(new) = new.filter(|new| *new != old) {
+            changes.push(Self {
+                field: field.to_owned(),
+                old: text(old),
+                new: text(new),
+            });
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -44,6 +44,14 @@ impl Change {
         }
     }
 
+    /// Whether it makes room on the disk, sooner or later.
+    pub fn makes_room(&self) -> bool {
+        matches!(
+            self,
+            Self::DeleteDesktopImage { .. } | Self::DeleteComputeImage { .. }
+        )
+    }
+
     /// Whether bytes have to be brought in before the rows can change.
     pub fn brings_content(&self) -> bool {
         self.transfer().is_some()
@@ -163,6 +171,8 @@ pub struct Lease {
     pub operation_id: String,
     pub image_id: String,
     pub folder_id: String,
+    /// Of the request that asked for the operation.
+    pub request_id: String,
     /// Running or undoing.
     pub phase: Phase,
     pub change: Change,

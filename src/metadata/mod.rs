@@ -13,7 +13,7 @@ mod sqlite;
 mod tests;
 mod time;
 
-pub use audit::{AuditEvent, AuditQuery, AuditStatus};
+pub use audit::{AuditEvent, AuditKind, AuditQuery, AuditStatus, FieldChange};
 #[cfg(feature = "bench-baselines")]
 pub use baseline::Baseline;
 pub use changes::{
@@ -22,7 +22,7 @@ pub use changes::{
 };
 pub use ids::{Id, IdGenerator};
 pub use listing::{Column, Condition, Direction, ListQuery, Page, Position, name_hash};
-pub use quotas::{Metric, Quota, QuotaScope};
+pub use quotas::{ExceededQuota, Metric, Quota, QuotaScope};
 pub use sqlite::Store;
 pub use sqlite::claims::{CancelRequested, Candidate, NextClaim, Occupied, Renewed};
 pub use sqlite::contents::{ContentFacts, DeletedContent, LiveContent};
@@ -61,8 +61,8 @@ pub enum Error {
     /// The key came with another request before.
     #[error("the idempotency key was used with another request")]
     IdempotencyKeyReused,
-    #[error("the quota limit {} of {scope} is exceeded", metric.name())]
-    QuotaExceeded { metric: Metric, scope: QuotaScope },
+    #[error("the quota limit {} of {} is exceeded", .0.metric.name(), .0.scope)]
+    QuotaExceeded(ExceededQuota),
     /// The last item of the page is gone, and so is what was known of it.
     #[error("the page token has expired")]
     PageTokenExpired,
@@ -74,6 +74,9 @@ pub enum Error {
     CancelRequested { id: String },
     #[error("the disk that holds the database is full")]
     Full,
+    /// While the server runs: no descriptor is left.
+    #[error("the database cannot be opened: {0}")]
+    CannotOpen(rusqlite::Error),
     #[error("the database cannot be written to: {0}")]
     ReadOnly(String),
     #[error("the database is damaged; restore it from a backup: {0}")]
@@ -108,6 +111,7 @@ impl From<rusqlite::Error> for Error {
         use rusqlite::ErrorCode as Code;
         match error.sqlite_error_code() {
             Some(Code::DiskFull) => Self::Full,
+            Some(Code::CannotOpen) => Self::CannotOpen(error),
             Some(Code::ReadOnly) => Self::ReadOnly(error.to_string()),
             Some(Code::DatabaseCorrupt | Code::NotADatabase) => Self::Damaged(error),
             _ => Self::Sqlite(error),
@@ -121,7 +125,12 @@ impl Error {
     pub fn is_failure(&self) -> bool {
         matches!(
             self,
-            Self::Sqlite(_) | Self::Full | Self::Json(_) | Self::ReadOnly(_) | Self::Damaged(_)
+            Self::Sqlite(_)
+                | Self::Full
+                | Self::CannotOpen(_)
+                | Self::Json(_)
+                | Self::ReadOnly(_)
+                | Self::Damaged(_)
         )
     }
 }

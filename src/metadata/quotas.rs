@@ -67,3 +67,14 @@ pub struct Quota {
     pub limit: i64,
     pub used: i64,
 }
+
+/// A limit that stands in the way of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExceededQuota {
+    pub metric: Metric,
+    pub scope: QuotaScope,
+    pub limit: i64,
+    pub used: i64,
+    /// How much more the change would take; none where that is not known yet.
+    pub requested: Option<i64>,
+}

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use super::retry::{self, MOST_ATTEMPTS};
 use super::run::Signals;
@@ -142,7 +143,8 @@ impl Engine {
     where
         F: Future<Output: Send + 'static> + Send + 'static,
     {
-        self.inner.tasks.spawn(future)
+        // What it logs belongs to what asked for it.
+        self.inner.tasks.spawn(future.in_current_span())
     }
 
     /// Cancelled when nothing new is begun: those who wait for others should leave.
@@ -268,21 +270,21 @@ impl Engine {
     ) {
         let run = Run::start(self, lease, claimed, place.is_some());
         self.announce(&run.lease.operation_id);
-        let engine = self.clone();
-        self.inner.tasks.spawn(async move {
+        let (engine, span) = (self.clone(), run.span());
+        let driven = async move {
             let stopping = engine.inner.stopping.clone();
             let ended = tokio::select! {
                 ended = attempt(&run, &*worker) => ended,
                 () = stopping.cancelled() => return engine.release(run).await,
             };
-            let id = run.lease.operation_id.clone();
             if let Err(error) = engine.conclude(run, &*worker, ended).await {
-                tracing::error!(operation_id = id, %error, "how the operation ended was not recorded");
+                tracing::error!(%error, "how the operation ended was not recorded");
             }
             // Before the search goes on, which may need it.
             drop(place);
             engine.wake();
-        });
+        };
+        self.inner.tasks.spawn(driven.instrument(span));
     }
 
     /// Brings a run to its end: recorded already where it succeeded, else put off where another
@@ -309,7 +311,7 @@ impl Engine {
         let lease = &run.lease;
         let failure = match ended {
             Ok(operation) => {
-                tracing::info!(operation_id = lease.operation_id, "the operation succeeded");
+                tracing::info!("the operation succeeded");
                 return Ok(Some(operation));
             }
             Err(_) if run.is_lost() => {
@@ -327,10 +329,8 @@ impl Engine {
                 .await?;
             if again {
                 tracing::warn!(
-                    operation_id = lease.operation_id,
-                    attempt = lease.attempt,
                     ?pause,
-                    message = failure.message,
+                    error = failure.message,
                     "an attempt failed; there will be another"
                 );
                 run.retire();
@@ -366,9 +366,8 @@ impl Engine {
             .insist(|| store.undone(&lease, failure.clone()))
             .await?;
         tracing::warn!(
-            operation_id = lease.operation_id,
             reason = failure.reason.as_str(),
-            message = failure.message,
+            error = failure.message,
             "the operation failed"
         );
         Ok(operation)
@@ -377,8 +376,7 @@ impl Engine {
     /// Gives an operation back because the process ends.
     async fn release(&self, run: Run) {
         if let Err(error) = self.inner.store.release(&run.lease).await {
-            let operation_id = &run.lease.operation_id;
-            tracing::warn!(operation_id, %error, "an operation was not given back");
+            tracing::warn!(%error, "an operation was not given back");
         }
     }
 
@@ -420,7 +418,13 @@ impl Engine {
             match self.claim(candidate).await {
                 Ok(Some(lease)) => self.drive(lease, claimed, worker, None),
                 Ok(None) => {}
-                Err(error) => tracing::warn!(%error, "a cancelled operation was not claimed"),
+                Err(error) => tracing::warn!(
+                    operation_id,
+                    image_id = requested.operation.image_id,
+                    folder_id = requested.operation.folder_id,
+                    %error,
+                    "a cancelled operation was not claimed"
+                ),
             }
             self.wake();
         }

@@ -9,6 +9,6 @@ mod state;
 mod watchers;
 
 pub use engine::{Ended, Engine, Settings, Worker};
-pub use model::{Failure, Kind, Operation, Outcome, Progress, Reason, Transfer};
+pub use model::{Failure, Kind, Operation, Outcome, Progress, ReachedQuota, Reason, Transfer};
 pub use run::{ProgressCounter, Run};
 pub use state::{Event, Phase, Refused, State};

@@ -1,5 +1,7 @@
 //! Operations as this server knows them.
 
+use serde::{Deserialize, Serialize};
+
 use crate::metadata::Timestamp;
 
 /// A mutation that was accepted: what it is, how far it is, and how it ended.
@@ -59,8 +61,20 @@ pub struct Failure {
     pub message: String,
     /// Whose limit stood in the way, where one did.
     pub subject: Option<String>,
+    /// That limit.
+    pub quota: Option<ReachedQuota>,
     /// Whether another attempt may succeed.
     pub transient: bool,
+}
+
+/// A limit that stood in the way of an operation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReachedQuota {
+    pub name: String,
+    pub limit: i64,
+    pub used: i64,
+    /// How much more the operation would have taken; none where that was not known.
+    pub requested: Option<i64>,
 }
 
 impl Failure {
@@ -70,6 +84,7 @@ impl Failure {
             reason,
             message: message.into(),
             subject: None,
+            quota: None,
             transient: false,
         }
     }
@@ -139,6 +154,8 @@ pub enum Reason {
     Superseded,
     /// Other bytes came than the caller said.
     OtherDigest,
+    /// The server lacks something for a moment.
+    Unavailable,
     /// Room has run out.
     Exhausted,
     /// A limit that the administrator set stands in the way.
@@ -148,7 +165,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    const NAMES: [(Self, &str); 11] = [
+    const NAMES: [(Self, &str); 12] = [
         (Self::Invalid, "invalid"),
         (Self::NotFound, "not_found"),
         (Self::AlreadyExists, "already_exists"),
@@ -157,6 +174,7 @@ impl Reason {
         (Self::Aborted, "aborted"),
         (Self::Superseded, "superseded"),
         (Self::OtherDigest, "other_digest"),
+        (Self::Unavailable, "unavailable"),
         (Self::Exhausted, "exhausted"),
         (Self::QuotaExceeded, "quota_exceeded"),
         (Self::Internal, "internal"),

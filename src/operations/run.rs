@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
 
 use super::{Engine, Progress};
 use crate::metadata::{Error, Lease};
@@ -18,6 +19,7 @@ pub struct Run {
     signals: Arc<Signals>,
     engine: Engine,
     heart: CancellationToken,
+    span: Span,
 }
 
 /// What an attempt and its heartbeat tell each other.
@@ -77,14 +79,27 @@ impl Run {
         }
         engine.enter(&lease, signals.clone(), has_place);
         let heart = CancellationToken::new();
+        // Of the highest level: whatever is logged has its ids. A request that cancels the operation is not
+        // the one that asked for it.
+        let span = tracing::error_span!(
+            parent: None,
+            "operation",
+            operation_id = lease.operation_id,
+            image_id = lease.image_id,
+            folder_id = lease.folder_id,
+            request_id = lease.request_id,
+            attempt = lease.attempt,
+        );
         let beating = beat(engine.clone(), lease.clone(), signals.clone(), claimed);
         let ended = heart.clone();
-        tokio::spawn(async move { ended.run_until_cancelled(beating).await });
+        let beating = async move { ended.run_until_cancelled(beating).await };
+        tokio::spawn(beating.instrument(span.clone()));
         Self {
             lease,
             signals,
             engine: engine.clone(),
             heart,
+            span,
         }
     }
 
@@ -95,6 +110,11 @@ impl Run {
 
     pub fn progress(&self) -> ProgressCounter {
         self.signals.progress.clone()
+    }
+
+    /// What is logged of the attempt belongs there.
+    pub fn span(&self) -> Span {
+        self.span.clone()
     }
 
     /// Whether another worker may have the operation by now.
@@ -144,7 +164,7 @@ async fn beat(engine: Engine, lease: Lease, signals: Arc<Signals>, claimed: Inst
                     }
                 }
                 Ok(Err(Error::LeaseLost { .. })) => {
-                    tracing::warn!(operation_id = lease.operation_id, "the lease is lost");
+                    tracing::warn!("the lease is lost");
                     return signals.lose();
                 }
                 Ok(Err(error)) => tracing::warn!(%error, "a lease was not renewed"),
@@ -152,10 +172,7 @@ async fn beat(engine: Engine, lease: Lease, signals: Arc<Signals>, claimed: Inst
             }
         }
         if renewed.elapsed() >= length {
-            tracing::warn!(
-                operation_id = lease.operation_id,
-                "the lease was not renewed in time"
-            );
+            tracing::warn!("the lease was not renewed in time");
             return signals.lose();
         }
     }

@@ -9,7 +9,7 @@ use super::{Service, request, status};
 use crate::contract::desktopimages::v1::{
     AuditEvent, ReadAuditEventsRequest, audit_event, audit_service_server::AuditService,
 };
-use crate::metadata::{self, AuditStatus};
+use crate::metadata::{self, AuditKind, AuditStatus, FieldChange};
 use crate::operations::Kind;
 
 #[tonic::async_trait]
@@ -49,10 +49,23 @@ fn message(event: metadata::AuditEvent) -> AuditEvent {
         image_id: event.image_id,
         request_id: event.request_id,
         error_message: event.message.unwrap_or_default(),
+        changes: event.changes.into_iter().map(change).collect(),
     }
 }
 
-fn event_type(kind: Kind) -> &'static str {
+fn change(change: FieldChange) -> audit_event::Change {
+    audit_event::Change {
+        field: change.field,
+        old_value: change.old,
+        new_value: change.new,
+    }
+}
+
+fn event_type(kind: AuditKind) -> &'static str {
+    let kind = match kind {
+        AuditKind::Operation(kind) => kind,
+        AuditKind::SetQuota => return "desktopimages.audit.quota.SetQuota",
+    };
     match kind {
         Kind::CopyDesktopImage => "desktopimages.audit.clouddesktop.CopyDesktopImage",
         Kind::UpdateDesktopImage => "desktopimages.audit.clouddesktop.UpdateDesktopImage",

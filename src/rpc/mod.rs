@@ -28,7 +28,7 @@ pub use request::accept;
 pub use status::{busy, from_error, internal, invalid};
 
 /// Turn an operation of the domain into the contract's message, and its failure into a status.
-pub use operations::{failure as operation_failure, message as operation_message};
+pub use operations::{failure as operation_failure, of_request as operation_of_request};
 
 /// What implements every service, one file for each.
 #[derive(Clone)]

@@ -49,13 +49,28 @@ impl OperationService for Service {
 pub fn reply(result: images::Result<operations::Operation>) -> Result<Response<Operation>, Status> {
     let operation = result.map_err(status::from_error)?;
     let running = !operation.is_done();
-    let mut response = Response::new(message(operation)?);
+    let mut response = Response::new(of_request(operation)?);
     if running {
         response
             .metadata_mut()
             .insert(POLL_INTERVAL, MetadataValue::from_static("1"));
     }
     Ok(response)
+}
+
+/// The operation that answers a request, as the contract's message. What is logged of the request says from
+/// then on which it is.
+pub fn of_request(operation: operations::Operation) -> Result<Operation, Status> {
+    let span = tracing::Span::current();
+    if !span.is_disabled() {
+        tracing::record_all!(
+            span,
+            operation_id = operation.id,
+            image_id = operation.image_id,
+            folder_id = operation.folder_id
+        );
+    }
+    message(operation)
 }
 
 /// An operation as the contract's message.
@@ -130,23 +145,15 @@ fn error(failure: Failure) -> rpc::Status {
         Reason::Cancelled => Code::Cancelled,
         Reason::Aborted | Reason::Superseded => Code::Aborted,
         Reason::Exhausted | Reason::QuotaExceeded => Code::ResourceExhausted,
+        Reason::Unavailable => Code::Unavailable,
         Reason::Internal => Code::Internal,
     };
-    let quota = failure
-        .subject
-        .map(|subject| quota_failure(subject, failure.message.clone()));
-    // Who tries again by itself must know that another has.
-    let superseded = failure.reason == Reason::Superseded;
-    let info = superseded.then(|| any(&error_info(failure.reason)));
     rpc::Status {
         code: code.into(),
-        details: quota.into_iter().chain(info).collect(),
+        details: details(&failure),
         message: failure.message,
     }
 }
-
-/// Who names the reasons in details.
-const DOMAIN: &str = "desktop-images";
 
 /// The status that tells a caller of a failed operation, which its details name. None of one that has not
 /// failed.
@@ -171,19 +178,50 @@ pub fn failure(operation: &operations::Operation) -> Option<Status> {
 fn error_info(reason: Reason) -> rpc::ErrorInfo {
     rpc::ErrorInfo {
         reason: reason.as_str().to_ascii_uppercase(),
-        domain: DOMAIN.to_owned(),
+        domain: status::DOMAIN.to_owned(),
         ..Default::default()
     }
 }
 
-fn quota_failure(subject: String, description: String) -> Any {
-    any(&rpc::QuotaFailure {
-        violations: vec![rpc::quota_failure::Violation {
-            subject,
-            description,
-            ..Default::default()
-        }],
-    })
+/// What a caller can go by when an operation failed.
+fn details(failure: &Failure) -> Vec<Any> {
+    let mut details = Vec::new();
+    if let Some(subject) = &failure.subject {
+        let reached = failure.quota.as_ref();
+        let words = reached.map(|reached| status::quota_words(&failure.message, reached));
+        details.push(any(&rpc::QuotaFailure {
+            violations: vec![rpc::quota_failure::Violation {
+                subject: subject.clone(),
+                description: words.unwrap_or_else(|| failure.message.clone()),
+                ..Default::default()
+            }],
+        }));
+    }
+    if let Some(reached) = &failure.quota {
+        details.push(any(&rpc::ErrorInfo {
+            reason: status::QUOTA_REASON.to_owned(),
+            domain: status::DOMAIN.to_owned(),
+            metadata: status::quota_numbers(reached).into_iter().collect(),
+        }));
+    }
+    // Who tries again by itself must know that another has.
+    if failure.reason == Reason::Superseded {
+        details.push(any(&error_info(failure.reason)));
+    }
+    let pause = match failure.reason {
+        Reason::Exhausted => Some(status::DISK_FULL_PAUSE),
+        Reason::Unavailable => Some(status::SHORT_PAUSE),
+        _ => None,
+    };
+    details.extend(pause.map(|pause| {
+        any(&rpc::RetryInfo {
+            retry_delay: Some(prost_types::Duration {
+                seconds: i64::try_from(pause.as_secs()).unwrap_or(i64::MAX),
+                nanos: 0,
+            }),
+        })
+    }));
+    details
 }
 
 fn any<M: Message + Name>(message: &M) -> Any {

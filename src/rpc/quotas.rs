@@ -29,15 +29,16 @@ impl QuotaService for Service {
     }
 
     async fn set(&self, request: Request<SetQuotaRequest>) -> Result<Response<Quota>, Status> {
-        let request = request.into_inner();
+        let (metadata, _, request) = request.into_parts();
         request::check(&request)?;
+        let accept = request::accept(&metadata, "QuotaService/Set", &request)?;
         let scope = match request.folder_id.as_str() {
             "" => QuotaScope::Total,
             id => QuotaScope::Folder(id.to_owned()),
         };
         let used = self
             .images
-            .set_quota(scope, &request.name, request.limit)
+            .set_quota(accept, scope, &request.name, request.limit)
             .await
             .map_err(status::from_error)?;
         Ok(Response::new(Quota {

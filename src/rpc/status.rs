@@ -1,5 +1,6 @@
 //! What callers are told when something goes wrong: the code, the words, the details.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tonic::{Code, Status};
@@ -8,9 +9,20 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 use crate::contract::rules::Violation;
 use crate::images::{self, Error};
 use crate::metadata::{self, QuotaScope};
+use crate::operations::ReachedQuota;
 
 /// The words for a failure whose cause is for the log only.
 const INTERNAL: &str = "Internal error; the server's log says more";
+
+/// The words for a shortage of file descriptors.
+pub const NO_DESCRIPTORS: &str = "The server has no file descriptors left; try again later";
+/// After how long to try again what a full disk refused: somebody has to make room.
+pub const DISK_FULL_PAUSE: Duration = Duration::from_secs(30);
+/// The same for what passes by itself.
+pub const SHORT_PAUSE: Duration = Duration::from_secs(1);
+/// Who ErrorInfo is by, and why.
+pub const DOMAIN: &str = "desktop-images";
+pub const QUOTA_REASON: &str = "QUOTA_EXCEEDED";
 
 /// The most bytes of words in a status, those beyond ASCII counted twice. They travel three times,
 /// once percent-encoded and twice in base64, and gRPC clients refuse more than 8 KiB of metadata.
@@ -82,6 +94,7 @@ pub fn from_error(error: Error) -> Status {
         Error::Damaged { image_id } => Status::data_loss(images::damaged(&shown(&image_id))),
         Error::Metadata(error) => from_metadata(error),
         Error::Blobs(crate::blobs::Error::Full) => disk_full(),
+        Error::Blobs(error @ crate::blobs::Error::NoDescriptors(_)) => no_descriptors(&error),
         Error::Blobs(lost @ crate::blobs::Error::FolderLost { .. }) => {
             tracing::error!(error = %lost, "a request failed");
             Status::unavailable("The server's content folder is not there; its log says more")
@@ -129,13 +142,22 @@ fn from_metadata(error: metadata::Error) -> Status {
             );
             Status::with_error_details(Code::FailedPrecondition, message, details)
         }
-        E::QuotaExceeded { metric, scope } => {
-            let subject = match scope {
+        E::QuotaExceeded(exceeded) => {
+            let subject = match exceeded.scope {
                 QuotaScope::Folder(id) => format!("folder:{}", shown(&id)),
                 QuotaScope::Total => "total".to_owned(),
             };
-            let message = format!("Quota limit {} exceeded", metric.name());
-            let details = ErrorDetails::with_quota_failure_violation(subject, message.clone());
+            let message = format!("Quota limit {} exceeded", exceeded.metric.name());
+            let reached = ReachedQuota {
+                name: exceeded.metric.name().to_owned(),
+                limit: exceeded.limit,
+                used: exceeded.used,
+                requested: exceeded.requested,
+            };
+            let description = quota_words(&message, &reached);
+            let mut details = ErrorDetails::with_quota_failure_violation(subject, description);
+            let numbers: HashMap<_, _> = quota_numbers(&reached).into_iter().collect();
+            details.set_error_info(QUOTA_REASON, DOMAIN, numbers);
             Status::with_error_details(Code::ResourceExhausted, message, details)
         }
         error @ E::MinDiskSizeTooSmall { .. } => invalid_field("min_disk_size", error.to_string()),
@@ -144,7 +166,8 @@ fn from_metadata(error: metadata::Error) -> Status {
         ),
         E::PageTokenExpired => invalid_field("page_token", "has expired; start again without one"),
         E::Full => disk_full(),
-        E::Closed => Status::unavailable("The server is shutting down"),
+        E::Closed => unavailable("The server is shutting down", SHORT_PAUSE),
+        error @ E::CannotOpen(_) => no_descriptors(&error),
         error @ E::ReadOnly(_) => {
             tracing::error!(%error, "a request failed");
             Status::unavailable("The server's database cannot be written to")
@@ -163,6 +186,30 @@ fn from_metadata(error: metadata::Error) -> Status {
     }
 }
 
+/// The words for a limit that is in the way, with its numbers.
+pub fn quota_words(message: &str, reached: &ReachedQuota) -> String {
+    let more = match reached.requested {
+        Some(more) => format!(", {more} more asked for"),
+        None => String::new(),
+    };
+    format!(
+        "{message}: limit {}, used {}{more}",
+        reached.limit, reached.used
+    )
+}
+
+/// The numbers of a limit that is in the way, as ErrorInfo has them.
+pub fn quota_numbers(reached: &ReachedQuota) -> Vec<(String, String)> {
+    let mut numbers = vec![
+        ("quota".to_owned(), reached.name.clone()),
+        ("limit".to_owned(), reached.limit.to_string()),
+        ("used".to_owned(), reached.used.to_string()),
+    ];
+    let requested = reached.requested;
+    numbers.extend(requested.map(|more| ("requested".to_owned(), more.to_string())));
+    numbers
+}
+
 /// RESOURCE_EXHAUSTED of what others use now, with the time to wait before it is asked for again.
 pub fn busy(message: &str) -> Status {
     let details = ErrorDetails::with_retry_info(Some(BUSY_PAUSE));
@@ -170,7 +217,24 @@ pub fn busy(message: &str) -> Status {
 }
 
 fn disk_full() -> Status {
-    Status::resource_exhausted("The server's disk is full")
+    tracing::warn!("a request was refused: the disk is full");
+    let details = ErrorDetails::with_retry_info(Some(DISK_FULL_PAUSE));
+    Status::with_error_details(
+        Code::ResourceExhausted,
+        "The server's disk is full",
+        details,
+    )
+}
+
+/// UNAVAILABLE for what the server lacks for a moment.
+fn unavailable(message: &str, pause: Duration) -> Status {
+    let details = ErrorDetails::with_retry_info(Some(pause));
+    Status::with_error_details(Code::Unavailable, message, details)
+}
+
+fn no_descriptors(cause: &dyn std::error::Error) -> Status {
+    tracing::warn!(error = %cause, "a request was refused: no file can be opened");
+    unavailable(NO_DESCRIPTORS, SHORT_PAUSE)
 }
 
 /// INTERNAL, whose cause is for the log only.

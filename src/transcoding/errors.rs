@@ -39,6 +39,13 @@ pub fn http_status(code: Code) -> StatusCode {
     }
 }
 
+/// In the extensions of the response to a call that failed: how it ended.
+#[derive(Debug, Clone)]
+pub struct Failed {
+    pub code: Code,
+    pub message: String,
+}
+
 /// The reply to a call that ended with `status`: `{"code", "message", "details"}`, the details from
 /// the status (its `grpc-status-details-bin`, a `google.rpc.Status`), those of types that `pool` lacks
 /// as `@type` and base64 `value`; a `google.rpc.RequestInfo` with `request_id` unless there is one;
@@ -74,6 +81,10 @@ pub(super) fn error_response_with(
     *response.status_mut() = http_status;
     let json = HeaderValue::from_static(JSON);
     *response.headers_mut() = metadata::of_reply(status.metadata().as_ref().clone(), Some(json));
+    response.extensions_mut().insert(Failed {
+        code: status.code(),
+        message: full.message.clone(),
+    });
     let headers = response.headers_mut();
     if http_status == StatusCode::UNAUTHORIZED {
         // A service that knows better has sent its own challenge.

@@ -1,8 +1,14 @@
 //! What the API tells of a body that is not the JSON asked for; and messages at hand as JSON.
 
-use prost_reflect::{DynamicMessage, SerializeOptions};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{codec, rejection::shortened};
+use prost::Message;
+use prost_reflect::{DescriptorPool, DynamicMessage, ReflectMessage, SerializeOptions};
+
+use super::{
+    codec::{self, Codec},
+    rejection::shortened,
+};
 
 /// Why a text is not the message asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,11 +28,38 @@ pub struct JsonError {
 
 /// Writes a message: default scalars and enums, empty lists and maps are printed, what is unset and
 /// has presence is not; 64-bit integers are strings.
+/// Entries of maps are in the order of their keys.
 pub fn write(message: &DynamicMessage) -> Result<Vec<u8>, serde_json::Error> {
     let mut text = Vec::with_capacity(512);
+    let descriptor = message.descriptor();
+    let codec = codec_of(descriptor.parent_pool());
+    if let Some(kind) = codec.find(&descriptor)
+        && codec
+            .to_json(kind, &message.encode_to_vec(), &mut text)
+            .is_ok()
+    {
+        return Ok(text);
+    }
+    // What the codec refuses is told in the words of the library.
     let options = SerializeOptions::new().skip_default_fields(false);
     message.serialize_with_options(&mut serde_json::Serializer::new(&mut text), &options)?;
     Ok(text)
+}
+
+/// The codec of a pool. There are few pools, and to compile one takes long.
+fn codec_of(pool: &DescriptorPool) -> Arc<Codec> {
+    const MOST: usize = 8;
+    static CODECS: Mutex<Vec<(DescriptorPool, Arc<Codec>)>> = Mutex::new(Vec::new());
+    let mut codecs = CODECS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, codec)) = codecs.iter().find(|(known, _)| known == pool) {
+        return codec.clone();
+    }
+    if codecs.len() == MOST {
+        codecs.remove(0);
+    }
+    let codec = Arc::new(Codec::new(pool, codec::Settings::default()));
+    codecs.push((pool.clone(), codec.clone()));
+    codec
 }
 
 impl JsonError {

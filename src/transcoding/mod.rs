@@ -38,9 +38,11 @@ mod tests;
 
 pub use body::ResponseBody;
 pub use deadline::{Deadline, Deadlines};
+pub use errors::Failed;
 pub use events::Events;
 pub use json::write as to_json;
 pub use openapi::{Bounds, Info, Limits, openapi, openapi_query};
 pub use params::message_from_query;
 pub use rules::BuildError;
 pub use service::{Settings, Transcoder, is_grpc};
+pub use stream::StreamEnd;

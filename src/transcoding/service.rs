@@ -448,7 +448,8 @@ impl Shared {
             Method::HEAD => without_body(answer),
             _ => answer,
         };
-        *response.extensions_mut() = extensions;
+        let own = std::mem::replace(response.extensions_mut(), extensions);
+        response.extensions_mut().extend(own);
         response
     }
 

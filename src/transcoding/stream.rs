@@ -11,7 +11,7 @@
 //!
 //! The service is read no faster than the client reads, and dropped with the response.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -20,7 +20,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use prost_reflect::DescriptorPool;
-use tonic::{Status, body::Body};
+use tonic::{Code, Status, body::Body};
 
 use super::{
     accept::StreamForm,
@@ -69,9 +69,11 @@ pub fn json(
         events: settings.events.clone(),
         heartbeat: settings.heartbeat,
         with_trailers,
+        ended: StreamEnd::default(),
         is_first: true,
         next,
     };
+    let ended = writer.ended.clone();
     let frames = stream::unfold(writer, |mut writer| async {
         let frame = writer.frame().await?;
         Some((Ok::<_, Status>(frame), writer))
@@ -80,6 +82,7 @@ pub fn json(
     let frames = frames.fuse();
     let body = Body::new(StreamBody::new(frames));
     let mut response = response::response(headers, body);
+    response.extensions_mut().insert(ended);
     let headers = response.headers_mut();
     headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
     if form == StreamForm::Events {
@@ -125,6 +128,26 @@ pub async fn raw(
     Ok(response::response(headers, body))
 }
 
+/// In the extensions of a response that is a stream: how it ended, once it has.
+#[derive(Debug, Clone, Default)]
+pub struct StreamEnd(Arc<OnceLock<(Code, String)>>);
+
+impl StreamEnd {
+    fn set(&self, end: &Result<(), Status>) {
+        let (code, message) = match end {
+            Ok(()) => (Code::Ok, ""),
+            Err(status) => (status.code(), status.message()),
+        };
+        // It ends once.
+        let _ = self.0.set((code, message.to_owned()));
+    }
+
+    /// The code and the words of the end, if it has come.
+    pub fn get(&self) -> Option<&(Code, String)> {
+        self.0.get()
+    }
+}
+
 struct Writer {
     form: StreamForm,
     messages: Messages,
@@ -134,6 +157,7 @@ struct Writer {
     events: Option<Arc<dyn Events>>,
     heartbeat: Duration,
     with_trailers: bool,
+    ended: StreamEnd,
     /// Whether no element was written yet.
     is_first: bool,
     next: Next,
@@ -248,6 +272,7 @@ impl Writer {
     /// it is told that this was the end.
     fn end(&mut self, end: Result<(), Status>) -> Bytes {
         let mut text = BytesMut::new();
+        self.ended.set(&end);
         match &end {
             Err(status) => {
                 let json = errors::status_any_json(status, &self.pool);

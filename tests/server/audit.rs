@@ -194,3 +194,131 @@ async fn whoever_follows_sees_events_as_they_happen_until_the_server_stops() {
     within("the server stops", server.stop()).await;
     assert_eq!(end.await.unwrap(), Code::Unavailable);
 }
+
+#[tokio::test]
+async fn updates_say_which_fields_get_another_value() {
+    let mut server = TestServer::start().await;
+    let disk = Disk::mbr(1, Fill::Sparse(1));
+    let source = server.compute_image("f", "source", &disk).await;
+    let copy = server.copied("f", "a", &source).await;
+    let last = |events: &[Value]| number(events.last().expect("events"), "sequence");
+    let mut after = last(&audit_events(&server, "", 0).await);
+    for latency in [Duration::ZERO, Duration::from_millis(50)] {
+        server.config.operations.simulated_latency = latency;
+        server.restart().await;
+        for (method, image, request, expected) in [
+            (
+                Method::DesktopUpdate,
+                &copy,
+                json!({"updateMask": "name,labels", "name": "b", "labels": {"k": "v", "a": ""}}),
+                json!([
+                    {"field": "name", "oldValue": "a", "newValue": "b"},
+                    {"field": "labels", "oldValue": "{}", "newValue": "{\"a\":\"\",\"k\":\"v\"}"},
+                ]),
+            ),
+            // What has the value already does not change.
+            (
+                Method::DesktopUpdate,
+                &copy,
+                json!({"updateMask": "name,description", "name": "b", "description": "d"}),
+                json!([{"field": "description", "oldValue": "", "newValue": "d"}]),
+            ),
+            // Without a mask all that is not given is reset.
+            (
+                Method::DesktopUpdate,
+                &copy,
+                json!({"name": "a"}),
+                json!([
+                    {"field": "name", "oldValue": "b", "newValue": "a"},
+                    {"field": "description", "oldValue": "d", "newValue": ""},
+                    {"field": "labels", "oldValue": "{\"a\":\"\",\"k\":\"v\"}", "newValue": "{}"},
+                ]),
+            ),
+            (
+                Method::DesktopUpdate,
+                &copy,
+                json!({"updateMask": "name", "name": "a"}),
+                json!([]),
+            ),
+            (
+                Method::ComputeUpdate,
+                &source,
+                json!({"updateMask": "minDiskSize", "minDiskSize": "8388608"}),
+                json!([{"field": "min_disk_size", "oldValue": "1048576", "newValue": "8388608"}]),
+            ),
+            // Zero takes the size of the disk inside.
+            (
+                Method::ComputeUpdate,
+                &source,
+                json!({"updateMask": "minDiskSize"}),
+                json!([{"field": "min_disk_size", "oldValue": "8388608", "newValue": "1048576"}]),
+            ),
+        ] {
+            let mut request = request;
+            request["imageId"] = json!(image);
+            let operation = server.ask(method, request.clone()).await;
+            response(&server.wait(text(&operation, "id")).await);
+            let events = audit_events(&server, "", after).await;
+            after = last(&events);
+            assert_eq!(events.len(), 2, "{events:?}");
+            for event in events {
+                assert_eq!(event["changes"], expected, "{latency:?} {request}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn quotas_that_are_set_are_told_with_who_and_what() {
+    let server = TestServer::start().await;
+    let name = "compute.images.size";
+    let mut expected = Vec::new();
+    let mut old = "none".to_owned();
+    for caller in server.callers() {
+        for limit in [Some(5), Some(7), Some(7), None] {
+            let mut request = json!({"folderId": "f", "name": name});
+            let new = limit.map_or_else(|| "none".to_owned(), |limit: i64| limit.to_string());
+            if let Some(limit) = limit {
+                request["limit"] = json!(limit.to_string());
+            }
+            let request_id = uuid::Uuid::new_v4().to_string();
+            let headers = [("x-request-id", request_id.as_str())];
+            caller
+                .call_with(Method::QuotaSet, request, &headers)
+                .await
+                .unwrap();
+            let changes = match old == new {
+                true => json!([]),
+                false => json!([{"field": name, "oldValue": old, "newValue": new}]),
+            };
+            for status in ["STARTED", "DONE"] {
+                expected.push((request_id.clone(), status, changes.clone()));
+            }
+            old = new;
+        }
+    }
+    let events = audit_events(&server, "f", 0).await;
+    assert_eq!(events.len(), expected.len());
+    for (event, (request_id, status, changes)) in events.iter().zip(expected) {
+        assert_eq!(event["eventType"], "desktopimages.audit.quota.SetQuota");
+        assert_eq!(event["requestId"], request_id.as_str());
+        assert_eq!(event["status"], status);
+        assert_eq!(event["changes"], changes);
+        assert_eq!(event["subject"], "anonymous");
+        assert_eq!([&event["operationId"], &event["imageId"]], ["", ""]);
+    }
+    // That of all folders together is an event, too.
+    let request = json!({"name": name, "limit": "9"});
+    server.ask(Method::QuotaSet, request).await;
+    let all = audit_events(&server, "", 0).await;
+    assert_eq!(all.len(), events.len() + 2);
+    assert_eq!(all.last().expect("events")["folderId"], "");
+    assert!(
+        server
+            .caller(crate::support::Transport::Grpc)
+            .call(Method::QuotaSet, json!({"name": "none", "limit": "1"}))
+            .await
+            .is_err()
+    );
+    assert_eq!(audit_events(&server, "", 0).await.len(), all.len());
+}

@@ -71,8 +71,14 @@ async fn a_limit_is_exact_whatever_races() {
         for refusal in replies.iter().filter_map(|reply| reply.as_ref().err()) {
             assert_eq!(refusal.code, Code::ResourceExhausted);
             assert_eq!(refusal.message, message);
-            let violation = (format!("folder:{folder}"), message.clone());
-            assert_eq!(refusal.quotas, [violation]);
+            let used = if name == DESKTOP_SIZE {
+                LIMIT * size
+            } else {
+                LIMIT
+            };
+            let more = used / LIMIT;
+            let words = format!("{message}: limit {limit}, used {used}, {more} more asked for");
+            assert_eq!(refusal.quotas, [(format!("folder:{folder}"), words)]);
         }
         let unit = if name == DESKTOP_SIZE { size } else { 1 };
         assert_eq!(used(&server, scope).await, LIMIT * unit);
@@ -166,10 +172,24 @@ async fn what_fails_or_is_cancelled_gives_back_what_it_took() {
         failure(&operation),
         (Code::ResourceExhausted, message.as_str())
     );
+    let (limit, words) = (
+        size - 1,
+        format!(
+            "{message}: limit {}, used 0, {size} more asked for",
+            size - 1
+        ),
+    );
     assert_eq!(
         quota_violations(&operation["error"]),
-        [("folder:f".to_owned(), message)]
+        [("folder:f".to_owned(), words)]
     );
+    let info = &operation["error"]["details"][1];
+    assert_eq!(info["@type"], "type.googleapis.com/google.rpc.ErrorInfo");
+    let numbers = json!({
+        "quota": COMPUTE_SIZE, "limit": limit.to_string(), "used": "0",
+        "requested": size.to_string(),
+    });
+    assert_eq!(info["metadata"], numbers);
     assert_eq!(used(&server, "f").await, 0);
     server.has_contents(0).await;
     set(&server, "f", COMPUTE_SIZE, Some(size)).await;

@@ -15,7 +15,8 @@ use tempfile::TempDir;
 use super::client::{Client, Endpoint, Http};
 use super::errors::{Error, Result, chain};
 use super::output::{self, Format};
-use super::serve::{self, Stop};
+use super::serve;
+use super::signals::Stop;
 use super::transfer::{self, Sink, Upload};
 use super::{operations, values};
 use crate::app::{self, Config, Data, OperationSettings, Retention, Server};
@@ -43,7 +44,7 @@ pub struct Arguments {
 }
 
 pub async fn run(arguments: Arguments) -> Result<()> {
-    let mut stop = Stop::listen()?;
+    let mut stop = Stop::of_a_server()?;
     // Dropped at the end, whatever the end: the files of the demo go with it.
     let folder = TempDir::with_prefix("desktop-images-demo-")
         .map_err(|error| Error::failed("cannot make a temporary folder", &error))?;
@@ -74,6 +75,7 @@ async fn start() -> Result<Server> {
         drain_timeout: DRAIN_TIMEOUT,
         transfers: Default::default(),
         uploads: Default::default(),
+        idle_timeout: app::IDLE_TIMEOUT,
         operations: OperationSettings::default(),
         retention: Retention::default(),
     };

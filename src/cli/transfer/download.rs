@@ -14,7 +14,7 @@ use super::PIECE;
 use super::headers::{bare, file_name, sha256_of_header};
 use crate::cli::client::{Http, escaped};
 use crate::cli::errors::{Error, Result};
-use crate::cli::{progress, values};
+use crate::cli::{output, progress, values};
 
 /// Zeros of this size, at a multiple of it, become a hole.
 const HOLE: usize = 64 << 10;
@@ -49,12 +49,12 @@ pub async fn download(http: &Http, download: Download<'_>) -> Result<()> {
     let received = fetch(http, response, Box::new(Sparse::new(file))).await?;
     fs::rename(&part_path, &path).map_err(|error| cannot_write(&path, &error))?;
     part.keep();
-    eprintln!(
+    output::complain(&format!(
         "{}: {} bytes, SHA-256 {}",
         path.display(),
         received.length,
         values::hex(&received.sha256)
-    );
+    ));
     Ok(())
 }
 

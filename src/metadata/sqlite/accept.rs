@@ -1,8 +1,13 @@
 //! Accepting a change: idempotency key, quotas, images and operation in one transaction.
 
-use super::super::{Accept, Accepted, Change, Error, Id, Origin, Result, Start};
+use std::future::ready;
+
+use futures_util::future::Either;
+
+use super::super::{Accept, Accepted, Change, Error, FieldChange, Id, Origin, Result, Start};
 use super::operations::{self, New};
 use super::{Store, Transaction, claims, compute_images, desktop_images};
+use crate::images::Labels;
 use crate::operations::Kind;
 
 /// What a change has done to the rows of images so far.
@@ -12,9 +17,27 @@ pub(super) struct Applied {
     pub image: Id,
     /// The resource in JSON, if the change is done and leaves one.
     pub response: Option<String>,
+    /// The fields that an update sets to another value.
+    pub changes: Vec<FieldChange>,
 }
 
 impl Store {
+    /// Accepts a change that makes room, also where the disk is full.
+    pub async fn accept_in_any_case(
+        &self,
+        accept: Accept,
+        change: Change,
+        start: Start,
+    ) -> Result<Accepted> {
+        match self.accept(accept.clone(), change.clone(), start).await {
+            Err(Error::Full) => {
+                self.make_room().await;
+                self.accept(accept, change, start).await
+            }
+            ended => ended,
+        }
+    }
+
     /// Accepts a change, unless a request under the same idempotency key was accepted before.
     pub fn accept(
         &self,
@@ -22,7 +45,10 @@ impl Store {
         change: Change,
         start: Start,
     ) -> impl Future<Output = Result<Accepted>> + Send + use<> {
-        self.write(move |transaction, store| {
+        if self.is_short_of_room() && !change.makes_room() {
+            return Either::Left(ready(Err(Error::Full)));
+        }
+        Either::Right(self.write(move |transaction, store| {
             if let Some(operation) = operations::repeated(transaction, &accept)? {
                 return Ok(Accepted {
                     operation,
@@ -52,7 +78,7 @@ impl Store {
                 &accept,
                 change.kind(),
                 (applied.folder_key, &applied.folder_id),
-                applied.image,
+                (applied.image, &applied.changes),
                 new,
             )?;
             let lease = match start {
@@ -67,7 +93,7 @@ impl Store {
                 repeated: false,
                 lease,
             })
-        })
+        }))
     }
 }
 
@@ -108,26 +134,25 @@ fn prepare(transaction: &Transaction<'_>, store: &Store, change: &Change) -> Res
     }
 }
 
-/// Does the rest of a prepared change of rows; the resource in JSON, if one is left.
+/// Does the rest of a prepared change of rows.
 pub(super) fn complete(
     transaction: &Transaction<'_>,
     store: &Store,
     change: &Change,
     image_id: &str,
-) -> Result<Option<String>> {
-    let applied = match change {
-        Change::CopyDesktopImage(_) => desktop_images::activate(transaction, image_id)?,
+) -> Result<Applied> {
+    match change {
+        Change::CopyDesktopImage(_) => desktop_images::activate(transaction, image_id),
         Change::UpdateDesktopImage { id, changes } => {
-            desktop_images::update(transaction, store, id, changes)?
+            desktop_images::update(transaction, store, id, changes)
         }
-        Change::DeleteDesktopImage { id } => desktop_images::delete(transaction, store, id)?,
-        Change::CreateComputeImage { .. } => compute_images::activate(transaction, image_id)?,
+        Change::DeleteDesktopImage { id } => desktop_images::delete(transaction, store, id),
+        Change::CreateComputeImage { .. } => compute_images::activate(transaction, image_id),
         Change::UpdateComputeImage { id, changes } => {
-            compute_images::update(transaction, store, id, changes)?
+            compute_images::update(transaction, store, id, changes)
         }
-        Change::DeleteComputeImage { id } => compute_images::delete(transaction, store, id)?,
-    };
-    Ok(applied.response)
+        Change::DeleteComputeImage { id } => compute_images::delete(transaction, store, id),
+    }
 }
 
 /// Takes back what was prepared, as far as it is still there.
@@ -158,4 +183,9 @@ pub(super) fn source(origin: &Origin) -> Option<&str> {
         Origin::ComputeImage(id) => Some(id),
         Origin::Uri(_) | Origin::Upload => None,
     }
+}
+
+/// The form of labels in the change of a field.
+pub(super) fn labels_text(labels: &Labels) -> String {
+    serde_json::Value::from_iter(labels.clone()).to_string()
 }

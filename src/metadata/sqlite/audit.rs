@@ -5,10 +5,10 @@ use std::time::Duration;
 use rusqlite::{Row, params};
 
 use super::super::{
-    AuditEvent, AuditQuery, AuditStatus, COMPUTE_IMAGE_PREFIX, DESKTOP_IMAGE_PREFIX, Id,
-    OPERATION_PREFIX, Result, Timestamp,
+    AuditEvent, AuditKind, AuditQuery, AuditStatus, COMPUTE_IMAGE_PREFIX, DESKTOP_IMAGE_PREFIX,
+    FieldChange, Id, OPERATION_PREFIX, Result, Timestamp,
 };
-use super::{Store, Transaction, done, folders, operations, unreadable};
+use super::{Store, Transaction, done, folders, from_json, operations, unreadable};
 use crate::operations::{Failure, Kind, Reason};
 
 const STARTED: i64 = 0;
@@ -18,21 +18,35 @@ const CANCELLED: i64 = 3;
 /// The two events of a mutation that was done at once, in one row.
 pub const STARTED_AND_DONE: i64 = 4;
 
+/// The kind of a new limit. Others are those of operations.
+const SET_QUOTA: i64 = 101;
+/// Of what no operation carries out, and of what is about no image.
+pub const NO_ID: Id = Id { key: 0, rest: 0 };
+
 /// How far a mutation has come.
 pub enum Step<'a> {
     Started,
     Done,
+    /// Both at once.
+    StartedAndDone,
     Failed(&'a Failure),
 }
 
 /// What an event is about.
 pub struct About<'a> {
     pub operation: Id,
-    pub kind: Kind,
+    pub kind: AuditKind,
     pub subject: &'a str,
     pub request_id: &'a str,
     pub folder_key: i64,
     pub image: Id,
+    pub changes: &'a [FieldChange],
+}
+
+/// The column of changes, which most events leave empty.
+pub fn changes_column(changes: &[FieldChange]) -> Result<Option<String>> {
+    let text = (!changes.is_empty()).then(|| serde_json::to_string(changes));
+    Ok(text.transpose()?)
 }
 
 /// Adds an event, behind those of operations that wait to be written.
@@ -46,19 +60,23 @@ pub fn record(
     let (status, message) = match step {
         Step::Started => (STARTED, None),
         Step::Done => (DONE, None),
+        Step::StartedAndDone => (STARTED_AND_DONE, None),
         Step::Failed(failure) if failure.reason == Reason::Cancelled => (CANCELLED, None),
         Step::Failed(failure) => (ERROR, Some(failure.message.as_str())),
     };
     transaction
         .prepare_cached(
             "INSERT INTO audit_events (recorded_at, status, kind, subject, request_id, folder_key,
-                 operation_key, operation_id_rest, image_key, image_id_rest, message)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                 operation_key, operation_id_rest, image_key, image_id_rest, message, changes)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         )?
         .execute(params![
             now.0,
             status,
-            about.kind as i64,
+            match about.kind {
+                AuditKind::Operation(kind) => kind as i64,
+                AuditKind::SetQuota => SET_QUOTA,
+            },
             about.subject,
             about.request_id,
             about.folder_key,
@@ -66,7 +84,8 @@ pub fn record(
             about.operation.rest,
             about.image.key,
             about.image.rest,
-            message
+            message,
+            changes_column(about.changes)?
         ])?;
     Ok(())
 }
@@ -84,7 +103,7 @@ impl Store {
             };
             let mut statement = transaction.prepare_cached(
                 "SELECT event.*, folder.id AS folder_id FROM audit_events AS event
-                 JOIN folders AS folder ON folder.key = event.folder_key
+                 LEFT JOIN folders AS folder ON folder.key = event.folder_key
                  WHERE sequence > ?1 AND (?2 IS NULL OR folder_key = ?2)
                  ORDER BY sequence LIMIT ?3",
             )?;
@@ -152,7 +171,11 @@ impl Store {
 
 /// The event as one that has started.
 fn from_row(row: &Row<'_>) -> rusqlite::Result<AuditEvent> {
-    let kind = operations::kind(row.get("kind")?)?;
+    let kind = match row.get("kind")? {
+        SET_QUOTA => AuditKind::SetQuota,
+        number => AuditKind::Operation(operations::kind(number)?),
+    };
+    let changes: Option<String> = row.get("changes")?;
     let operation = Id {
         key: row.get("operation_key")?,
         rest: row.get("operation_id_rest")?,
@@ -168,10 +191,22 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<AuditEvent> {
         kind,
         subject: row.get("subject")?,
         request_id: row.get("request_id")?,
-        folder_id: row.get("folder_id")?,
-        operation_id: operation.text(OPERATION_PREFIX),
-        image_id: image.text(image_prefix(kind)),
+        folder_id: row
+            .get::<_, Option<String>>("folder_id")?
+            .unwrap_or_default(),
+        operation_id: match kind {
+            AuditKind::Operation(_) => operation.text(OPERATION_PREFIX),
+            AuditKind::SetQuota => String::new(),
+        },
+        image_id: match kind {
+            AuditKind::Operation(kind) => image.text(image_prefix(kind)),
+            AuditKind::SetQuota => String::new(),
+        },
         message: row.get("message")?,
+        changes: match changes {
+            Some(changes) => from_json(&changes)?,
+            None => Vec::new(),
+        },
     })
 }
 

@@ -20,6 +20,8 @@ use super::super::Result;
 const ROUND: i64 = 1024;
 /// Pages in the log from which on it is to start over: 32 MiB.
 const DUE: i64 = 8192;
+/// The same while room on the disk is short: 512 KiB.
+const SHORT: i64 = 128;
 /// How long the writer waits for readers to leave the log. They are many and short; where they do
 /// not leave in time, the next round tries again.
 const PATIENCE: Duration = Duration::from_millis(10);
@@ -32,6 +34,8 @@ pub struct Checkpoints {
 
 #[derive(Default)]
 struct State {
+    /// The pages in the log.
+    pages: AtomicI64,
     /// The pages of the log that the last round left in the database file.
     moved: AtomicI64,
     /// Whether next to all of a long log is moved.
@@ -65,11 +69,17 @@ impl Checkpoints {
         })
     }
 
-    /// To be called by the writer between two batches.
-    pub fn between_batches(&self, writer: &Connection) {
-        if !self.state.may_start_over.load(Ordering::Acquire) {
-            return;
+    /// To be called by the writer between two batches. Where room on the disk is short the log is kept short, so
+    /// that it does not take all of what the database file needs to grow.
+    pub fn between_batches(&self, writer: &Connection, is_short_of_room: bool) {
+        let is_long = self.state.pages.load(Ordering::Acquire) >= SHORT;
+        if self.state.may_start_over.load(Ordering::Acquire) || (is_short_of_room && is_long) {
+            self.start_over(writer);
         }
+    }
+
+    /// Moves all of the log, and has it start over, if no reader holds it for long.
+    pub fn start_over(&self, writer: &Connection) {
         let moved = writer
             .busy_timeout(PATIENCE)
             .and_then(|()| checkpoint(writer, "RESTART"));
@@ -92,6 +102,7 @@ impl Checkpoints {
 
 fn watch(writer: &mut Connection, due: SyncSender<()>, state: Arc<State>) -> Result<()> {
     writer.wal_hook(Some(move |_: &mut _, pages| {
+        state.pages.store(i64::from(pages), Ordering::Release);
         if state.is_due(i64::from(pages)) {
             // One order is enough.
             let _ = due.try_send(());
@@ -223,7 +234,7 @@ mod tests {
             assert!(begun.elapsed() < Duration::from_secs(60), "never");
             commit(&writer, 1_000_000);
             commits += 1;
-            checkpoints.between_batches(&writer);
+            checkpoints.between_batches(&writer, false);
         }
         assert_eq!(count(&connect(&path)), commits);
         drop(writer);
@@ -254,7 +265,7 @@ mod tests {
         commit(&writer, 5_000_000);
         round(&own, &checkpoints.state).expect("a round");
         assert!(!checkpoints.state.may_start_over.load(Ordering::Acquire));
-        checkpoints.between_batches(&writer);
+        checkpoints.between_batches(&writer, false);
         commit(&writer, 1);
         assert_eq!(starts(&path), first, "with a reader");
         reader.execute_batch("COMMIT").expect("an end");
@@ -265,7 +276,7 @@ mod tests {
         // What comes behind the round is the rest.
         commit(&writer, 1);
         reader.execute_batch("COMMIT").expect("an end");
-        checkpoints.between_batches(&writer);
+        checkpoints.between_batches(&writer, false);
         commit(&writer, 1);
         assert_eq!(starts(&path), first + 1);
         assert_eq!(count(&connect(&path)), 13);

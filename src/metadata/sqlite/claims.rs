@@ -115,7 +115,7 @@ impl Store {
         lease: Duration,
         horizon: Duration,
     ) -> Result<Option<Lease>> {
-        self.write(move |transaction, store| {
+        self.write_in_any_case(move |transaction, store| {
             let now = store.now();
             let due: bool = transaction
                 .prepare_cached(
@@ -170,7 +170,7 @@ impl Store {
     /// Gives an operation back, as one that was never claimed: the worker has to stop.
     pub async fn release(&self, lease: &Lease) -> Result<()> {
         let lease = lease.clone();
-        self.write(move |transaction, store| {
+        self.write_in_any_case(move |transaction, store| {
             let state = advance(transaction, &lease, Event::Postponed)?;
             contents::discard_pending(transaction, store, lease.key)?;
             transaction
@@ -219,7 +219,8 @@ impl Store {
                     "UPDATE operations SET phase = :phase, lease_token = NULL, claimable_at = :at,
                             retry_until = :until, modified_at = max(modified_at, :now),
                             progress_done = 0, progress_total = NULL, error_reason = :reason,
-                            error_message = :message, error_subject = :subject
+                            error_message = :message, error_subject = :subject,
+                            error_quota = :quota
                      WHERE key = :key",
                 )?
                 .execute(named_params! {
@@ -231,6 +232,7 @@ impl Store {
                     ":reason": failure.reason.as_str(),
                     ":message": failure.message,
                     ":subject": failure.subject,
+                    ":quota": operations::quota_column(&failure)?,
                 })?;
             Ok(true)
         })
@@ -241,7 +243,7 @@ impl Store {
     /// be claimed at once, for that; one that has ended stays as it is.
     pub async fn request_cancel(&self, id: &str) -> Result<CancelRequested> {
         let id = id.to_owned();
-        self.write(move |transaction, store| {
+        self.write_in_any_case(move |transaction, store| {
             let parsed = operations::parse_id(&id)?;
             let operation = operations::get(transaction, parsed)?;
             let Some((state, _)) = operations::state(transaction, parsed.key)? else {
@@ -338,6 +340,7 @@ pub(super) fn claim(
         kind: Kind,
         image_id: String,
         key_is_free: bool,
+        request_id: String,
         attempt: i64,
         task: String,
         failure: Option<Failure>,
@@ -345,9 +348,9 @@ pub(super) fn claim(
     let found = transaction
         .prepare_cached(
             "SELECT operation.key, id_rest, kind, phase, cancel_requested, folder_key,
-                    folder.id AS folder_id, image_key, image_id_rest, upload = 1 AS key_is_free,
-                    attempt, coalesce(task, '') AS task, error_reason, error_message,
-                    error_subject
+                    folder.id AS folder_id, image_key, image_id_rest, request_id,
+                    upload = 1 AS key_is_free, attempt, coalesce(task, '') AS task, error_reason,
+                    error_message, error_subject, error_quota
              FROM operations AS operation JOIN folders AS folder ON folder.key = folder_key
              WHERE operation.key = ?1",
         )?
@@ -371,6 +374,7 @@ pub(super) fn claim(
                 folder_id: row.get("folder_id")?,
                 image_id: image.text(image_prefix(kind)),
                 key_is_free: row.get("key_is_free")?,
+                request_id: row.get("request_id")?,
                 attempt: row.get("attempt")?,
                 task: row.get("task")?,
                 failure: operations::failure(row)?,
@@ -390,11 +394,18 @@ pub(super) fn claim(
     let change: Change = match serde_json::from_str(&found.task) {
         Ok(change) => change,
         Err(error) => {
-            tracing::error!(operation_id, %error, "what the operation has to do is not known");
+            tracing::error!(
+                operation_id,
+                image_id = found.image_id,
+                folder_id = found.folder_id,
+                request_id = found.request_id,
+                %error,
+                "what the operation has to do is not known"
+            );
             accept::revert(transaction, store, found.kind, &found.image_id)?;
             let message = "What it has to do is not known to this version of the server";
             let failure = Failure::new(Reason::Internal, message);
-            operations::end(transaction, store, key, Outcome::Failed(failure))?;
+            operations::end(transaction, store, key, Outcome::Failed(failure), &[])?;
             return Ok(None);
         }
     };
@@ -427,6 +438,7 @@ pub(super) fn claim(
         operation_id,
         image_id: found.image_id,
         folder_id: found.folder_id,
+        request_id: found.request_id,
         phase: state.phase,
         change,
         content_id,

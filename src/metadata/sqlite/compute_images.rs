@@ -3,8 +3,8 @@
 use rusqlite::{OptionalExtension, Row, named_params, params};
 
 use super::super::{
-    COMPUTE_IMAGE_PREFIX, ComputeImageChanges, ContentFacts, Error, Id, Lease, ListQuery,
-    NewComputeImage, Origin, Page, Position, Result, name_hash,
+    COMPUTE_IMAGE_PREFIX, ComputeImageChanges, ContentFacts, Error, FieldChange, Id, Lease,
+    ListQuery, NewComputeImage, Origin, Page, Position, Result, name_hash,
 };
 use super::accept::{self, Applied};
 use super::quotas::{self, Usage};
@@ -64,7 +64,38 @@ impl Found {
                 .then(|| serde_json::to_string(&self.image))
                 .transpose()?,
             folder_id: self.image.folder_id,
+            changes: Vec::new(),
         })
+    }
+
+    /// What of some changes sets a field to another value.
+    fn differences(&self, changes: &ComputeImageChanges) -> Result<Vec<FieldChange>> {
+        let (image, mut all) = (&self.image, Vec::new());
+        let (name, description) = (changes.name.as_ref(), changes.description.as_ref());
+        FieldChange::note(&mut all, "name", &image.name, name, String::clone);
+        let old = &image.description;
+        FieldChange::note(&mut all, "description", old, description, String::clone);
+        let size = changes.min_disk_size;
+        let size = size
+            .map(|it| min_disk_size(it, self.virtual_size))
+            .transpose()?;
+        let old = &image.min_disk_size;
+        FieldChange::note(
+            &mut all,
+            "min_disk_size",
+            old,
+            size.as_ref(),
+            i64::to_string,
+        );
+        let labels = changes.labels.as_ref();
+        FieldChange::note(
+            &mut all,
+            "labels",
+            &image.labels,
+            labels,
+            accept::labels_text,
+        );
+        Ok(all)
     }
 }
 
@@ -218,7 +249,12 @@ pub(super) fn check_update(
     id: &str,
     changes: &ComputeImageChanges,
 ) -> Result<Applied> {
-    updatable(transaction, id, changes)?.applied(false)
+    let found = updatable(transaction, id, changes)?;
+    let changes = found.differences(changes)?;
+    Ok(Applied {
+        changes,
+        ..found.applied(false)?
+    })
 }
 
 /// An image for which the changes are in order.
@@ -252,6 +288,7 @@ pub(super) fn update(
     changes: &ComputeImageChanges,
 ) -> Result<Applied> {
     let found = updatable(transaction, id, changes)?;
+    let differences = found.differences(changes)?;
     let image = found.image;
     let name = changes.name.as_ref().unwrap_or(&image.name);
     let smallest = match changes.min_disk_size {
@@ -273,7 +310,10 @@ pub(super) fn update(
             smallest,
             serde_json::to_string(changes.labels.as_ref().unwrap_or(&image.labels))?
         ])?;
-    get(transaction, found.id)?.applied(true)
+    Ok(Applied {
+        changes: differences,
+        ..get(transaction, found.id)?.applied(true)?
+    })
 }
 
 /// Removes an image at once, unless it is being made or deleted.

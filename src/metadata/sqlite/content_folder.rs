@@ -51,7 +51,7 @@ impl Store {
 
     /// Notes device and inode of the folder that holds the contents.
     pub async fn set_content_folder(&self, (device, inode): (u64, u64)) -> Result<()> {
-        self.write(move |transaction, _| {
+        self.write_in_any_case(move |transaction, _| {
             transaction
                 .prepare_cached(
                     "INSERT OR REPLACE INTO content_folder (key, device, inode) VALUES (1, ?1, ?2)",

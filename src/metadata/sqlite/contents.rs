@@ -73,7 +73,7 @@ impl Store {
 
     /// Forgets contents whose bytes are gone, but for those that may come back.
     pub async fn contents_deleted(&self, ids: Vec<String>) -> Result<()> {
-        self.write(move |transaction, store| {
+        self.write_in_any_case(move |transaction, store| {
             let mut statement = transaction.prepare_cached(
                 "DELETE FROM content_deletions WHERE content_id = ?1 AND forget_after <= ?2",
             )?;
@@ -88,7 +88,7 @@ impl Store {
     /// Looks at contents that images have stopped referring to, at most `limit` of them, and puts those on
     /// the deletion list that no other image refers to. Returns how many it has looked at.
     pub async fn remove_unreferenced(&self, limit: usize) -> Result<usize> {
-        self.write(move |transaction, store| {
+        self.write_in_any_case(move |transaction, store| {
             let candidates: Vec<i64> = transaction
                 .prepare_cached("SELECT content_key FROM content_candidates LIMIT ?1")?
                 .query_map([limit as i64], |row| row.get(0))?

@@ -3,10 +3,10 @@
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::super::{
-    DESKTOP_IMAGE_PREFIX, DesktopImageChanges, Error, Id, ListQuery, LiveContent, NewDesktopImage,
-    Page, Position, Result, name_hash,
+    DESKTOP_IMAGE_PREFIX, DesktopImageChanges, Error, FieldChange, Id, ListQuery, LiveContent,
+    NewDesktopImage, Page, Position, Result, name_hash,
 };
-use super::accept::Applied;
+use super::accept::{self, Applied};
 use super::quotas::{self, Usage};
 use super::{
     Store, Transaction, compute_images, contents, folders, from_json, listing, unreadable,
@@ -57,7 +57,26 @@ impl Found {
                 .then(|| serde_json::to_string(&self.image))
                 .transpose()?,
             folder_id: self.image.folder_id,
+            changes: Vec::new(),
         })
+    }
+
+    /// What of some changes sets a field to another value.
+    fn differences(&self, changes: &DesktopImageChanges) -> Vec<FieldChange> {
+        let (image, mut all) = (&self.image, Vec::new());
+        let (name, description) = (changes.name.as_ref(), changes.description.as_ref());
+        FieldChange::note(&mut all, "name", &image.name, name, String::clone);
+        let old = &image.description;
+        FieldChange::note(&mut all, "description", old, description, String::clone);
+        let labels = changes.labels.as_ref();
+        FieldChange::note(
+            &mut all,
+            "labels",
+            &image.labels,
+            labels,
+            accept::labels_text,
+        );
+        all
     }
 }
 
@@ -169,7 +188,12 @@ pub(super) fn check_update(
     id: &str,
     changes: &DesktopImageChanges,
 ) -> Result<Applied> {
-    updatable(transaction, id, changes)?.applied(false)
+    let found = updatable(transaction, id, changes)?;
+    let changes = found.differences(changes);
+    Ok(Applied {
+        changes,
+        ..found.applied(false)?
+    })
 }
 
 /// An image for which the changes are in order.
@@ -194,6 +218,7 @@ pub(super) fn update(
     changes: &DesktopImageChanges,
 ) -> Result<Applied> {
     let mut found = updatable(transaction, id, changes)?;
+    let differences = found.differences(changes);
     let image = &mut found.image;
     if let Some(name) = changes.name.as_ref().filter(|name| **name != image.name) {
         listing::retire_name(transaction, id, &image.name, store.now())?;
@@ -215,7 +240,10 @@ pub(super) fn update(
             image.description,
             serde_json::to_string(&image.labels)?
         ])?;
-    found.applied(true)
+    Ok(Applied {
+        changes: differences,
+        ..found.applied(true)?
+    })
 }
 
 /// Removes an image at once, unless it is being made or deleted.

@@ -27,6 +27,8 @@ pub(super) struct Done {
     pub modified_at: Timestamp,
     /// The resource in JSON, if one is left.
     pub response: Option<String>,
+    /// The changes of fields, as the audit event has them.
+    pub changes: Option<String>,
 }
 
 /// What a transaction has still to write.
@@ -80,10 +82,10 @@ static OPERATIONS: LazyLock<Insert<12>> = LazyLock::new(|| {
     )
 });
 
-static EVENTS: LazyLock<Insert<9>> = LazyLock::new(|| {
+static EVENTS: LazyLock<Insert<10>> = LazyLock::new(|| {
     Insert::new(
         "audit_events (status, recorded_at, kind, subject, request_id, folder_key, operation_key,
-             operation_id_rest, image_key, image_id_rest)",
+             operation_id_rest, image_key, image_id_rest, changes)",
         STARTED_AND_DONE,
         // SQLite itself numbers these rows, and copies nothing.
         |_| false,
@@ -98,6 +100,7 @@ static EVENTS: LazyLock<Insert<9>> = LazyLock::new(|| {
                 &row.id.rest,
                 &row.image.key,
                 &row.image.rest,
+                &row.changes,
             ]
         },
     )

@@ -11,10 +11,11 @@ impl Store {
     /// Ends a claimed change of rows in success.
     pub async fn complete(&self, lease: &Lease) -> Result<Operation> {
         let lease = lease.clone();
-        self.write(move |transaction, store| {
+        self.write_in_any_case(move |transaction, store| {
             advance(transaction, &lease, Event::Completed)?;
-            let response = accept::complete(transaction, store, &lease.change, &lease.image_id)?;
-            operations::end(transaction, store, lease.key, Outcome::Succeeded(response))
+            let applied = accept::complete(transaction, store, &lease.change, &lease.image_id)?;
+            let outcome = Outcome::Succeeded(applied.response);
+            operations::end(transaction, store, lease.key, outcome, &applied.changes)
         })
         .await
     }
@@ -33,7 +34,7 @@ impl Store {
             advance(transaction, &lease, Event::Completed)?;
             let applied = compute_images::publish(transaction, store, &lease, &facts, &checksums)?;
             let outcome = Outcome::Succeeded(applied.response);
-            operations::end(transaction, store, lease.key, outcome)
+            operations::end(transaction, store, lease.key, outcome, &[])
         })
         .await
     }
@@ -42,13 +43,14 @@ impl Store {
     /// undoing. Callers do not see it before `undone`.
     pub async fn abandon(&self, lease: &Lease, failure: Failure) -> Result<Lease> {
         let lease = lease.clone();
-        self.write(move |transaction, store| {
+        self.write_in_any_case(move |transaction, store| {
             let state = advance(transaction, &lease, Event::Abandoned)?;
             let failure = told(state, &failure);
             transaction
                 .prepare_cached(
                     "UPDATE operations SET phase = ?2, modified_at = max(modified_at, ?3),
-                            error_reason = ?4, error_message = ?5, error_subject = ?6
+                            error_reason = ?4, error_message = ?5, error_subject = ?6,
+                            error_quota = ?7
                      WHERE key = ?1",
                 )?
                 .execute(params![
@@ -57,7 +59,8 @@ impl Store {
                     store.now().0,
                     failure.reason.as_str(),
                     failure.message,
-                    failure.subject
+                    failure.subject,
+                    operations::quota_column(&failure)?
                 ])?;
             Ok(Lease {
                 phase: state.phase,
@@ -72,7 +75,7 @@ impl Store {
     /// bytes are gone already, as far as could be.
     pub async fn undone(&self, lease: &Lease, failure: Failure) -> Result<Operation> {
         let lease = lease.clone();
-        self.write(move |transaction, store| {
+        self.write_in_any_case(move |transaction, store| {
             // Where even `abandon` found no room, this is both.
             let failure = if lease.phase == Phase::Undoing {
                 advance(transaction, &lease, Event::Undone)?;
@@ -83,7 +86,7 @@ impl Store {
             contents::discard_pending(transaction, store, lease.key)?;
             accept::revert(transaction, store, lease.change.kind(), &lease.image_id)?;
             let outcome = Outcome::Failed(failure);
-            operations::end(transaction, store, lease.key, outcome)
+            operations::end(transaction, store, lease.key, outcome, &[])
         })
         .await
     }

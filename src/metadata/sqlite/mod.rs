@@ -22,12 +22,14 @@ pub mod verification;
 mod writer;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use tokio::sync::Notify;
+
+use crate::ballast::Ballast;
 
 use super::{Clock, Error, Id, IdGenerator, Result, Timestamp};
 use quotas::Limits;
@@ -60,6 +62,7 @@ struct Inner {
     ids: IdGenerator,
     limits: Limits,
     removals: Notify,
+    ballast: Arc<OnceLock<Ballast>>,
 }
 
 impl Store {
@@ -77,14 +80,16 @@ impl Store {
         let limits = Limits::load(&connection)?;
         let latest = Id::first_key(clock.now().after(CLOCK_SLIP));
         let ids = IdGenerator::new(clock.clone(), if last_key < latest { last_key } else { 0 });
+        let ballast = Arc::<OnceLock<Ballast>>::default();
         Ok(Self {
             inner: Arc::new(Inner {
-                writer: Writer::start(connection, connect(path, READER_CACHE)?)?,
+                writer: Writer::start(connection, connect(path, READER_CACHE)?, ballast.clone())?,
                 readers: Readers::new(path.to_owned()),
                 ids,
                 limits,
                 clock,
                 removals: Notify::new(),
+                ballast,
             }),
         })
     }
@@ -93,6 +98,44 @@ impl Store {
     pub async fn close(&self) {
         self.inner.writer.close().await;
         self.inner.readers.close();
+    }
+
+    /// Gives what makes room the room of `ballast` where the disk is full. Counts the first time.
+    pub fn keep_room(&self, ballast: Ballast) {
+        // A second one would be of the same folder.
+        let _ = self.inner.ballast.set(ballast);
+    }
+
+    /// Whether the disk is full and only what makes room is stored.
+    fn is_short_of_room(&self) -> bool {
+        let ballast = self.inner.ballast.get();
+        ballast.is_some_and(Ballast::is_given)
+    }
+
+    /// Like `write`, for what makes room or brings to its end what was accepted: where the disk is full, it
+    /// gets the room that is kept.
+    async fn write_in_any_case<T: Send + 'static, F>(&self, work: F) -> Result<T>
+    where
+        F: FnMut(&Transaction<'_>, &Self) -> Result<T> + Clone + Send + 'static,
+    {
+        match self.write(work.clone()).await {
+            Err(Error::Full) => {
+                self.make_room().await;
+                self.write(work).await
+            }
+            ended => ended,
+        }
+    }
+
+    async fn make_room(&self) {
+        if let Some(ballast) = self.inner.ballast.get().cloned() {
+            // Where there is nothing to give, the log still has the room that it took.
+            let given = tokio::task::spawn_blocking(move || ballast.give()).await;
+            if let Err(error) = given {
+                tracing::error!(%error, "room was not given");
+            }
+        }
+        self.inner.writer.start_log_over();
     }
 
     /// The time by the store's clock, which may go back.

@@ -2,17 +2,19 @@
 
 use rusqlite::{OptionalExtension, Row, named_params, params};
 
-use super::super::{Accept, Change, Error, Id, OPERATION_PREFIX, Result, Timestamp};
+use super::super::{
+    Accept, AuditKind, Change, Error, FieldChange, Id, OPERATION_PREFIX, Result, Timestamp,
+};
 use super::audit::{self, About, Step, image_prefix};
 use super::done::{self, Done};
-use super::{Store, Transaction, compute_images, unreadable, uploads};
+use super::{Store, Transaction, compute_images, from_json, unreadable, uploads};
 use crate::operations::{
     Event, Failure, Kind, Operation, Outcome, Phase, Progress, Reason, Refused, State,
 };
 
 const SELECT: &str = "SELECT operation.key, id_rest, kind, phase, folder.id AS folder_id,
     image_key, image_id_rest, subject, modified_at, attempt, task, progress_done, progress_total,
-    response, error_reason, error_message, error_subject
+    response, error_reason, error_message, error_subject, error_quota
     FROM operations AS operation JOIN folders AS folder ON folder.key = folder_key";
 
 impl Store {
@@ -127,7 +129,7 @@ pub(super) fn insert(
     accept: &Accept,
     kind: Kind,
     (folder_key, folder_id): (i64, &str),
-    image: Id,
+    (image, changes): (Id, &[FieldChange]),
     new: New<'_>,
 ) -> Result<Operation> {
     let id = store.new_id();
@@ -161,11 +163,12 @@ pub(super) fn insert(
                 ])?;
             let about = About {
                 operation: id,
-                kind,
+                kind: AuditKind::Operation(kind),
                 subject: &accept.subject,
                 request_id: &accept.request_id,
                 folder_key,
                 image,
+                changes,
             };
             audit::record(transaction, now, &about, Step::Started)?;
             (change.transfer(), None)
@@ -183,6 +186,7 @@ pub(super) fn insert(
                 recorded_at: now,
                 modified_at,
                 response: response.clone(),
+                changes: audit::changes_column(changes)?,
             });
             (None, Some(Outcome::Succeeded(response)))
         }
@@ -245,12 +249,14 @@ pub(super) fn advance(
     }
 }
 
-/// Ends an operation, with its audit event. The caller has advanced its state.
+/// Ends an operation, with its audit event, which names the fields that were changed. The caller has
+/// advanced its state.
 pub(super) fn end(
     transaction: &Transaction<'_>,
     store: &Store,
     key: i64,
     outcome: Outcome,
+    changes: &[FieldChange],
 ) -> Result<Operation> {
     let now = store.now();
     let (phase, response, failure) = match &outcome {
@@ -262,6 +268,7 @@ pub(super) fn end(
             "UPDATE operations SET phase = :phase, lease_token = NULL, claimable_at = NULL,
                     task = NULL, modified_at = max(modified_at, :now), response = :response,
                     error_reason = :reason, error_message = :message, error_subject = :subject,
+                    error_quota = :quota,
                     idempotency_key = iif(upload BETWEEN 1 AND :frees, NULL, idempotency_key),
                     request_hash = iif(upload BETWEEN 1 AND :frees, NULL, request_hash)
              WHERE key = :key",
@@ -275,6 +282,7 @@ pub(super) fn end(
             ":message": failure.map(|failure| failure.message.as_str()),
             ":subject": failure.and_then(|failure| failure.subject.as_deref()),
             ":frees": failure.map_or(0, uploads::frees_key),
+            ":quota": failure.map(quota_column).transpose()?.flatten(),
         })?;
     let (rest, kind, subject, request_id, folder_key, image) = transaction
         .prepare_cached(
@@ -297,11 +305,12 @@ pub(super) fn end(
     let operation = Id { key, rest };
     let about = About {
         operation,
-        kind,
+        kind: AuditKind::Operation(kind),
         subject: &subject,
         request_id: &request_id,
         folder_key,
         image,
+        changes,
     };
     let step = match &outcome {
         Outcome::Succeeded(_) => Step::Done,
@@ -358,14 +367,22 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Operation> {
     })
 }
 
+/// The column of the limit that stood in the way.
+pub(super) fn quota_column(failure: &Failure) -> Result<Option<String>> {
+    let text = failure.quota.as_ref().map(serde_json::to_string);
+    Ok(text.transpose()?)
+}
+
 /// The failure that a row holds.
 pub(super) fn failure(row: &Row<'_>) -> rusqlite::Result<Option<Failure>> {
     let reason: Option<String> = row.get("error_reason")?;
     let Some(reason) = reason else {
         return Ok(None);
     };
+    let quota: Option<String> = row.get("error_quota")?;
     Ok(Some(Failure {
         subject: row.get("error_subject")?,
+        quota: quota.map(|quota| from_json(&quota)).transpose()?,
         ..Failure::new(
             Reason::from_name(&reason),
             row.get::<_, String>("error_message")?,

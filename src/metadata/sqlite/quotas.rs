@@ -2,9 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
-use super::super::{Error, Metric, Quota, QuotaScope, Result};
+use super::super::{
+    Accept, AuditKind, Error, ExceededQuota, FieldChange, Metric, Quota, QuotaScope, Result,
+};
+use super::audit::{self, About, Step};
 use super::folders::{self, TOTAL};
 use super::{Store, Transaction, unreadable};
 
@@ -131,13 +134,16 @@ pub fn check(
                 .is_none_or(|used| used > row.limit),
         };
         if exceeded {
-            return Err(Error::QuotaExceeded {
+            return Err(Error::QuotaExceeded(ExceededQuota {
                 metric: row.metric,
                 scope: match row.folder_key {
                     TOTAL => QuotaScope::Total,
                     _ => QuotaScope::Folder(folder_id.to_owned()),
                 },
-            });
+                limit: row.limit,
+                used: row.used,
+                requested: usage.of(row.metric),
+            }));
         }
     }
     Ok(Reservation { rows, usage })
@@ -203,10 +209,14 @@ impl Store {
     /// Sets a limit, also below what is used, or takes it away; what is used.
     pub async fn set_quota(
         &self,
+        accept: Accept,
         scope: QuotaScope,
         metric: Metric,
         limit: Option<i64>,
     ) -> Result<i64> {
+        if self.is_short_of_room() {
+            return Err(Error::Full);
+        }
         self.write(move |transaction, store| {
             let folder_key = match (&scope, limit) {
                 (QuotaScope::Total, _) => Some(TOTAL),
@@ -218,6 +228,24 @@ impl Store {
                 return Ok(0);
             };
             let used = used(transaction, folder_key, metric)?;
+            let old: Option<i64> = transaction
+                .prepare_cached(
+                    "SELECT \"limit\" FROM quotas WHERE folder_key = ?1 AND metric = ?2",
+                )?
+                .query_row([folder_key, metric as i64], |row| row.get(0))
+                .optional()?;
+            let mut changes = Vec::new();
+            FieldChange::note(&mut changes, metric.name(), &old, Some(&limit), limit_text);
+            let about = About {
+                operation: audit::NO_ID,
+                kind: AuditKind::SetQuota,
+                subject: &accept.subject,
+                request_id: &accept.request_id,
+                folder_key,
+                image: audit::NO_ID,
+                changes: &changes,
+            };
+            audit::record(transaction, store.now(), &about, Step::StartedAndDone)?;
             let Some(limit) = limit else {
                 transaction
                     .prepare_cached("DELETE FROM quotas WHERE folder_key = ?1 AND metric = ?2")?
@@ -235,6 +263,10 @@ impl Store {
         })
         .await
     }
+}
+
+fn limit_text(limit: &Option<i64>) -> String {
+    limit.map_or_else(|| "none".to_owned(), |limit| limit.to_string())
 }
 
 /// What the images take, by the images themselves.

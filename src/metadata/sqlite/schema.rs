@@ -6,10 +6,11 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::super::{Error, Result};
 
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../../../migrations/0001_initial.sql"),
     include_str!("../../../migrations/0002_contents.sql"),
     include_str!("../../../migrations/0003_uploads.sql"),
+    include_str!("../../../migrations/0004_audit_changes.sql"),
 ];
 
 /// Tells a database of this program from others: "dimg".

@@ -27,7 +27,7 @@ pub(super) fn frees_key(failure: &Failure) -> i64 {
         // The image itself was at fault, or its caller gave it up: it would end so again.
         Reason::Invalid | Reason::Cancelled => NONE,
         // What came was not what was sent, or is gone.
-        Reason::Aborted | Reason::Superseded | Reason::OtherDigest => TAKEN,
+        Reason::Aborted | Reason::Superseded | Reason::OtherDigest | Reason::Unavailable => TAKEN,
         Reason::NotFound
         | Reason::AlreadyExists
         | Reason::FailedPrecondition
@@ -103,7 +103,7 @@ impl Store {
             end(state).map_err(|refused| operations::refusal(refused, &text))?;
             contents::discard_pending(transaction, store, id.key)?;
             accept::revert(transaction, store, kind, &image.text(image_prefix(kind)))?;
-            operations::end(transaction, store, id.key, Outcome::Failed(failure))?;
+            operations::end(transaction, store, id.key, Outcome::Failed(failure), &[])?;
             Ok(Some(text))
         })
         .await

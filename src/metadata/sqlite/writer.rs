@@ -1,13 +1,16 @@
 //! The one thread that writes, with group commit: commands that wait together share one commit,
 //! and so one fsync. Replies leave after the commit.
 
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
+
+use crate::ballast::Ballast;
 
 use super::super::{Error, Result};
 use super::Transaction;
@@ -31,6 +34,7 @@ const GLANCE: Duration = Duration::from_micros(200);
 
 pub struct Writer {
     queue: Mutex<Option<mpsc::Sender<Box<dyn Command>>>>,
+    start_log_over: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -74,17 +78,33 @@ where
 }
 
 impl Writer {
-    /// Writes by `connection`, and moves its log into the database file by `checkpoints`.
-    pub fn start(mut connection: Connection, checkpoints: Connection) -> Result<Self> {
+    /// Writes by `connection`, and moves its log into the database file by `checkpoints`. While `ballast` is
+    /// given away, the log is kept short.
+    pub fn start(
+        mut connection: Connection,
+        checkpoints: Connection,
+        ballast: Arc<OnceLock<Ballast>>,
+    ) -> Result<Self> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let checkpoints = Checkpoints::start(&mut connection, checkpoints)?;
         let runtime = Handle::try_current().ok();
+        let start_log_over = Arc::<AtomicBool>::default();
+        let asked = start_log_over.clone();
         let thread = std::thread::Builder::new()
             .name("writer".to_owned())
-            .spawn(move || serve(connection, receiver, checkpoints, runtime))
+            .spawn(move || {
+                serve(
+                    connection,
+                    receiver,
+                    checkpoints,
+                    (&asked, &ballast),
+                    runtime,
+                )
+            })
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
         Ok(Self {
             queue: Mutex::new(Some(sender)),
+            start_log_over,
             thread: Mutex::new(Some(thread)),
         })
     }
@@ -110,6 +130,11 @@ impl Writer {
             queued.map_err(|_| Error::Closed)?;
             outcome.await.map_err(|_| Error::Closed)?
         }
+    }
+
+    /// Has the log start over before what is submitted next: it then takes no new room on the disk.
+    pub fn start_log_over(&self) {
+        self.start_log_over.store(true, Ordering::Release);
     }
 
     /// Takes no more, and waits until what was taken is written.
@@ -155,12 +180,16 @@ fn serve(
     connection: Connection,
     mut queue: mpsc::Receiver<Box<dyn Command>>,
     checkpoints: Checkpoints,
+    (start_log_over, ballast): (&AtomicBool, &OnceLock<Ballast>),
     runtime: Option<Handle>,
 ) {
     let _abort_on_panic = AbortOnPanic;
     let (mut last, mut took) = (0, Duration::ZERO);
     while let Some(first) = queue.blocking_recv() {
         let arrived = Instant::now();
+        if start_log_over.swap(false, Ordering::AcqRel) {
+            checkpoints.start_over(&connection);
+        }
         gather(&queue, last, took);
         let begun = Instant::now();
         let mut batch = vec![first];
@@ -196,7 +225,8 @@ fn serve(
             }
         }
         took = begun.elapsed();
-        checkpoints.between_batches(&connection);
+        let is_short_of_room = ballast.get().is_some_and(Ballast::is_given);
+        checkpoints.between_batches(&connection, is_short_of_room);
         tracing::debug!(
             commands = last,
             gathered_micros = (begun - arrived).as_micros() as u64,

@@ -110,7 +110,7 @@ async fn a_refused_request_leaves_nothing_behind() {
     let metric = Metric::DesktopImagesCount;
     fixture
         .store
-        .set_quota(scope, metric, Some(0))
+        .set_quota(caller(), scope, metric, Some(0))
         .await
         .unwrap();
     let accept = Accept {
@@ -160,7 +160,7 @@ async fn limits_are_exact_whatever_comes_at_once() {
     for (scope, metric, limit) in limits.clone() {
         fixture
             .store
-            .set_quota(scope, metric, Some(limit))
+            .set_quota(caller(), scope, metric, Some(limit))
             .await
             .unwrap();
     }
@@ -195,7 +195,11 @@ async fn limits_are_exact_whatever_comes_at_once() {
     assert!(matches!(refused, Err(Error::QuotaExceeded { .. })));
     // Without a limit nothing is counted; a new one counts what is there.
     for (scope, metric, _) in limits.clone() {
-        fixture.store.set_quota(scope, metric, None).await.unwrap();
+        fixture
+            .store
+            .set_quota(caller(), scope, metric, None)
+            .await
+            .unwrap();
     }
     assert_eq!(fixture.store.quotas().await.unwrap(), []);
     fixture
@@ -205,7 +209,7 @@ async fn limits_are_exact_whatever_comes_at_once() {
     for (scope, metric, limit) in limits {
         fixture
             .store
-            .set_quota(scope, metric, Some(limit))
+            .set_quota(caller(), scope, metric, Some(limit))
             .await
             .unwrap();
     }
@@ -220,11 +224,16 @@ async fn an_import_is_counted_when_it_is_accepted_and_weighed_when_it_is_whole()
     let scope = QuotaScope::Folder("f".to_owned());
     let store = &fixture.store;
     store
-        .set_quota(scope.clone(), Metric::ComputeImagesCount, Some(2))
+        .set_quota(caller(), scope.clone(), Metric::ComputeImagesCount, Some(2))
         .await
         .unwrap();
     store
-        .set_quota(scope.clone(), Metric::ComputeImagesSize, Some(1500))
+        .set_quota(
+            caller(),
+            scope.clone(),
+            Metric::ComputeImagesSize,
+            Some(1500),
+        )
         .await
         .unwrap();
     let first = fixture.upload("f", "first").await;
@@ -242,10 +251,7 @@ async fn an_import_is_counted_when_it_is_accepted_and_weighed_when_it_is_whole()
         .await;
     assert!(matches!(
         refused,
-        Err(Error::QuotaExceeded {
-            metric: Metric::ComputeImagesSize,
-            ..
-        })
+        Err(Error::QuotaExceeded(ref exceeded)) if exceeded.metric == Metric::ComputeImagesSize
     ));
     let second = store.abandon(&second, broken()).await.unwrap();
     store.undone(&second, broken()).await.unwrap();
@@ -253,7 +259,7 @@ async fn an_import_is_counted_when_it_is_accepted_and_weighed_when_it_is_whole()
     assert_eq!(used(store.quotas().await.unwrap()), [1, 1000]);
     // Where no byte is left, nothing is begun.
     store
-        .set_quota(scope, Metric::ComputeImagesSize, Some(1000))
+        .set_quota(caller(), scope, Metric::ComputeImagesSize, Some(1000))
         .await
         .unwrap();
     let refused = fixture

@@ -47,7 +47,10 @@ async fn follow(change: usize, events: Vec<Event>) {
     let target = target.unwrap().image_id;
     for metric in Metric::ALL {
         let scope = QuotaScope::Folder("f".to_owned());
-        store.set_quota(scope, metric, Some(1 << 40)).await.unwrap();
+        store
+            .set_quota(caller(), scope, metric, Some(1 << 40))
+            .await
+            .unwrap();
     }
     let (change, stays) = changes(&source, &target)[change].clone();
     let accepted = fixture.accept(change, Start::After(Duration::ZERO)).await;
@@ -139,7 +142,12 @@ async fn follow(change: usize, events: Vec<Event>) {
     }
     for quota in store.quotas().await.unwrap() {
         let counted = store
-            .set_quota(quota.scope.clone(), quota.metric, Some(quota.limit))
+            .set_quota(
+                caller(),
+                quota.scope.clone(),
+                quota.metric,
+                Some(quota.limit),
+            )
             .await;
         counted.unwrap();
         assert!(

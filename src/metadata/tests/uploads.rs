@@ -38,7 +38,10 @@ async fn a_retry_supersedes_an_upload_until_its_body_is_there() {
     let store = &fixture.store;
     // One image at a time.
     let (scope, metric) = (QuotaScope::Total, Metric::ComputeImagesCount);
-    store.set_quota(scope, metric, Some(1)).await.unwrap();
+    store
+        .set_quota(caller(), scope, metric, Some(1))
+        .await
+        .unwrap();
     assert_eq!(fixture.superseded().await, None);
     let first = fixture.keyed_upload().await;
     assert!(first.key_is_free);

@@ -35,6 +35,13 @@ impl ServerProcess {
         Self::listening(Self::serve(Command::new(Self::PROGRAM), folder), folder).await
     }
 
+    /// The same with more arguments.
+    pub async fn start_with(folder: &Path, arguments: &[&str]) -> Self {
+        let mut command = Self::serve(Command::new(Self::PROGRAM), folder);
+        command.args(arguments);
+        Self::listening(command, folder).await
+    }
+
     /// Adds to the program, or to what runs it, the arguments that `start` gives it. The log is
     /// added to `server.log` in the folder.
     pub fn serve(mut command: Command, folder: &Path) -> Command {
@@ -83,8 +90,13 @@ impl ServerProcess {
 
     /// Asks the process to end.
     pub fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    /// Sends the process a signal, by its name.
+    pub fn signal(&self, name: &str) {
         let id = self.child.id().expect("a running process").to_string();
-        super::run(Path::new("/"), "kill", &["-TERM", &id]);
+        super::run(Path::new("/"), "kill", &[&format!("-{name}"), &id]);
     }
 
     /// The exit code once the process has ended by itself.

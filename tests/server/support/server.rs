@@ -272,6 +272,7 @@ fn config(data: &Path, folder: &Path) -> Config {
         drain_timeout: Duration::from_secs(10),
         transfers: TransferSettings::default(),
         uploads: UploadSettings::default(),
+        idle_timeout: desktop_images::app::IDLE_TIMEOUT,
         operations: OperationSettings::default(),
         retention: Retention::default(),
     }
