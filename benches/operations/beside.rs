@@ -82,8 +82,7 @@ impl Pair {
         let mut rates: [[Vec<f64>; 2]; 3] = Default::default();
         // The first round warms up.
         for number in 0..=ROUNDS {
-            for side in 0..2 {
-                let server = &self.servers[side];
+            for (side, server) in self.servers.iter().enumerate() {
                 let address = server.address;
                 let get = Call::new(&GetDesktopImageRequest {
                     image_id: self.ids[side].clone(),

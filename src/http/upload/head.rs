@@ -106,7 +106,6 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), Refused> {
             _ if essence.starts_with("multipart/") => "of several parts",
             _ if essence.starts_with("message/") => "a message",
             _ if essence.starts_with("text/") => "text",
-            _ if essence.starts_with("application/grpc") => "gRPC",
             "application/json" | "application/xml" | "application/x-ndjson" => "no disk image",
             _ if essence.ends_with("+json") || essence.ends_with("+xml") => "no disk image",
             _ => continue,
