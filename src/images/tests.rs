@@ -121,7 +121,10 @@ impl Process {
                 limit: NonZeroUsize::MAX,
             };
             let (events, _) = self.store.audit_events(query).await.unwrap();
-            let statuses: Vec<AuditStatus> = events.iter().map(|event| event.status).collect();
+            let of_it = events
+                .iter()
+                .filter(|event| event.operation_id == operation.id);
+            let statuses: Vec<AuditStatus> = of_it.map(|event| event.status).collect();
             let end = match &operation.outcome {
                 Some(Outcome::Succeeded(_)) => AuditStatus::Done,
                 Some(Outcome::Failed(failure)) if failure.reason == Reason::Cancelled => {

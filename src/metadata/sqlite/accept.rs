@@ -7,7 +7,6 @@ use futures_util::future::Either;
 use super::super::{Accept, Accepted, Change, Error, FieldChange, Id, Origin, Result, Start};
 use super::operations::{self, New};
 use super::{Store, Transaction, claims, compute_images, desktop_images};
-use crate::images::Labels;
 use crate::operations::Kind;
 
 /// What a change has done to the rows of images so far.
@@ -183,9 +182,4 @@ pub(super) fn source(origin: &Origin) -> Option<&str> {
         Origin::ComputeImage(id) => Some(id),
         Origin::Uri(_) | Origin::Upload => None,
     }
-}
-
-/// The form of labels in the change of a field.
-pub(super) fn labels_text(labels: &Labels) -> String {
-    serde_json::Value::from_iter(labels.clone()).to_string()
 }

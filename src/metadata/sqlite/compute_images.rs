@@ -3,12 +3,12 @@
 use rusqlite::{OptionalExtension, Row, named_params, params};
 
 use super::super::{
-    COMPUTE_IMAGE_PREFIX, ComputeImageChanges, ContentFacts, Error, FieldChange, Id, Lease,
-    ListQuery, NewComputeImage, Origin, Page, Position, Result, name_hash,
+    COMPUTE_IMAGE_PREFIX, ComputeImageChanges, ContentFacts, Error, Id, Lease, ListQuery,
+    NewComputeImage, Origin, Page, Position, Result, name_hash,
 };
 use super::accept::{self, Applied};
 use super::quotas::{self, Usage};
-use super::{Store, Transaction, contents, folders, from_json, listing, unreadable};
+use super::{Store, Transaction, contents, differences, folders, from_json, listing, unreadable};
 use crate::images::{ComputeImage, ComputeImageStatus as Status};
 
 const TABLE: listing::Table<ComputeImage> = listing::Table {
@@ -66,36 +66,6 @@ impl Found {
             folder_id: self.image.folder_id,
             changes: Vec::new(),
         })
-    }
-
-    /// What of some changes sets a field to another value.
-    fn differences(&self, changes: &ComputeImageChanges) -> Result<Vec<FieldChange>> {
-        let (image, mut all) = (&self.image, Vec::new());
-        let (name, description) = (changes.name.as_ref(), changes.description.as_ref());
-        FieldChange::note(&mut all, "name", &image.name, name, String::clone);
-        let old = &image.description;
-        FieldChange::note(&mut all, "description", old, description, String::clone);
-        let size = changes.min_disk_size;
-        let size = size
-            .map(|it| min_disk_size(it, self.virtual_size))
-            .transpose()?;
-        let old = &image.min_disk_size;
-        FieldChange::note(
-            &mut all,
-            "min_disk_size",
-            old,
-            size.as_ref(),
-            i64::to_string,
-        );
-        let labels = changes.labels.as_ref();
-        FieldChange::note(
-            &mut all,
-            "labels",
-            &image.labels,
-            labels,
-            accept::labels_text,
-        );
-        Ok(all)
     }
 }
 
@@ -250,7 +220,7 @@ pub(super) fn check_update(
     changes: &ComputeImageChanges,
 ) -> Result<Applied> {
     let found = updatable(transaction, id, changes)?;
-    let changes = found.differences(changes)?;
+    let changes = differences::of_compute_image(&found.image, found.virtual_size, changes)?;
     Ok(Applied {
         changes,
         ..found.applied(false)?
@@ -288,7 +258,7 @@ pub(super) fn update(
     changes: &ComputeImageChanges,
 ) -> Result<Applied> {
     let found = updatable(transaction, id, changes)?;
-    let differences = found.differences(changes)?;
+    let differences = differences::of_compute_image(&found.image, found.virtual_size, changes)?;
     let image = found.image;
     let name = changes.name.as_ref().unwrap_or(&image.name);
     let smallest = match changes.min_disk_size {
@@ -446,7 +416,7 @@ fn set_status(transaction: &Transaction<'_>, found: &mut Found, status: Status) 
 }
 
 /// The size asked for, or the size of the disk inside where none was.
-fn min_disk_size(requested: i64, virtual_size: i64) -> Result<i64> {
+pub(super) fn min_disk_size(requested: i64, virtual_size: i64) -> Result<i64> {
     match requested {
         0 => Ok(virtual_size),
         size if size < virtual_size => Err(Error::MinDiskSizeTooSmall {

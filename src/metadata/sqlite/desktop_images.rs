@@ -3,13 +3,14 @@
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::super::{
-    DESKTOP_IMAGE_PREFIX, DesktopImageChanges, Error, FieldChange, Id, ListQuery, LiveContent,
-    NewDesktopImage, Page, Position, Result, name_hash,
+    DESKTOP_IMAGE_PREFIX, DesktopImageChanges, Error, Id, ListQuery, LiveContent, NewDesktopImage,
+    Page, Position, Result, name_hash,
 };
-use super::accept::{self, Applied};
+use super::accept::Applied;
 use super::quotas::{self, Usage};
 use super::{
-    Store, Transaction, compute_images, contents, folders, from_json, listing, unreadable,
+    Store, Transaction, compute_images, contents, differences, folders, from_json, listing,
+    unreadable,
 };
 use crate::images::{DesktopImage, DesktopImageStatus as Status};
 
@@ -59,24 +60,6 @@ impl Found {
             folder_id: self.image.folder_id,
             changes: Vec::new(),
         })
-    }
-
-    /// What of some changes sets a field to another value.
-    fn differences(&self, changes: &DesktopImageChanges) -> Vec<FieldChange> {
-        let (image, mut all) = (&self.image, Vec::new());
-        let (name, description) = (changes.name.as_ref(), changes.description.as_ref());
-        FieldChange::note(&mut all, "name", &image.name, name, String::clone);
-        let old = &image.description;
-        FieldChange::note(&mut all, "description", old, description, String::clone);
-        let labels = changes.labels.as_ref();
-        FieldChange::note(
-            &mut all,
-            "labels",
-            &image.labels,
-            labels,
-            accept::labels_text,
-        );
-        all
     }
 }
 
@@ -189,7 +172,7 @@ pub(super) fn check_update(
     changes: &DesktopImageChanges,
 ) -> Result<Applied> {
     let found = updatable(transaction, id, changes)?;
-    let changes = found.differences(changes);
+    let changes = differences::of_desktop_image(&found.image, changes);
     Ok(Applied {
         changes,
         ..found.applied(false)?
@@ -218,7 +201,7 @@ pub(super) fn update(
     changes: &DesktopImageChanges,
 ) -> Result<Applied> {
     let mut found = updatable(transaction, id, changes)?;
-    let differences = found.differences(changes);
+    let differences = differences::of_desktop_image(&found.image, changes);
     let image = &mut found.image;
     if let Some(name) = changes.name.as_ref().filter(|name| **name != image.name) {
         listing::retire_name(transaction, id, &image.name, store.now())?;

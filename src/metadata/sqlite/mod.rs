@@ -8,6 +8,7 @@ mod compute_images;
 mod content_folder;
 pub mod contents;
 mod desktop_images;
+mod differences;
 mod done;
 mod endings;
 mod folders;

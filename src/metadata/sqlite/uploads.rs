@@ -62,7 +62,8 @@ impl Store {
             let found = transaction
                 .prepare_cached(
                     "SELECT key, id_rest, kind, phase, cancel_requested, image_key, image_id_rest,
-                            request_hash, error_reason, error_message, error_subject
+                            request_hash, error_reason, error_message, error_subject,
+                            error_quota
                      FROM operations
                      WHERE idempotency_key = ?1 AND subject = ?2 AND upload = ?3 AND phase < 3",
                 )?
