@@ -30,6 +30,7 @@ mod request;
 mod response;
 mod rules;
 mod service;
+mod settings;
 mod stream;
 mod values;
 
@@ -44,5 +45,6 @@ pub use json::write as to_json;
 pub use openapi::{Bounds, Info, Limits, openapi, openapi_query};
 pub use params::message_from_query;
 pub use rules::BuildError;
-pub use service::{Settings, Transcoder, is_grpc};
+pub use service::{Transcoder, is_grpc};
+pub use settings::Settings;
 pub use stream::StreamEnd;

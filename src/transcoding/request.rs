@@ -22,7 +22,7 @@ use super::{
     rejection::{Rejection, shortened},
     router::{Match, Router},
     rules::{Binding, BodyRule, Method},
-    service::Settings,
+    settings::Settings,
 };
 
 /// How long a body that becomes a message may take: it is small.

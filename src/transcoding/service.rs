@@ -6,7 +6,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -20,10 +19,9 @@ use tower::{BoxError, Service};
 use super::{
     accept::{self, StreamForm},
     body::ResponseBody,
-    codec::{self, Codec},
+    codec::Codec,
     deadline::Deadline,
     errors,
-    events::Events,
     frames::{self, Messages},
     metadata::{self, Present},
     rejection::{Rejection, shortened},
@@ -31,39 +29,12 @@ use super::{
     response::{self, Asked, Form},
     router::{Match, Miss, Router},
     rules::{self, Binding, BuildError},
+    settings::Settings,
     stream,
 };
 
 /// Up to this size a body is read before its type is looked at.
 const SHORT_BODY: u64 = 64 << 10;
-
-/// What a [`Transcoder`] takes and gives, where there is a choice.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// The largest body of a request that becomes a message, in bytes. Requests that are gRPC already
-    /// are not limited here.
-    pub max_request_body: usize,
-    /// Whether query parameters that name no field are passed over instead of refused.
-    pub ignore_unknown_parameters: bool,
-    /// How messages are written as JSON, and what is read. Errors have one form always.
-    pub json: codec::Settings,
-    /// How long a stream is quiet before it sends a heartbeat.
-    pub heartbeat: Duration,
-    /// What names the events of streams; without it they have no ids.
-    pub events: Option<Arc<dyn Events>>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            max_request_body: 4 * 1024 * 1024,
-            ignore_unknown_parameters: false,
-            json: codec::Settings::default(),
-            heartbeat: Duration::from_secs(15),
-            events: None,
-        }
-    }
-}
 
 /// Serves HTTP with JSON by the `google.api.http` rules of gRPC services, through those services.
 ///
@@ -74,7 +45,7 @@ impl Default for Settings {
 /// - A method without a rule is served as `POST /package.Service/Method`. One that replies with a
 ///   stream is served in the form that `Accept` asks for: a JSON array (`application/json`), lines of
 ///   JSON (`application/x-ndjson`) or server-sent events (`text/event-stream`), with heartbeats while
-///   it is quiet; events have the ids that [`Events`] gives, and go on behind `Last-Event-ID`. One that
+///   it is quiet; events have the ids that [`super::Events`] gives, and go on behind `Last-Event-ID`. One that
 ///   takes a stream answers 501.
 /// - HEAD is served from GET where the method is marked `idempotency_level = NO_SIDE_EFFECTS`;
 ///   OPTIONS tells the methods of a path. `X-HTTP-Method-Override` has no meaning here: it would make

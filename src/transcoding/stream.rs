@@ -32,7 +32,7 @@ use super::{
     metadata,
     response::{self, Payload},
     rules::Binding,
-    service::Settings,
+    settings::Settings,
 };
 
 /// Tells nginx and those who copied its rule to pass each message on as it comes.
