@@ -4,9 +4,9 @@
 //! While it is away the room belongs to the database: new bytes of images, and changes that make no room, are
 //! refused as if there were none.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +19,10 @@ const SMALLEST: u64 = 1 << 20;
 const PART: u64 = 16;
 /// Room is needed for the file, and as much again is to be left to others.
 const TIMES_FREE: u64 = 2;
+
+/// Its name in the data folder.
+pub const NAME: &str = "ballast";
+const MODE: u32 = 0o600;
 
 /// Cheap to clone.
 #[derive(Debug, Clone)]
@@ -39,7 +43,7 @@ struct Inner {
 impl Ballast {
     /// Sees to the file in a folder, and makes it where there is room. Says so in the log.
     pub fn open(folder: &Path) -> Self {
-        let path = folder.join("ballast");
+        let path = folder.join(NAME);
         let (size, is_there) = match space(folder) {
             Ok(space) => {
                 let size = (space.total / PART).clamp(SMALLEST, LARGEST);
@@ -159,14 +163,22 @@ fn is_whole(path: &Path, size: u64) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.len() == size)
 }
 
-/// Writes a file that takes all of its size on the disk.
+/// Writes a file that takes all of its size on the disk, in the place of what has its name: a link there is
+/// removed, and the file that it names is left alone.
 fn write(path: &Path, size: u64) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     let mut file = File::options()
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .write(true)
-        .mode(0o600)
+        .mode(MODE)
         .open(path)?;
+    // A umask may have taken bits of the owner. File systems without permissions refuse it.
+    if let Err(error) = file.set_permissions(Permissions::from_mode(MODE)) {
+        tracing::debug!(%error, "the permissions of the ballast cannot be set");
+    }
     match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, size) {
         // A file system that cannot: bytes that it cannot compress do as well.
         Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Error;
-use crate::ballast::Ballast;
+use crate::ballast::{self, Ballast};
 use crate::blobs::LocalContents;
 use crate::metadata::{self, Clock, Store};
 
@@ -290,7 +290,9 @@ fn restrict_all(folder: &Path) {
     for path in [folder, &contents] {
         attempt(path.to_owned(), fs::metadata(path), FOLDER_MODE);
     }
-    let beside = [LOCK, DATABASE, LOG].into_iter().chain(BESIDE);
+    let beside = [LOCK, DATABASE, LOG, ballast::NAME]
+        .into_iter()
+        .chain(BESIDE);
     for path in beside.map(|name| folder.join(name)) {
         let found = fs::symlink_metadata(&path);
         attempt(path, found, FILE_MODE);
