@@ -56,7 +56,7 @@ pub struct Config {
     pub cors_allow_origins: Vec<AllowedOrigin>,
     /// How long requests may run on after the order to stop.
     pub drain_timeout: Duration,
-    /// What one connection may have under way, and for how long unread.
+    /// Limits of the transfers of one connection: how many at a time, and for how long unread.
     pub transfers: TransferSettings,
     /// How many uploads run, and which of them give way.
     pub uploads: UploadSettings,

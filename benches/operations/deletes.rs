@@ -22,7 +22,7 @@ const BESIDE: Shape = Shape {
 };
 const OF_FEW: Goal = Goal::AtMost(1.5);
 
-/// What one Delete takes, and what a Copy takes beside Deletes, by the number of images that share a content.
+/// Times of one Delete, and of a Copy beside Deletes, by the number of images that share a content.
 pub async fn of_few_and_many(folder: &Path, figures: &mut Figures) -> Result<(), Box<dyn Error>> {
     let mut medians = Vec::new();
     for sharing in SHARING {

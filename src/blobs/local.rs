@@ -36,7 +36,7 @@ pub struct FolderIdentity {
     pub inode: u64,
 }
 
-/// What all bytes of a content are now.
+/// The state in which a reading of all bytes of a content found them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Examined {
     pub sha256: [u8; 32],

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use super::Error;
 use super::checksums::{BLOCK, Checksums};
 
-/// What the checksums are of that are kept of sound blocks, in bytes.
+/// The size in bytes of the parts of a sound block whose checksums are kept.
 const PART: u64 = 64 << 10;
 /// Blocks whose parts are remembered: 16 GiB of contents, in some 2 MiB of memory.
 const REMEMBERED: usize = 4096;
@@ -92,7 +92,7 @@ impl ContentReader {
             {
                 return Ok(Bytes::from(data).slice(wanted(first)));
             }
-            // What the block is now, it itself tells.
+            // A part that differs says only that the block has changed: its own checksum decides.
         }
         let data = read_block()?;
         let parts = data.chunks(PART as usize).map(crc32c::crc32c).collect();
@@ -123,7 +123,7 @@ pub struct SoundBlocks {
     generations: Arc<Mutex<Generations>>,
 }
 
-/// What is asked for moves to the younger half; when that is full, the older one is forgotten.
+/// Entries that are asked for move to the younger half; when that is full, the older one is forgotten.
 #[derive(Debug, Default)]
 struct Generations {
     younger: HashMap<Key, Arc<[u32]>>,

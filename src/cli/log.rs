@@ -5,7 +5,7 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use super::errors::{Error, Result};
 
-/// What is logged unless something else is asked for.
+/// The default of `--log-level`.
 const DEFAULT_LEVEL: &str = "info";
 /// Where the filter is taken from if no argument has it.
 const VARIABLE: &str = "RUST_LOG";

@@ -62,7 +62,7 @@ pub struct Arguments {
     /// How the log on the standard error is written
     #[arg(long, value_enum, default_value_t)]
     log_format: LogFormat,
-    /// What is logged: error, warn, info, debug, trace or off, or directives TARGET=LEVEL divided by commas;
+    /// Level of the log: error, warn, info, debug, trace or off, or directives TARGET=LEVEL divided by commas;
     /// when left out what RUST_LOG says, or info
     #[arg(long, value_name = "LEVEL", value_parser = log::filter)]
     log_level: Option<String>,

@@ -19,7 +19,7 @@ use super::framing::{MAX_REQUEST, Takes, compressed, plain};
 #[derive(Clone)]
 pub struct Framed<S> {
     service: S,
-    /// What each method takes, by its path.
+    /// How the requests of each method are read, by its path.
     methods: Arc<HashMap<String, Takes>>,
 }
 

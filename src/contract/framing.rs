@@ -29,7 +29,7 @@ const LONGEST_ARRIVAL: Duration = Duration::from_secs(30);
 /// The flag of a message that is compressed.
 const COMPRESSED: u8 = 1;
 
-/// What a method takes.
+/// How the request messages of a method are read and bounded.
 #[derive(Debug, Clone)]
 pub struct Takes {
     /// Whether a request is exactly one message.
@@ -87,7 +87,7 @@ struct Plain {
     body: Body,
     coding: Option<Coding>,
     takes: Takes,
-    /// What has arrived and is not passed on.
+    /// Bytes that have arrived and are not passed on.
     buffer: BytesMut,
     /// How many messages have been passed on.
     messages: usize,

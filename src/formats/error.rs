@@ -31,7 +31,7 @@ impl Structure {
     }
 }
 
-/// What was recognised in the place of a supported image, and what makes one of it.
+/// Content that was recognised in the place of a supported image, and the command that makes one of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Known {
     /// With its article: `a VMDK image`.

@@ -2,7 +2,7 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// What `filename*` keeps as it is (RFC 8187, `attr-char`).
+/// Characters that `filename*` keeps as they are (RFC 8187, `attr-char`).
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')

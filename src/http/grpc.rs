@@ -11,7 +11,7 @@ use tonic::body::Body;
 use super::{error, not_allowed};
 use crate::transcoding::ResponseBody;
 
-/// What the content types of all kinds of gRPC begin with.
+/// The prefix of the content types of all kinds of gRPC.
 const FAMILY: &[u8] = b"application/grpc";
 const GRPC: &str = "application/grpc";
 const WEB: &str = "application/grpc-web+proto";
@@ -20,7 +20,7 @@ const WEB_TEXT: &str = "application/grpc-web-text+proto";
 /// The longest path that is said again, in characters.
 const LONGEST_ECHO: usize = 200;
 
-/// What is served over gRPC, by path.
+/// Methods that are served over gRPC, by path.
 pub struct Methods {
     paths: HashSet<String>,
     services: HashSet<String>,

@@ -41,7 +41,7 @@ impl Error {
     }
 }
 
-/// What a caller is told of an image with damaged bytes.
+/// Words for a caller about an image with damaged bytes.
 pub fn damaged(image_id: &str) -> String {
     format!(
         "The bytes of image \"{image_id}\" are damaged: upload or import the same bytes once more, which mends \
@@ -49,7 +49,7 @@ pub fn damaged(image_id: &str) -> String {
     )
 }
 
-/// What an administrator is told of a content with damaged bytes.
+/// Words for an administrator about a content with damaged bytes.
 pub fn damaged_content(content_id: &str, damage: &blobs::Error) -> String {
     format!(
         "content {content_id}: {damage}; upload or import the same bytes once more, which mends all of its images"

@@ -28,7 +28,7 @@ const LONGEST_GLANCE: Duration = Duration::from_secs(1);
 /// How long an upload waits for the place of one that it has superseded.
 const MAKING_ROOM: Duration = Duration::from_secs(5);
 
-/// What a request finds under its key.
+/// The upload that a request finds under its key.
 enum First {
     None,
     /// An upload that made room.

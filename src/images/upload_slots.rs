@@ -86,7 +86,7 @@ enum Judgement {
     NotYet(Duration),
 }
 
-/// What becomes of a request for a slot.
+/// The answer to a request for a slot.
 enum Asked {
     Given(Slot),
     /// All are taken; a sender may turn out to be slow after this time.

@@ -10,7 +10,7 @@ use crate::metadata::{self, Recorded, Verification};
 /// How many images are named of those that have damaged bytes.
 const IMAGES_NAMED: usize = 10;
 
-/// What a verification has found.
+/// Findings of a verification.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Findings {
     /// Contents that were looked at.

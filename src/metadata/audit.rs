@@ -22,7 +22,7 @@ pub struct AuditEvent {
     pub image_id: String,
     /// What went wrong; of an error only.
     pub message: Option<String>,
-    /// What an update or a new limit sets to another value.
+    /// Fields that an update or a new limit sets to another value.
     pub changes: Vec<FieldChange>,
 }
 

@@ -115,7 +115,7 @@ pub async fn routes(images: &Images) -> (Routes, Health) {
     (routes, health)
 }
 
-/// What the health service tells of all services of the contract, and of the server as a whole.
+/// Sets the health of all services of the contract, and of the server as a whole.
 pub struct Health(tonic_health::server::HealthReporter);
 
 impl Health {

@@ -77,7 +77,7 @@ fn is_well(frame: &Result<Frame<Bytes>, Status>) -> bool {
 pub struct Messages {
     headers: HeaderMap,
     body: Body,
-    /// What has arrived and is not taken yet.
+    /// Bytes that have arrived and are not taken yet.
     data: Bytes,
     /// What has arrived of a message that comes in several parts; then `data` is empty.
     part: BytesMut,

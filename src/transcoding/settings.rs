@@ -1,4 +1,4 @@
-//! What a transcoder takes and gives, where there is a choice.
+//! Settings of a transcoder: what it takes and gives, where there is a choice.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::codec;
 use super::events::Events;
 
-/// What a [`super::Transcoder`] takes and gives, where there is a choice.
+/// Settings of a [`super::Transcoder`]: what it takes and gives, where there is a choice.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The largest body of a request that becomes a message, in bytes. Requests that are gRPC already

@@ -314,7 +314,7 @@ impl Writer {
     }
 }
 
-/// What stands beside the data of an event.
+/// Fields that stand beside the data of an event.
 enum Name {
     /// That of a message: its id, if it has one.
     Id(Option<String>),

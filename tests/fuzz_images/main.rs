@@ -63,7 +63,7 @@ fn main() {
     conclusion.exit();
 }
 
-/// What came of all mutants.
+/// Results of all mutants.
 #[derive(Default)]
 struct Tally {
     accepted: u64,

@@ -227,7 +227,7 @@ async fn requests_that_could_be_read_in_two_ways_are_refused_and_their_connectio
             "{what}: {answer}"
         );
     }
-    // What is refused here is a status like any other.
+    // A refusal here is a status like any other.
     let answer = answers(&server, &get("")).await;
     let body = answer.split_once("\r\n\r\n").expect("a body").1;
     let refusal = Refusal::from_json(&serde_json::from_str(body).expect(body));

@@ -196,7 +196,7 @@ async fn a_log_without_its_database_is_not_thrown_away() {
     assert_eq!(fs::read(&log).unwrap(), b"commits");
 }
 
-/// What health tells over both transports, of the server and of a service.
+/// Health over both transports, of the server and of a service.
 async fn health(clients: &Clients) -> Vec<String> {
     let mut told = Vec::new();
     for service in ["", "yandex.cloud.clouddesktop.v1.api.DesktopImageService"] {

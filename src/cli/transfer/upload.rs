@@ -109,7 +109,7 @@ async fn attempt(http: &Http, upload: &Upload<'_>, key: &Uuid) -> Result<Try> {
     };
     Ok(Try {
         ended: ended.and_then(|reply| operation(&reply)),
-        // What was read of a pipe is gone.
+        // Bytes that were read of a pipe cannot be read again.
         whole: length.is_some() && !failed.load(Ordering::Relaxed),
     })
 }

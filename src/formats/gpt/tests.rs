@@ -1,4 +1,4 @@
-//! What a GPT must keep to, and which faults of its backup are only noted.
+//! Rules that a GPT must keep to, and which faults of its backup are only noted.
 
 use super::super::FormatError;
 use super::super::inspect;

@@ -127,7 +127,7 @@ impl Entry {
         }
     }
 
-    /// What QEMU asks of an entry before it opens the image.
+    /// Checks that QEMU makes of an entry before it opens the image.
     fn check(&self, header: &Header) -> Result<(), FormatError> {
         let fault = if self.extra_bytes != 0 {
             format!("{} bytes of extra data, expected none", self.extra_bytes)

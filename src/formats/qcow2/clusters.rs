@@ -1,4 +1,4 @@
-//! What is known of the clusters of the file: how often each is counted, what it is used for, and how many uses its
+//! Facts about the clusters of the file: how often each is counted, what it is used for, and how many uses its
 //! refcount still covers. A count below the uses loses data: QEMU's next write frees or changes what another part of
 //! the image still refers to. A count above them is a leak, which only costs space.
 

@@ -32,7 +32,7 @@ enum Method {
     Zstd(DCtx<'static>),
 }
 
-/// What is needed to decompress one cluster after the other.
+/// Buffers and decoder to decompress one cluster after the other.
 pub(super) struct Codec {
     method: Method,
     cluster: Vec<u8>,

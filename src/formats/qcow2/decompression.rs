@@ -102,7 +102,7 @@ impl Decompression {
     }
 }
 
-/// What two threads share.
+/// State that the two threads share.
 struct Work<'a> {
     all: &'a [Data],
     source: &'a dyn Source,

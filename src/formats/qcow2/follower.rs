@@ -30,7 +30,7 @@ const BATCH_STORED: usize = 2 << 20;
 /// How much of the file must have arrived until the size of a cluster is known.
 const HEADER_START: u64 = 24;
 
-/// What is known of an image of which the first bytes have arrived.
+/// Facts about an image of which the first bytes have arrived.
 pub(crate) struct Follower {
     stop: Stop,
     largest_disk: u64,
@@ -247,7 +247,7 @@ fn begin(start: &[u8], stop: &Stop, largest_disk: u64) -> State {
     if (start.len() as u64) < needed {
         return State::Beginning { needed };
     }
-    // What is wrong with the header is told when all is there.
+    // Faults of the header are told when all bytes are there.
     let Ok(header) = Header::read(&Beginning(start)) else {
         return State::Idle;
     };

@@ -7,7 +7,7 @@ use super::clusters::{Use, Window};
 use super::corrupt;
 use super::header::Header;
 
-/// What a structure is. Snapshots and bitmaps are numbered from one.
+/// The kind of a structure. Snapshots and bitmaps are numbered from one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Header,

@@ -18,7 +18,7 @@ pub struct Pieces {
     body: Option<Body>,
     version: Version,
     check: Option<Check>,
-    /// What the trailers say.
+    /// The digests that the trailers state.
     behind: VecDeque<Piece>,
 }
 

@@ -1,4 +1,4 @@
-//! What an upload says before its body.
+//! The head of an upload: all that is said before its body.
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -14,7 +14,7 @@ use crate::metadata::{Accept, NewComputeImage};
 use crate::rpc;
 use crate::transcoding;
 
-/// What is said before the body.
+/// The fields and headers of an upload, checked.
 pub struct Announced {
     pub accept: Accept,
     pub new: NewComputeImage,

@@ -1,4 +1,4 @@
-//! What the database knows of the folder that holds the contents, to be compared with it at a start.
+//! The database's record of the folder that holds the contents, to be compared with it at a start.
 
 use rusqlite::{OptionalExtension, params};
 

@@ -48,7 +48,7 @@ impl Verification {
         Ok(Self { connection })
     }
 
-    /// What is wrong with the database itself, in SQLite's words.
+    /// Faults of the database itself, in SQLite's words.
     pub fn faults(&self) -> Result<Vec<String>> {
         let mut faults = Vec::new();
         let mut statement = self

@@ -1,4 +1,4 @@
-//! What gRPC clients may rely on beside the methods themselves: frames, compression, limits, refusals,
+//! Behaviour that gRPC clients may rely on beside the methods themselves: frames, compression, limits, refusals,
 //! reflection. Asked frame by frame over HTTP/2, as no client library lets a test do.
 
 mod compression;

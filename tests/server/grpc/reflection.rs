@@ -1,4 +1,4 @@
-//! What the server tells of itself, over both versions of reflection.
+//! Reflection: the server's description of itself, over both versions.
 
 use std::collections::BTreeSet;
 

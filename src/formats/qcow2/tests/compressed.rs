@@ -1,4 +1,4 @@
-//! What compressed clusters must decompress to, and that each is decompressed once, as it arrives where that can be.
+//! Sizes that compressed clusters must decompress to, and that each is decompressed once, as it arrives where that can be.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -271,7 +271,7 @@ fn each_cluster_is_decompressed_once_as_it_arrives_or_at_the_end() {
             let found = followed(&image, pieces, Stop::never()).unwrap();
             assert_eq!(found, expected, "{pieces:?}");
         }
-        // What did not pass by is done at the end.
+        // Clusters that did not pass by are checked at the end.
         for length in [0, 100, 4096 * 4, image.len() - 1] {
             let mut follower = Follower::new(Stop::never(), u64::MAX);
             follower.data(&image[..length]);

@@ -1,4 +1,4 @@
-//! What the tables of snapshots and of bitmaps must keep to.
+//! Rules for the tables of snapshots and of bitmaps.
 
 use super::super::super::test_support::Put;
 use super::super::super::test_support::qcow2_layout::{L1, REFCOUNT_BLOCK, SPARE};
