@@ -40,10 +40,8 @@ fn compare(left: &Value, right: &Value, column: &str) -> Ordering {
     let key = |image: &Value| match (column, text(image, column)) {
         // Nanoseconds in full, since zeros at the end are left out.
         ("createdAt", time) => {
-            let (seconds, fraction) = time
-                .trim_end_matches('Z')
-                .split_once('.')
-                .unwrap_or((time, ""));
+            let time = time.trim_end_matches('Z');
+            let (seconds, fraction) = time.split_once('.').unwrap_or((time, ""));
             format!("{seconds}.{fraction:0<9}")
         }
         ("status", "CREATING") => "1".to_owned(),
