@@ -1,5 +1,6 @@
 // Requests that are refused by their head, with Node's http and http2, which read while they write. Arguments:
 // HOST:PORT, method, path, the expected status, bytes of the body, how often, and the version of HTTP.
+// Environment: FRESH, not empty for a connection of its own for each request.
 import http from "node:http";
 import http2 from "node:http2";
 import { Readable } from "node:stream";
@@ -19,7 +20,9 @@ function open() {
     return session.request({ ":method": method, ":path": path }, { endStream: false });
   }
   const [host, port] = address.split(":");
-  return http.request({ host, port, method, path, headers: { "Content-Length": size } });
+  // Without a word of the agent, connections are kept.
+  const agent = process.env.FRESH ? new http.Agent() : undefined;
+  return http.request({ host, port, method, path, agent, headers: { "Content-Length": size } });
 }
 
 // Resolves once the whole answer is there. What goes wrong before is an error; Node leaves off writing then.
