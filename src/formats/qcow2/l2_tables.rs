@@ -11,11 +11,11 @@ const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 const RESERVED: u64 = 0x7f00_0000_0000_01ff;
 const COPIED: u64 = 1 << 63;
 
-/// An L2 table: 16 bytes, as there may be millions.
+/// An L2 table: 12 bytes, as there may be millions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct L2Table {
-    /// The number of its cluster.
-    pub(super) cluster: u64,
+    /// The number of its cluster: a file has [`super::references::MAXIMUM_CLUSTERS`] at most.
+    cluster: u32,
     /// Entries of L1 tables that refer to it.
     pub(super) uses: u32,
     /// The index in the L1 table (the active one's, if that is among them) in the lower bits, and flags.
@@ -30,6 +30,11 @@ const COUNTED_ONCE: u32 = 1 << 30;
 const EMPTY: u32 = 1 << 29;
 
 impl L2Table {
+    /// The number of its cluster.
+    pub(super) fn cluster(self) -> u64 {
+        u64::from(self.cluster)
+    }
+
     pub(super) fn index(self) -> u64 {
         u64::from(self.index_and_flags & (EMPTY - 1))
     }
@@ -51,103 +56,162 @@ impl L2Table {
     }
 }
 
-/// Some of the L2 tables of an image: all whose clusters are in a range, in their order.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct L2Tables {
-    pub(super) tables: Vec<L2Table>,
-    /// The first cluster that was not looked at; None where these are all from the beginning of the range.
-    pub(super) next: Option<u64>,
+/// How many tables are kept, and how many entries of L1 tables are gathered beside them before they are looked up.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Capacity {
+    pub(super) tables: usize,
+    pub(super) gathered: usize,
 }
 
-impl L2Tables {
-    /// Reads all L1 tables, and keeps the L2 tables from that cluster on, as many as may be kept at once.
-    ///
-    /// Errors: an entry that breaks the rules, or a table that two entries of the active L1 table name.
-    pub(super) fn read<R: ReadAt + ?Sized>(
-        tables: &Tables<'_, R>,
-        header: &Header,
-        structures: &Structures,
-        from: u64,
-        capacity: usize,
-    ) -> Result<L2Tables, FormatError> {
-        let entries: u64 = structures.l1_tables().map(|l1| l1.size / 8).sum();
-        let mut found =
-            Vec::with_capacity(usize::try_from(entries).map_or(capacity, |all| all.min(capacity)));
-        let mut next = None;
-        let length = tables.content.len();
-        for l1 in structures.l1_tables() {
-            let (active, suffix) = match l1.kind {
-                Kind::SnapshotL1(number) => (false, format!(" of the snapshot {number}")),
-                _ => (true, String::new()),
-            };
-            tables.for_each_entry(l1.offset, l1.size / 8, |index, [entry]| {
-                if entry & RESERVED != 0 {
-                    return Err(corrupt(format!(
-                        "the L1 entry {index}{suffix} is {entry:#018x}, with reserved bits set"
-                    )));
-                }
-                let offset = entry & OFFSET;
-                if offset == 0 {
-                    return Err(corrupt(format!(
-                        "the L1 entry {index}{suffix} points to the header of the image"
-                    )));
-                }
-                let what = format_args!("the L2 table {index}{suffix}");
-                header.check_place(what, offset, header.cluster_size(), length)?;
-                let cluster = offset >> header.cluster_bits;
-                if cluster < from || next.is_some_and(|next| cluster >= next) {
-                    return Ok(());
-                }
-                let mut flags = if active { ACTIVE } else { 0 };
-                if active && entry & COPIED != 0 {
-                    flags |= COUNTED_ONCE;
-                }
-                found.push(L2Table {
-                    cluster,
+impl Capacity {
+    /// As many tables as an L1 table may have in QEMU: 48 MiB, and 3 MiB of entries.
+    pub(super) const USUAL: Capacity = Capacity {
+        tables: 4 << 20,
+        gathered: 256 << 10,
+    };
+}
+
+/// Reads all L1 tables, and returns the L2 tables that they refer to, in the order of their clusters.
+///
+/// Errors: an entry that breaks the rules, a table that two entries of the active L1 table name, or too many tables.
+pub(super) fn read<R: ReadAt + ?Sized>(
+    tables: &Tables<'_, R>,
+    header: &Header,
+    structures: &Structures,
+    capacity: Capacity,
+) -> Result<Vec<L2Table>, FormatError> {
+    let mut found = Found::default();
+    let length = tables.content.len();
+    for l1 in structures.l1_tables() {
+        let (active, suffix) = match l1.kind {
+            Kind::SnapshotL1(number) => (false, format!(" of the snapshot {number}")),
+            _ => (true, String::new()),
+        };
+        tables.for_each_entry(l1.offset, l1.size / 8, |index, [entry]| {
+            if entry & RESERVED != 0 {
+                return Err(corrupt(format!(
+                    "the L1 entry {index}{suffix} is {entry:#018x}, with reserved bits set"
+                )));
+            }
+            let offset = entry & OFFSET;
+            if offset == 0 {
+                return Err(corrupt(format!(
+                    "the L1 entry {index}{suffix} points to the header of the image"
+                )));
+            }
+            let what = format_args!("the L2 table {index}{suffix}");
+            header.check_place(what, offset, header.cluster_size(), length)?;
+            let mut flags = if active { ACTIVE } else { 0 };
+            if active && entry & COPIED != 0 {
+                flags |= COUNTED_ONCE;
+            }
+            found.add(
+                L2Table {
+                    // The number of clusters is limited.
+                    cluster: (offset >> header.cluster_bits) as u32,
                     uses: 1,
                     // An L1 table has 2^22 entries at most.
                     index_and_flags: (index as u32 & (EMPTY - 1)) | flags,
-                });
-                if found.len() >= capacity {
-                    merge(&mut found, header)?;
-                    let half = capacity / 2;
-                    if let Some(table) = found.get(half) {
-                        next = Some(table.cluster);
-                        found.truncate(half);
-                    }
-                }
-                Ok(())
-            })?;
+                },
+                capacity,
+                header,
+            )
+        })?;
+        found.merge(capacity, header)?;
+    }
+    found.tables.shrink_to_fit();
+    Ok(found.tables)
+}
+
+/// The tables found so far: sorted ones, one of each cluster, and behind them those that were not looked up yet.
+#[derive(Default)]
+struct Found {
+    tables: Vec<L2Table>,
+    sorted: usize,
+}
+
+impl Found {
+    fn add(
+        &mut self,
+        table: L2Table,
+        capacity: Capacity,
+        header: &Header,
+    ) -> Result<(), FormatError> {
+        self.tables.push(table);
+        let gathered = self.tables.len() - self.sorted;
+        // The first L1 table, the active one, is sorted as a whole.
+        let most = if self.sorted == 0 {
+            capacity.tables
+        } else {
+            capacity.gathered
+        };
+        if gathered < most {
+            return Ok(());
         }
-        merge(&mut found, header)?;
-        Ok(L2Tables {
-            tables: found,
-            next,
-        })
+        self.merge(capacity, header)
+    }
+
+    /// Sorts, and makes one of those at one place: entries of snapshots, most of which share the tables of the active
+    /// state, only cost a look.
+    fn merge(&mut self, capacity: Capacity, header: &Header) -> Result<(), FormatError> {
+        let (known, gathered) = self.tables.split_at_mut(self.sorted);
+        // Of equals the active comes first.
+        gathered.sort_unstable_by_key(|table| (table.cluster, !table.is_active(), table.index()));
+        let mut fresh: Vec<L2Table> = Vec::new();
+        let mut known = known.iter_mut().peekable();
+        for table in gathered {
+            while known
+                .next_if(|known| known.cluster < table.cluster)
+                .is_some()
+            {}
+            let same = match known.peek_mut() {
+                Some(known) if known.cluster == table.cluster => Some(&mut **known),
+                _ => fresh
+                    .last_mut()
+                    .filter(|last| last.cluster == table.cluster),
+            };
+            match same {
+                Some(_) if table.is_active() => return Err(used_twice(*table, header)),
+                Some(same) => same.uses = same.uses.saturating_add(table.uses),
+                None => fresh.push(*table),
+            }
+        }
+        self.tables.truncate(self.sorted);
+        self.insert(&fresh);
+        if self.sorted > capacity.tables {
+            return Err(FormatError::Unsupported {
+                what: format!(
+                    "a qcow2 image with more than {} L2 tables; convert it to larger clusters: \
+                     qemu-img convert -O qcow2 -o cluster_size=2M",
+                    capacity.tables
+                ),
+            });
+        }
+        Ok(())
+    }
+
+    /// Puts tables that are sorted between the sorted ones, from the end, so that each moves once.
+    fn insert(&mut self, fresh: &[L2Table]) {
+        let mut left = self.sorted;
+        self.tables.extend_from_slice(fresh);
+        self.sorted = self.tables.len();
+        let mut to = self.sorted;
+        for table in fresh.iter().rev() {
+            while left > 0 && self.tables[left - 1].cluster > table.cluster {
+                left -= 1;
+                to -= 1;
+                self.tables[to] = self.tables[left];
+            }
+            to -= 1;
+            self.tables[to] = *table;
+        }
     }
 }
 
-/// Sorts, and makes one of those at one place.
-fn merge(found: &mut Vec<L2Table>, header: &Header) -> Result<(), FormatError> {
-    // Of equals the active comes first.
-    found.sort_unstable_by_key(|table| (table.cluster, !table.is_active(), table.index()));
-    let mut twice = None;
-    found.dedup_by(|table, first| {
-        let same = table.cluster == first.cluster;
-        if same {
-            first.uses = first.uses.saturating_add(table.uses);
-            if table.is_active() && twice.is_none() {
-                twice = Some(*table);
-            }
-        }
-        same
-    });
-    match twice {
-        Some(table) => Err(corrupt(format!(
-            "the L2 table {} uses the cluster at {:#x}, which is in use already",
-            table.index(),
-            table.cluster << header.cluster_bits
-        ))),
-        None => Ok(()),
-    }
+fn used_twice(table: L2Table, header: &Header) -> FormatError {
+    corrupt(format!(
+        "the L2 table {} uses the cluster at {:#x}, which is in use already",
+        table.index(),
+        table.cluster() << header.cluster_bits
+    ))
 }

@@ -51,7 +51,7 @@ impl<'a, R: ReadAt + ?Sized> Walk<'a, R> {
         let cluster_bits = self.header.cluster_bits;
         for table in l2_tables.iter() {
             let what = || format!("the L2 table {}", table.index());
-            let offset = table.cluster << cluster_bits;
+            let offset = table.cluster() << cluster_bits;
             self.window
                 .mark_one(offset, Use::Metadata, table.uses, what)?;
             if table.is_counted_once() {
@@ -74,7 +74,7 @@ impl<'a, R: ReadAt + ?Sized> Walk<'a, R> {
     /// Returns whether the table has any entry.
     fn check_table(&mut self, table: L2Table) -> Result<bool, FormatError> {
         let tables = self.tables;
-        let offset = table.cluster << self.header.cluster_bits;
+        let offset = table.cluster() << self.header.cluster_bits;
         let entries = self.header.l2_entries();
         let first = table.index().saturating_mul(entries);
         if self.header.extended_l2 {

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::super::super::test_support::qcow2_layout::{DATA, L1, L2, REFCOUNT_BLOCK, SPARE};
 use super::super::super::test_support::{Put, installed, qcow2, run, run_with};
 use super::super::super::{FileReader, FormatError, ReadAt, Stop, inspect};
+use super::super::l2_tables::Capacity;
 use super::super::references::Limits;
 use super::super::{Follower, check};
 use super::tables::DEFLATE;
@@ -27,8 +28,12 @@ fn inspect_within(image: &[u8], limits: Limits) -> Result<u64, FormatError> {
 /// The verdict, which must be the same however little is looked at together.
 fn verdict(image: &[u8]) -> Result<u64, String> {
     let usual = inspect_within(image, Limits::USUAL).map_err(|error| error.to_string());
-    for (window, tables) in [(8, 2), (16, 3), (64, 1000), (1 << 20, 2)] {
-        let small = inspect_within(image, Limits { window, tables });
+    for (window, gathered) in [(8, 1), (16, 3), (64, 1000), (1 << 20, 2)] {
+        let l2_tables = Capacity {
+            gathered,
+            ..Capacity::USUAL
+        };
+        let small = inspect_within(image, Limits { window, l2_tables });
         assert_eq!(
             usual.is_ok(),
             small.is_ok(),

@@ -4,8 +4,11 @@ use super::super::super::test_support::qcow2_layout::{
     DATA, L1, L2, REFCOUNT_BLOCK, REFCOUNT_TABLE, SPARE,
 };
 use super::super::super::test_support::{Put, qcow2};
-use super::super::super::{FormatError, inspect};
+use super::super::super::{FormatError, Stop, inspect};
 use super::super::deflate::tests::compress;
+use super::super::l2_tables::Capacity;
+use super::super::references::Limits;
+use super::super::{Follower, check};
 use super::{CLUSTER, CLUSTER_BITS, assert_accepted, assert_refused, refusal};
 
 const COPIED: u64 = 1 << 63;
@@ -313,5 +316,27 @@ fn compressed_data_may_end_the_file_inside_of_a_sector_and_not_be_cut() {
             .unwrap_err()
             .to_string()
             .contains("in use already")
+    );
+}
+
+#[test]
+fn an_image_with_more_l2_tables_than_are_kept_is_refused_with_a_way_out() {
+    let none = Capacity {
+        tables: 0,
+        ..Capacity::USUAL
+    };
+    let limits = Limits {
+        l2_tables: none,
+        ..Limits::USUAL
+    };
+    let error = check(
+        &qcow2(CLUSTER_BITS),
+        Follower::new(Stop::never(), u64::MAX),
+        limits,
+    )
+    .unwrap_err();
+    assert!(
+        matches!(&error, FormatError::Unsupported { what } if what.contains("cluster_size=2M")),
+        "{error:?}"
     );
 }
