@@ -13,4 +13,5 @@ pub mod metadata;
 pub mod operations;
 pub mod rpc;
 pub mod sources;
+pub mod telemetry;
 pub mod transcoding;

@@ -8,7 +8,6 @@ mod demo;
 mod errors;
 mod images;
 mod listing;
-mod log;
 mod operations;
 mod output;
 mod progress;
@@ -28,6 +27,8 @@ use client::{Client, Endpoint, Http};
 use errors::{Error, Result};
 use output::Format;
 use signals::Stop;
+
+use crate::telemetry::log;
 
 /// The variable that names the server to speak to, and the server where it does not.
 const ENDPOINT: &str = "DESKTOP_IMAGES_ENDPOINT";
@@ -107,7 +108,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    match block_on(execute(arguments)) {
+    let result = block_on(execute(arguments));
+    log::flush();
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if !matches!(error, Error::OutputClosed) {

@@ -5,10 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::errors::{Error, Result, chain};
-use super::log::{self, LogFormat};
 use super::signals::Stop;
 use super::{output, values};
 use crate::app::{AllowedOrigin, Config, Data, OperationSettings, Retention, Server};
+use crate::telemetry::log::{self, LogFormat};
+
+const DEFAULT_LOG_LEVEL: &str = "info";
+/// The variable that has the filter of the log where no argument has it.
+const LOG_VARIABLE: &str = "RUST_LOG";
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -68,11 +72,22 @@ pub struct Arguments {
     log_level: Option<String>,
 }
 
+/// The filter of the log: the argument's, that of the environment if it has one, or the default.
+fn log_filter(argument: Option<String>) -> Result<String> {
+    match (argument, std::env::var(LOG_VARIABLE)) {
+        (Some(filter), _) => Ok(filter),
+        (None, Ok(level)) if !level.is_empty() => log::filter(&level)
+            .map_err(|wrong| Error::Usage(format!("the variable {LOG_VARIABLE}: {wrong}"))),
+        _ => Ok(DEFAULT_LOG_LEVEL.to_owned()),
+    }
+}
+
 /// Serves until it is told to stop, then lets running requests end. A second order ends at once.
 pub async fn run(arguments: Arguments) -> Result<()> {
     // Before all else: signals that come early must not end the process.
     let mut stop = Stop::of_a_server()?;
-    log::start(arguments.log_format, arguments.log_level)?;
+    log::start(arguments.log_format, &log_filter(arguments.log_level)?)
+        .map_err(|error| Error::failed("cannot start the log", &*error))?;
     let config = Config {
         listen: arguments.listen,
         data: match (arguments.ephemeral, arguments.adopt_empty) {

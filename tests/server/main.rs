@@ -31,6 +31,7 @@ mod imports;
 mod latency;
 mod lists;
 mod log;
+mod log_limits;
 mod lost_data;
 mod operations;
 mod permissions;

@@ -163,7 +163,7 @@ impl Drop for AbortOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
             tracing::error!("the writer of the database panicked; the process ends");
-            std::process::abort();
+            crate::telemetry::log::abort();
         }
     }
 }
@@ -279,7 +279,7 @@ fn run_together(
             // Whether it is durable is unknown, so no reply would be true. The next start reads
             // what is.
             tracing::error!(%error, "a commit failed; the process ends");
-            std::process::abort()
+            crate::telemetry::log::abort()
         }
     }
 }

@@ -14,8 +14,8 @@ use tokio::process::Command;
 
 use self::order::{content_precedes_commit, reply_follows_commit};
 use crate::support::{
-    Clients, Disk, Fill, Method, ServerProcess, Transport, eventually, has_tool, image_id,
-    left_out, response, text,
+    Clients, Disk, Fill, Method, ServerProcess, Transport, eventually, image_id, may_trace,
+    response, text,
 };
 
 /// The calls that write, send, sync or make files. More than a page of the database is not needed
@@ -47,17 +47,10 @@ impl Acknowledged {
 #[tokio::test]
 async fn no_reply_precedes_its_commit_and_no_commit_precedes_its_content() {
     const TEST: &str = "order of durability";
-    if !has_tool(TEST, "strace") {
+    if !may_trace(TEST) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let allowed = Command::new("strace")
-        .args(["-o", "/dev/null", "true"])
-        .status()
-        .await;
-    if !allowed.is_ok_and(|status| status.success()) {
-        return left_out(TEST, "strace may not trace here");
-    }
     let server = start(folder.path()).await;
     let (mut acknowledged, mut digests) = (Vec::new(), Vec::new());
 

@@ -23,7 +23,7 @@ pub use server::{Clients, TestServer, contents};
 pub use slow_upload::SlowUpload;
 pub use small_disk::SmallDisk;
 pub use streams::{Watch, audit_events, within};
-pub use tools::{has_tool, left_out, run, say_left_out};
+pub use tools::{has_tool, left_out, may_trace, run, say_left_out};
 
 use std::future::Future;
 use std::time::{Duration, Instant};

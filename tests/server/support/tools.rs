@@ -13,6 +13,21 @@ pub fn has_tool(test: &str, tool: &str) -> bool {
     found
 }
 
+/// Whether programs can be traced; as [`has_tool`] where not.
+pub fn may_trace(test: &str) -> bool {
+    if !has_tool(test, "strace") {
+        return false;
+    }
+    let traced = Command::new("strace")
+        .args(["-o", "/dev/null", "true"])
+        .status();
+    let may = traced.is_ok_and(|status| status.success());
+    if !may {
+        left_out(test, "strace may not trace here");
+    }
+    may
+}
+
 pub fn left_out(test: &str, why: &str) {
     let message = format!("{test}: {why}");
     assert_ne!(

@@ -1,14 +1,31 @@
 //! The log on the standard error: its form, and what is in it.
 
+use std::error::Error;
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
-use super::errors::{Error, Result};
+use super::lines::{Limits, Lines};
 
-/// The default of `--log-level`.
-const DEFAULT_LEVEL: &str = "info";
-/// Where the filter is taken from if no argument has it.
-const VARIABLE: &str = "RUST_LOG";
+/// How long the end of the process waits for who reads the log.
+const LONGEST_FLUSH: Duration = Duration::from_secs(1);
+
+static LINES: Lines = Lines::new(Limits::USUAL);
+
+/// Hands each line to [`LINES`]: the library writes a line at once.
+struct Writer;
+
+impl Write for Writer {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        LINES.add(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 #[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
 pub enum LogFormat {
@@ -48,28 +65,51 @@ fn directives(text: &str) -> Vec<&str> {
     text.split(',').map(str::trim).collect()
 }
 
-/// Starts the log. Without a level that of the environment counts, if it has one.
-pub fn start(format: LogFormat, level: Option<String>) -> Result<()> {
-    let level = match (level, std::env::var(VARIABLE)) {
-        (Some(level), _) => level,
-        (None, Ok(level)) if !level.is_empty() => filter(&level)
-            .map_err(|wrong| Error::Usage(format!("the variable {VARIABLE}: {wrong}")))?,
-        _ => DEFAULT_LEVEL.to_owned(),
-    };
-    let filter = EnvFilter::try_new(level).map_err(|error| Error::failed("--log-level", &error))?;
+/// Starts the log, with a filter that [`filter`] has passed. From then on the process has to end by [`flush`] or
+/// [`abort`]; a panic flushes too.
+///
+/// # Errors
+///
+/// The filter is none, the thread that writes cannot be started, or a log was started before.
+pub fn start(format: LogFormat, filter: &str) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let filter = EnvFilter::try_new(filter)?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         // A log that nobody reads any more must not end who writes it: such errors would go to the standard
         // error in a way that panics.
         .log_internal_errors(false)
-        .with_writer(BoxMakeWriter::new(std::io::stderr));
-    let started = match format {
-        LogFormat::Text => log
-            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-            .try_init(),
-        LogFormat::Json => log.json().try_init(),
-    };
-    started.map_err(|error| Error::failed("cannot start the log", error.as_ref()))
+        .with_writer(|| Writer);
+    match format {
+        LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).try_init()?,
+        LogFormat::Json => log.json().try_init()?,
+    }
+    std::thread::Builder::new()
+        .name("log".to_owned())
+        .spawn(|| {
+            LINES.write(io::stderr(), |lines| {
+                tracing::error!(
+                    lines,
+                    "lines of the log were dropped: they were not read in time"
+                );
+            })
+        })?;
+    let said_by_default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        flush();
+        said_by_default(panic);
+    }));
+    Ok(())
+}
+
+/// Waits until the log is written, for a second at most.
+pub fn flush() {
+    LINES.flush(LONGEST_FLUSH);
+}
+
+/// Ends the process at once, as no orderly end is possible; its log is written first.
+pub fn abort() -> ! {
+    flush();
+    std::process::abort()
 }
 
 #[cfg(test)]
