@@ -6,23 +6,21 @@
 
 use std::{borrow::Cow, collections::BTreeMap, sync::LazyLock};
 
-use desktop_images::{
-    contract::{
-        self,
-        yandex::cloud::{
-            clouddesktop::v1::api::{
-                CopyDesktopImageMetadata, DesktopImage, ListDesktopImagesResponse,
-                desktop_image::Status,
-            },
-            operation::{Operation, operation},
+use desktop_images::contract::{
+    self,
+    yandex::cloud::{
+        clouddesktop::v1::api::{
+            CopyDesktopImageMetadata, DesktopImage, ListDesktopImagesResponse,
+            desktop_image::Status,
         },
+        operation::{Operation, operation},
     },
-    transcoding::codec::{Codec, MessageType, Settings},
 };
 use divan::{Bencher, black_box, counter::BytesCount};
 use prost::{Message, Name};
 use prost_reflect::{DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions};
 use serde::{Deserialize, Serialize};
+use transcoding::codec::{Codec, MessageType, Settings};
 
 fn main() {
     divan::main();

@@ -23,8 +23,8 @@ use crate::images::{self, Images};
 use crate::metadata::{self, Store, SystemClock};
 use crate::operations::Engine;
 pub use crate::operations::Settings as OperationSettings;
+use crate::rpc;
 use crate::sources::ImportFolder;
-use crate::{rpc, transcoding};
 use data_folder::{DataFolder, Lock};
 
 /// How often contents on the deletion list are looked for, beside the times they are put there.

@@ -14,4 +14,3 @@ pub mod operations;
 pub mod rpc;
 pub mod sources;
 pub mod telemetry;
-pub mod transcoding;

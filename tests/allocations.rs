@@ -5,11 +5,11 @@ use std::io;
 use std::ops::Range;
 
 use desktop_images::formats::{ReadAt, inspect};
-use desktop_images::transcoding::{
+use http::Method;
+use transcoding::{
     router::{Route, RouteMethod, Router},
     template::Template,
 };
-use http::Method;
 
 #[test]
 fn a_match_allocates_nothing() {

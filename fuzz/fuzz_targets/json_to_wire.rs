@@ -2,7 +2,7 @@
 //! they are known to see otherwise is listed here, and nothing else is taken.
 #![no_main]
 
-#[path = "../../src/transcoding/codec/tests/reference.rs"]
+#[path = "../../crates/transcoding/src/codec/tests/reference.rs"]
 #[allow(dead_code)]
 mod reference;
 mod seeds;

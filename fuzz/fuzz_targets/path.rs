@@ -2,17 +2,17 @@
 //! words, so that they meet.
 #![no_main]
 
-#[path = "../../src/transcoding/tests/matcher.rs"]
+#[path = "../../crates/transcoding/src/tests/matcher.rs"]
 mod matcher;
-#[path = "../../src/transcoding/tests/routers.rs"]
+#[path = "../../crates/transcoding/src/tests/routers.rs"]
 mod routers;
 
 use arbitrary::Arbitrary;
-use desktop_images::transcoding::{
+use libfuzzer_sys::fuzz_target;
+use transcoding::{
     router,
     template::{self, Template},
 };
-use libfuzzer_sys::fuzz_target;
 
 #[derive(Arbitrary, Debug)]
 struct Input<'i> {

@@ -2,10 +2,10 @@
 //! says, or is refused as it says; and where only the query is wrong, the refusal names a parameter.
 #![no_main]
 
-#[path = "../../src/transcoding/tests/matcher.rs"]
+#[path = "../../crates/transcoding/src/tests/matcher.rs"]
 #[allow(dead_code)]
 mod matcher;
-#[path = "../../src/transcoding/codec/tests/reference.rs"]
+#[path = "../../crates/transcoding/src/codec/tests/reference.rs"]
 #[allow(dead_code)]
 mod reference;
 mod requests;
@@ -20,7 +20,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use desktop_images::transcoding::{ResponseBody, Settings, Transcoder, template};
 use http::{Request, Response, Uri};
 use http_body_util::{BodyExt, Full};
 use libfuzzer_sys::fuzz_target;
@@ -29,6 +28,7 @@ use things::THINGS;
 use tokio::runtime::Runtime;
 use tonic::body::Body;
 use tower::{ServiceExt, util::BoxCloneSyncService};
+use transcoding::{ResponseBody, Settings, Transcoder, template};
 
 type Server = BoxCloneSyncService<Request<Full<Bytes>>, Response<ResponseBody>, Infallible>;
 

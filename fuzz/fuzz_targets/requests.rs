@@ -3,11 +3,11 @@
 
 use std::sync::LazyLock;
 
-use desktop_images::transcoding::template::Template;
 use http::{Method, Uri};
 use percent_encoding::percent_decode_str;
 use prost::Message;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MethodDescriptor, Value};
+use transcoding::template::Template;
 
 use super::{
     matcher::{self, Answer},

@@ -1,4 +1,4 @@
-//! First inputs, made of the cases of `tests/data/transcoding/cases`. Each target uses a part.
+//! First inputs, made of the cases of `tests/data/cases`. Each target uses a part.
 #![allow(dead_code)]
 
 use std::path::Path;
@@ -16,7 +16,7 @@ pub struct Case {
 
 /// All cases.
 pub fn cases() -> Vec<Case> {
-    let folder = super::things::root().join("tests/data/transcoding/cases");
+    let folder = super::things::root().join("tests/data/cases");
     let mut cases = Vec::new();
     for table in std::fs::read_dir(folder).expect("the folder of the tables") {
         let table = std::fs::read(table.expect("a table").path()).expect("a table");

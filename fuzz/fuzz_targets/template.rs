@@ -3,20 +3,20 @@
 //! says.
 #![no_main]
 
-#[path = "../../src/transcoding/tests/matcher.rs"]
+#[path = "../../crates/transcoding/src/tests/matcher.rs"]
 mod matcher;
-#[path = "../../src/transcoding/tests/routers.rs"]
+#[path = "../../crates/transcoding/src/tests/routers.rs"]
 mod routers;
 mod rules;
 mod seeds;
 mod things;
 
-use desktop_images::transcoding::{
+use libfuzzer_sys::fuzz_target;
+use routers::encode;
+use transcoding::{
     router,
     template::{self, Segment, Template},
 };
-use libfuzzer_sys::fuzz_target;
-use routers::encode;
 
 /// More would make an input slow, not better.
 const MOST_LINES: usize = 8;

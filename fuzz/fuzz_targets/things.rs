@@ -1,4 +1,4 @@
-//! The descriptors of `tests/data/transcoding`, and the codec of `transcoding.test.Thing`, which has a
+//! The descriptors of `tests/data`, and the codec of `transcoding.test.Thing`, which has a
 //! field of every kind. Each target uses a part.
 #![allow(dead_code)]
 
@@ -7,8 +7,8 @@ use std::{
     sync::LazyLock,
 };
 
-use desktop_images::transcoding::codec::{Codec, MessageType, Settings};
 use prost_reflect::{DescriptorPool, MessageDescriptor};
+use transcoding::codec::{Codec, MessageType, Settings};
 
 pub struct Things {
     pub pool: DescriptorPool,
@@ -18,7 +18,7 @@ pub struct Things {
 }
 
 pub static THINGS: LazyLock<Things> = LazyLock::new(|| {
-    let folders = ["tests/data/transcoding", "proto"].map(|folder| root().join(folder));
+    let folders = ["tests/data", "proto"].map(|folder| root().join(folder));
     let mut compiler = protox::Compiler::new(folders).expect("the folders are there");
     compiler.include_imports(true);
     compiler
@@ -40,5 +40,5 @@ pub static THINGS: LazyLock<Things> = LazyLock::new(|| {
 
 /// The folder of the crate under test.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/transcoding")
 }

@@ -3,7 +3,7 @@
 //! taken.
 #![no_main]
 
-#[path = "../../src/transcoding/codec/tests/reference.rs"]
+#[path = "../../crates/transcoding/src/codec/tests/reference.rs"]
 #[allow(dead_code)]
 mod reference;
 mod things;

@@ -12,8 +12,7 @@ use percent_encoding::percent_decode;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tracing::Span;
-
-use crate::transcoding::{Failed, ResponseBody, StreamEnd};
+use transcoding::{Failed, ResponseBody, StreamEnd};
 
 const STATUS: &str = "grpc-status";
 const MESSAGE: &str = "grpc-message";

@@ -9,10 +9,10 @@ use flate2::read::GzDecoder;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use prost_reflect::FieldDescriptor;
 use serde_json::{Value, json};
+use transcoding::{Info, Limits, ResponseBody};
 use utoipa_swagger_ui::{Config, SwaggerFile};
 
 use crate::contract::{self, yandex::cloud::compute::v1::CreateImageRequest};
-use crate::transcoding::{self, Info, Limits, ResponseBody};
 
 const DOCUMENT: &str = "/openapi.json";
 const PAGE: &str = "/docs";

@@ -12,13 +12,13 @@ use http_body_util::StreamBody;
 use percent_encoding::percent_decode_str;
 use tonic::Status;
 use tonic::body::Body;
+use transcoding::ResponseBody;
 
 use super::conditions::{Comparison, is_fresh, names};
 use super::{Peer, digest, error, file_name};
 use crate::contract::rules::Violation;
 use crate::images::Images;
 use crate::rpc;
-use crate::transcoding::ResponseBody;
 
 const PREFIX: &str = "/cloud-desktop/v1/images/";
 const SUFFIX: &str = ":download";

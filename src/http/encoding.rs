@@ -14,9 +14,9 @@ use tokio_util::io::{ReaderStream, StreamReader};
 use tonic::body::Body;
 use tower::Service;
 use tower_http::compression::{Compression, Predicate, predicate::SizeAbove};
+use transcoding::ResponseBody;
 
 use super::Reply;
-use crate::transcoding::ResponseBody;
 
 /// Decoded bytes of a request that are held at a time.
 const PIECE: usize = 16 << 10;

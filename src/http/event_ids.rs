@@ -3,9 +3,9 @@
 
 use prost::Message;
 use prost_reflect::{DynamicMessage, Value};
+use transcoding::Events;
 
 use crate::contract::desktopimages::v1::AuditEvent;
-use crate::transcoding::Events;
 
 const READ_AUDIT_EVENTS: &str = "desktopimages.v1.AuditService/Read";
 

@@ -7,9 +7,9 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use prost_reflect::DescriptorPool;
 use tonic::Status;
 use tonic::body::Body;
+use transcoding::ResponseBody;
 
 use super::{error, not_allowed};
-use crate::transcoding::ResponseBody;
 
 /// The prefix of the content types of all kinds of gRPC.
 const FAMILY: &[u8] = b"application/grpc";

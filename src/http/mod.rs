@@ -40,11 +40,11 @@ use tonic_web::{GrpcWebLayer, GrpcWebService};
 use tower::{Layer, Service};
 use tower_http::cors::CorsLayer;
 use tracing::{Instrument, field};
+use transcoding::{Deadlines, ResponseBody, Transcoder, errors};
 
 use crate::contract;
 use crate::images::Images;
 use crate::rpc;
-use crate::transcoding::{self, Deadlines, ResponseBody, Transcoder, errors};
 
 use answered::Asked;
 pub use cors::AllowedOrigin;

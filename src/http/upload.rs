@@ -11,12 +11,12 @@ use http_body::Body as _;
 use prost::Message;
 use prost_reflect::DynamicMessage;
 use tonic::Status;
+use transcoding::ResponseBody;
 
 use super::{Peer, error, prefer};
 use crate::contract::{self, yandex::cloud::operation::Operation};
 use crate::images::{Images, Upload};
 use crate::rpc;
-use crate::transcoding::{self, ResponseBody};
 use body::Pieces;
 
 pub const PATH: &str = "/compute/v1/images:upload";

@@ -8,11 +8,11 @@ use std::{
     io::{ErrorKind, Read, Write},
 };
 
-use desktop_images::transcoding::codec::{Codec, Settings};
 use prost::Message;
 use prost_reflect::{
     DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions, Value,
 };
+use transcoding::codec::{Codec, Settings};
 
 const BINARY: i32 = 1;
 const JSON: i32 = 2;

@@ -12,7 +12,6 @@ use crate::http::digest::{self, Algorithm, Check, Stated};
 use crate::images::StatedSha256;
 use crate::metadata::{Accept, NewComputeImage};
 use crate::rpc;
-use crate::transcoding;
 
 /// The fields and headers of an upload, checked.
 pub struct Announced {

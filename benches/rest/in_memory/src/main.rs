@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use desktop_images::transcoding::{BuildError, Transcoder};
+use transcoding::{BuildError, Transcoder};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -137,7 +137,7 @@ fn transcoder() -> Result<Transcoder<DesktopImageServiceServer<InMemory>>, Build
         desktop_images::contract::descriptor_pool(),
         [SERVICE],
         DesktopImageServiceServer::new(InMemory::new()),
-        desktop_images::transcoding::Settings::default(),
+        transcoding::Settings::default(),
     )
 }
 

@@ -8,7 +8,7 @@ use super::{
     paths::{Part, parts},
     schema::{Place, Schemas, describe},
 };
-use crate::transcoding::{
+use crate::{
     router::Route,
     rules::{Binding, BodyRule},
     template::{Segment, Template, Variable},

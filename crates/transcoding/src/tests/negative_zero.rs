@@ -10,7 +10,7 @@ use tonic::body::Body;
 use tower::ServiceExt;
 
 use super::{super::exact, SERVICE, Transcoder, pool, request, thing, whole};
-use crate::transcoding::Settings;
+use crate::Settings;
 
 /// The JSON that comes back from a service that repeats the bytes of its request.
 async fn repeated(line: &str, body: &str) -> String {

@@ -9,7 +9,7 @@ use super::super::{Codec, JsonError, MessageType, Settings, UndecodableAny};
 
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let folders = ["tests/data/transcoding", "proto"].map(|folder| root.join(folder));
+    let folders = ["tests/data", "proto"].map(|folder| root.join(folder));
     let mut compiler = protox::Compiler::new(folders).expect("the folders are there");
     compiler.include_imports(true);
     compiler.open_file("things.proto").expect("it compiles");

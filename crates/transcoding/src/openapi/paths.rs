@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
 
-use crate::transcoding::template::{Segment, Template, Variable};
+use crate::template::{Segment, Template, Variable};
 
 /// What a literal of a path keeps as it is.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC

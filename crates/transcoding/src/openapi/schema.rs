@@ -6,7 +6,7 @@ use prost_reflect::{DescriptorPool, EnumDescriptor, FieldDescriptor, Kind, Messa
 use serde_json::{Map, Value, json};
 
 use super::{comments::Comments, limits::Limits};
-use crate::transcoding::values;
+use crate::values;
 
 /// Where a value is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Cases as data: `tests/data/transcoding/cases/*.yaml`. Each is a request, what of it must reach the
+//! Cases as data: `tests/data/cases/*.yaml`. Each is a request, what of it must reach the
 //! service, what the service answers, and what the client must see. A case that names no call must
 //! not reach the service.
 
@@ -385,7 +385,7 @@ fn includes(whole: &Json, part: &Json) -> bool {
 
 #[tokio::test]
 async fn every_case_of_the_tables_holds() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/transcoding/cases");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/cases");
     let (mut count, mut wrong) = (0, Vec::new());
     for entry in std::fs::read_dir(folder).expect("the folder of the tables") {
         let path = entry.expect("a table").path();
