@@ -1,4 +1,5 @@
-//! Holds the room table of `ARCHITECTURE.md`: a room uses only the rooms that its row names.
+//! Holds the room table of `ARCHITECTURE.md`: a room of the product uses only the rooms that its row
+//! names, and only the crates under `crates/`. That those use nothing of the product, the compiler holds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,11 +19,21 @@ fn table() -> Table {
             .trim_end_matches('/')
             .trim_end_matches(".rs")
             .to_owned();
-        let uses = cells[3].split('`').skip(1).step_by(2).map(str::to_owned);
+        let uses = cells[3].split('`').skip(1).step_by(2);
+        let uses = uses.map(|used| used.replace('-', "_"));
         let all = (cells[3] == "all").then(|| "all".to_owned());
         table.insert(room, uses.chain(all).collect());
     }
     table
+}
+
+/// The crates that exist, by the names that they have in paths.
+fn crates() -> Vec<String> {
+    let folders = fs::read_dir("crates").expect("a folder");
+    folders
+        .map(|folder| folder.expect("an entry").file_name())
+        .map(|name| name.to_string_lossy().replace('-', "_"))
+        .collect()
 }
 
 /// The rooms that exist, with their files.
@@ -73,6 +84,19 @@ fn uses(text: &str, root: &str) -> Vec<(usize, String)> {
     found
 }
 
+/// The lines that name a crate, as `name::` or `use name;`.
+fn lines_with_crate(text: &str, name: &str) -> Vec<usize> {
+    let is_of_name = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+    text.match_indices(name)
+        .filter(|(start, _)| !text[..*start].ends_with(is_of_name))
+        .filter(|(start, _)| {
+            let rest = &text[start + name.len()..];
+            rest.starts_with("::") || rest.starts_with(';') && text[..*start].ends_with("use ")
+        })
+        .map(|(start, _)| text[..start].matches('\n').count() + 1)
+        .collect()
+}
+
 fn leading_name(text: &str) -> String {
     text.chars()
         .take_while(|c| c.is_alphanumeric() || *c == '_')
@@ -103,7 +127,7 @@ fn top_level_items(group: &str) -> Vec<String> {
 
 #[test]
 fn rooms_use_only_what_the_table_allows() {
-    let (table, rooms) = (table(), rooms());
+    let (table, rooms, crates) = (table(), rooms(), crates());
     let mut wrong = Vec::new();
     for (room, files) in &rooms {
         let Some(allowed) = table.get(room) else {
@@ -120,6 +144,12 @@ fn rooms_use_only_what_the_table_allows() {
             for (line, used) in uses(&text, root) {
                 let known = rooms.contains_key(&used);
                 if known && used != *room && !allowed.contains(&used) && !allowed.contains("all") {
+                    wrong.push(format!("{}:{line}: {room} uses {used}", file.display()));
+                }
+            }
+            let forbidden = |used: &&String| !allowed.contains(*used) && !allowed.contains("all");
+            for used in crates.iter().filter(forbidden) {
+                for line in lines_with_crate(&text, used) {
                     wrong.push(format!("{}:{line}: {room} uses {used}", file.display()));
                 }
             }
@@ -161,4 +191,6 @@ fn uses_are_found_in_groups_and_paths() {
         .map(|(_, name)| name)
         .collect();
     assert_eq!(found, ["images", "rpc", "http", "auth"]);
+    let text = "use a_crate;\nuse a_crate::{X};\na_crate::x();\nlet a_crate = other::a_crate::y();";
+    assert_eq!(lines_with_crate(text, "a_crate"), [1, 2, 3]);
 }
