@@ -11,9 +11,13 @@ use prost_types::Any;
 use tonic::{Code, Status};
 use tonic_types::pb;
 
-use super::{accept::JSON, body::ResponseBody, json, metadata};
+use super::{
+    accept::JSON,
+    body::ResponseBody,
+    json, metadata,
+    rejection::{Rejection, TYPE_URL},
+};
 
-pub(super) const TYPE_URL: &str = "type.googleapis.com/";
 const STATUS: &str = "google.rpc.Status";
 const REQUEST_INFO: &str = "google.rpc.RequestInfo";
 const RETRY_INFO: &str = "google.rpc.RetryInfo";
@@ -60,7 +64,7 @@ pub fn error_response(
 }
 
 /// [`error_response`] with another HTTP code than that of the gRPC code.
-pub(super) fn error_response_with(
+fn error_response_with(
     http_status: StatusCode,
     status: &Status,
     request_id: Option<&str>,
@@ -96,6 +100,22 @@ pub(super) fn error_response_with(
         headers
             .entry(header::RETRY_AFTER)
             .or_insert(HeaderValue::from(seconds));
+    }
+    response
+}
+
+/// The reply to a request that does not reach its method.
+pub(super) fn rejection_response(
+    rejection: &Rejection,
+    request_id: Option<&str>,
+    pool: &DescriptorPool,
+) -> Response<ResponseBody> {
+    let (http_status, status) = rejection.to_status();
+    let mut response = error_response_with(http_status, &status, request_id, pool);
+    if let Rejection::MethodNotAllowed { allow, .. } = rejection
+        && let Ok(allow) = HeaderValue::from_str(allow)
+    {
+        response.headers_mut().insert(header::ALLOW, allow);
     }
     response
 }

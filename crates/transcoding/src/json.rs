@@ -7,7 +7,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage, ReflectMessage, SerializeOpt
 
 use super::{
     codec::{self, Codec},
-    rejection::shortened,
+    shortened::shortened,
 };
 
 /// Why a text is not the message asked for.

@@ -31,6 +31,7 @@ mod response;
 mod rules;
 mod service;
 mod settings;
+mod shortened;
 mod stream;
 mod values;
 

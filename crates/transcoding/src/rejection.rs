@@ -1,33 +1,17 @@
-//! Requests that do not reach a service, and what their clients are told.
+//! Requests that do not reach a service: why, and with which codes.
 
-use http::{HeaderValue, Response, StatusCode, header};
+use http::StatusCode;
 use prost::Message;
-use prost_reflect::DescriptorPool;
 use prost_types::Any;
 use tonic::{Code, Status};
 use tonic_types::pb;
 
-use super::{
-    body::ResponseBody,
-    errors::{TYPE_URL, error_response_with},
-    json::JsonError,
-    percent::DecodeError,
-};
+use super::{json::JsonError, percent::DecodeError, shortened::shortened};
 
-/// The longest part of an error that repeats what the client sent, in bytes.
-const MAX_REPEATED: usize = 300;
+/// The prefix of the types of details.
+pub const TYPE_URL: &str = "type.googleapis.com/";
 
 const BAD_REQUEST: &str = "google.rpc.BadRequest";
-
-/// A text that repeats what the client sent, cut to a bearable length.
-pub fn shortened(text: &str) -> String {
-    if text.len() <= MAX_REPEATED {
-        return text.to_owned();
-    }
-    let ends = text.char_indices().map(|(at, _)| at);
-    let end = ends.take_while(|at| *at <= MAX_REPEATED).last();
-    format!("{}…", &text[..end.unwrap_or_default()])
-}
 
 /// A request that does not reach the service.
 #[derive(Debug, thiserror::Error)]
@@ -165,34 +149,5 @@ impl Rejection {
         }
         let details = full.encode_to_vec().into();
         (http_status, Status::with_details(code, message, details))
-    }
-
-    /// The reply to the request.
-    pub fn into_response(
-        self,
-        request_id: Option<&str>,
-        pool: &DescriptorPool,
-    ) -> Response<ResponseBody> {
-        let (http_status, status) = self.to_status();
-        let mut response = error_response_with(http_status, &status, request_id, pool);
-        if let Self::MethodNotAllowed { allow, .. } = &self
-            && let Ok(allow) = HeaderValue::from_str(allow)
-        {
-            response.headers_mut().insert(header::ALLOW, allow);
-        }
-        response
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn long_texts_are_cut_between_characters() {
-        let short = shortened(&"я".repeat(4000));
-        assert!(short.len() <= MAX_REPEATED + "…".len(), "{}", short.len());
-        assert!(short.ends_with("я…"));
-        assert_eq!(shortened("short"), "short");
     }
 }

@@ -19,10 +19,11 @@ use super::{
     json::JsonError,
     metadata::{self, Present},
     params::{self, Unknown},
-    rejection::{Rejection, shortened},
+    rejection::Rejection,
     router::{Match, Router},
     rules::{Binding, BodyRule, Method},
     settings::Settings,
+    shortened::shortened,
 };
 
 /// How long a body that becomes a message may take: it is small.

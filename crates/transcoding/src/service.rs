@@ -24,12 +24,13 @@ use super::{
     errors,
     frames::{self, Messages},
     metadata::{self, Present},
-    rejection::{Rejection, shortened},
+    rejection::Rejection,
     request,
     response::{self, Asked, Form},
     router::{Match, Miss, Router},
     rules::{self, Binding, BuildError},
     settings::Settings,
+    shortened::shortened,
     stream,
 };
 
@@ -434,7 +435,7 @@ impl Shared {
             return options(allow);
         }
         tracing::debug!(%rejection, "a request does not reach its method");
-        let response = rejection.into_response(asked.request_id(), &self.pool);
+        let response = errors::rejection_response(&rejection, asked.request_id(), &self.pool);
         if asked.method == Method::HEAD {
             return without_body(response);
         }
