@@ -93,9 +93,9 @@ impl Writer<'_> {
             (None, Kind::Message(index)) => self.inner(index, &[], levels, out)?,
             (None, Kind::Enum(index)) => {
                 let as_number = self.settings.enum_numbers;
-                text::put_enum(&self.schema.enums[index], 0, as_number, out);
+                self.schema.enums[index].put(0, as_number, out);
             }
-            (None, kind) => out.put(text::default(kind)),
+            (None, kind) => out.put(kind.default_json()),
         }
         out.push(b',');
         Ok(())

@@ -7,12 +7,15 @@
 
 mod bits;
 mod error;
+mod integers;
 mod json_text;
+mod map_key;
 mod maps_to_json;
 mod numbers;
 mod reader;
 mod scalars;
 mod schema;
+mod settings;
 mod text;
 mod times;
 mod to_json;
@@ -31,51 +34,11 @@ pub use error::{JsonError, WireError};
 use json_text::JsonText;
 use reader::Reader;
 use schema::{Field, Message, Schema};
+pub use settings::{Settings, UndecodableAny};
 pub use times::is_too_fine;
 use to_json::Writer;
 use to_wire::Builder;
-
-/// How many levels there may be below a message: what protobuf decoders take. Objects and lists of a
-/// JSON text are counted like that too.
-pub const MAX_DEPTH: u32 = 100;
-
-/// How JSON is written and read, where the mapping leaves a choice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settings {
-    /// Whether scalars and enums with their default value, empty lists and empty maps are written.
-    /// What knows if it was set (messages, `optional`, members of a oneof) is written only if it was.
-    pub print_defaults: bool,
-    /// Whether fields have the names of the proto file rather than lowerCamelCase ones. Both are read.
-    pub proto_names: bool,
-    /// Whether enum values are written as numbers. Both are read.
-    pub enum_numbers: bool,
-    /// Whether unknown fields and unknown names of enum values are skipped rather than refused.
-    pub ignore_unknown: bool,
-    /// What becomes of an Any whose message cannot be written.
-    pub undecodable_any: UndecodableAny,
-}
-
-/// What becomes of an Any of a type that the descriptors lack, or of bytes that are not its type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UndecodableAny {
-    /// It is an error.
-    Refuse,
-    /// It is written as `@type` and its bytes in base64 as `value`, which is not read back.
-    Base64,
-}
-
-/// The settings of this API: defaults are written, nothing unknown is accepted.
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            print_defaults: true,
-            proto_names: false,
-            enum_numbers: false,
-            ignore_unknown: false,
-            undecodable_any: UndecodableAny::Refuse,
-        }
-    }
-}
+use wire::MAX_DEPTH;
 
 /// The codec of all message types of a pool.
 ///

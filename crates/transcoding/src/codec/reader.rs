@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::HashSet, hash::Hash};
 
-use super::{MAX_DEPTH, error::JsonError, text::plain_length};
+use super::{error::JsonError, text::plain_length, wire::MAX_DEPTH};
 
 /// A place in a JSON text.
 pub struct Reader<'j> {

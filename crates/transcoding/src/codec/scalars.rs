@@ -10,6 +10,7 @@ use base64::{
 
 use super::{
     error::JsonError,
+    integers::{expected_integer, put_integer, range},
     numbers::{NotWhole, whole},
     reader::number_length,
     schema::{Enum, Kind},
@@ -190,79 +191,4 @@ fn known_values(enumeration: &Enum) -> String {
         "a name or a number of the enum {name} ({})",
         names.join(", ")
     )
-}
-
-fn expected_integer(kind: Kind) -> String {
-    let (least, greatest) = range(kind);
-    format!("a whole number from {least} to {greatest}")
-}
-
-fn range(kind: Kind) -> (i128, i128) {
-    match kind {
-        Kind::Uint32 | Kind::Fixed32 => (0, u32::MAX.into()),
-        Kind::Uint64 | Kind::Fixed64 => (0, u64::MAX.into()),
-        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => (i64::MIN.into(), i64::MAX.into()),
-        _ => (i32::MIN.into(), i32::MAX.into()),
-    }
-}
-
-/// Puts a number within the range of its kind.
-fn put_integer(kind: Kind, value: i128, out: &mut Vec<u8>) {
-    match kind {
-        Kind::Sint32 | Kind::Sint64 => {
-            let value = value as i64;
-            wire::put_varint(((value << 1) ^ (value >> 63)) as u64, out);
-        }
-        Kind::Fixed32 | Kind::Sfixed32 => out.extend_from_slice(&(value as u32).to_le_bytes()),
-        Kind::Fixed64 | Kind::Sfixed64 => out.extend_from_slice(&(value as u64).to_le_bytes()),
-        // Negative numbers fill 64 bits, of 32-bit kinds too.
-        _ => wire::put_varint(value as u64, out),
-    }
-}
-
-/// The key of a map, in a form in which equal ones are the same.
-#[derive(PartialEq, Eq, Hash)]
-pub(super) enum MapKey<'j> {
-    Number(i128),
-    Text(Cow<'j, str>),
-}
-
-impl<'j> MapKey<'j> {
-    /// Reads a member's name as a key, or tells what would be one. Leading zeros are taken.
-    pub fn read(kind: Kind, name: &Cow<'j, str>) -> Result<Self, String> {
-        match kind {
-            Kind::String => Ok(Self::Text(name.clone())),
-            Kind::Bool => match &**name {
-                "true" => Ok(Self::Number(1)),
-                "false" => Ok(Self::Number(0)),
-                _ => Err("true or false".to_owned()),
-            },
-            kind => {
-                let (least, greatest) = range(kind);
-                let is_plain = !name.starts_with('+');
-                let plain = name.parse().ok().filter(|_| is_plain);
-                plain
-                    .or_else(|| whole(name).ok())
-                    .filter(|key| (least..=greatest).contains(key))
-                    .map(Self::Number)
-                    .ok_or_else(|| expected_integer(kind))
-            }
-        }
-    }
-
-    /// Puts the key as the first field of an entry, unless it is the default.
-    pub fn put(&self, kind: Kind, out: &mut Vec<u8>) {
-        match self {
-            Self::Number(0) => {}
-            Self::Text(text) if text.is_empty() => {}
-            Self::Number(number) => {
-                wire::put_varint((1 << 3 | kind.wire_type()).into(), out);
-                put_integer(kind, *number, out);
-            }
-            Self::Text(text) => {
-                wire::put_varint((1 << 3 | kind.wire_type()).into(), out);
-                wire::put_bytes(text.as_bytes(), out);
-            }
-        }
-    }
 }

@@ -7,8 +7,8 @@ use prost_reflect::{
 };
 
 use super::{
-    Settings,
     json_text::{JsonText, Piece},
+    settings::Settings,
     text,
     wire::{FIXED32, FIXED64, LENGTH, START_GROUP, VARINT},
 };
@@ -230,6 +230,18 @@ impl Kind {
     pub fn is_packable(self) -> bool {
         !matches!(self.wire_type(), LENGTH | START_GROUP)
     }
+
+    /// The default of a kind that is neither enum nor message, in JSON.
+    pub fn default_json(self) -> &'static [u8] {
+        match self {
+            Self::Int64 | Self::Uint64 | Self::Sint64 | Self::Fixed64 | Self::Sfixed64 => b"\"0\"",
+            Self::Float | Self::Double => b"0.0",
+            Self::Bool => b"false",
+            Self::String | Self::Bytes => b"\"\"",
+            Self::Message(_) | Self::Group { .. } => b"{}",
+            _ => b"0",
+        }
+    }
 }
 
 impl Enum {
@@ -270,6 +282,19 @@ impl Enum {
 
     pub fn number_of(&self, name: &str) -> Option<i32> {
         self.names.find(name)
+    }
+
+    /// Writes a value by its name where it has one.
+    #[inline]
+    pub fn put(&self, number: i32, as_number: bool, out: &mut JsonText) {
+        if self.is_null {
+            out.put(b"null");
+            return;
+        }
+        match self.name_of(number) {
+            Some(name) if !as_number => out.put_piece(name),
+            _ => text::put_integer(number, out),
+        }
     }
 }
 
@@ -387,9 +412,9 @@ impl Compiler<'_> {
     fn put_default(&self, kind: Kind, out: &mut JsonText) {
         match kind {
             Kind::Enum(index) => {
-                text::put_enum(&self.enums[index], 0, self.settings.enum_numbers, out);
+                self.enums[index].put(0, self.settings.enum_numbers, out);
             }
-            kind => out.put(text::default(kind)),
+            kind => out.put(kind.default_json()),
         }
     }
 }

@@ -2,10 +2,7 @@
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 
-use super::{
-    json_text::{JsonText, escapes},
-    schema::{Enum, Kind},
-};
+use super::json_text::{JsonText, escapes};
 
 /// The length of the part at the front without anything to escape.
 #[inline]
@@ -148,31 +145,6 @@ pub fn put_base64(bytes: &[u8], out: &mut JsonText) {
         BASE64_STANDARD.encode_slice(bytes, room).unwrap_or(0)
     });
     out.push(b'"');
-}
-
-/// An enum by its name where it has one.
-#[inline]
-pub fn put_enum(enumeration: &Enum, number: i32, as_number: bool, out: &mut JsonText) {
-    if enumeration.is_null {
-        out.put(b"null");
-        return;
-    }
-    match enumeration.name_of(number) {
-        Some(name) if !as_number => out.put_piece(name),
-        _ => put_integer(number, out),
-    }
-}
-
-/// The default of a kind that is neither enum nor message.
-pub fn default(kind: Kind) -> &'static [u8] {
-    match kind {
-        Kind::Int64 | Kind::Uint64 | Kind::Sint64 | Kind::Fixed64 | Kind::Sfixed64 => b"\"0\"",
-        Kind::Float | Kind::Double => b"0.0",
-        Kind::Bool => b"false",
-        Kind::String | Kind::Bytes => b"\"\"",
-        Kind::Message(_) | Kind::Group { .. } => b"{}",
-        _ => b"0",
-    }
 }
 
 #[cfg(test)]

@@ -7,13 +7,13 @@ use prost_reflect::DynamicMessage;
 
 use super::super::exact;
 use super::{
-    MAX_DEPTH, Settings,
     bits::BitSet,
     error::Stop,
     json_text::JsonText,
     schema::{Field, Form, Kind, Message, Schema, Shape},
+    settings::Settings,
     text,
-    wire::{self, LENGTH},
+    wire::{self, LENGTH, MAX_DEPTH},
 };
 
 /// Writes messages of a schema.
@@ -259,7 +259,7 @@ impl<'c> Writer<'c> {
             Kind::Enum(index) => {
                 let number = wire::varint(wire)? as i32;
                 let as_number = self.settings.enum_numbers;
-                text::put_enum(&self.schema.enums[index], number, as_number, out);
+                self.schema.enums[index].put(number, as_number, out);
                 number == 0
             }
             Kind::Message(index) => {
@@ -340,7 +340,7 @@ impl<'c> Writer<'c> {
         match value {
             Some(mut value) => self.value(field.kind, &mut value, levels, out).map(|_| ()),
             None => {
-                out.put(text::default(field.kind));
+                out.put(field.kind.default_json());
                 Ok(())
             }
         }

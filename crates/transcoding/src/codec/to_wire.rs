@@ -4,13 +4,13 @@
 use std::borrow::Cow;
 
 use super::{
-    MAX_DEPTH, Settings,
     bits::BitSet,
     error::JsonError,
+    map_key::MapKey,
     reader::{IsFirst, Keys, Reader},
-    scalars::MapKey,
     schema::{Field, Form, Kind, Message, Schema, Shape},
-    wire::{self, END_GROUP, LENGTH},
+    settings::Settings,
+    wire::{self, END_GROUP, LENGTH, MAX_DEPTH},
 };
 
 /// Makes messages of a schema from one text.

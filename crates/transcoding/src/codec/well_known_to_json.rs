@@ -1,10 +1,10 @@
 //! Wire bytes to JSON for the types that have a form of their own.
 
 use super::{
-    UndecodableAny,
     error::Stop,
     json_text::JsonText,
     schema::{Form, Message},
+    settings::UndecodableAny,
     text, times,
     to_json::{Writer, expect, put_string},
     wire::{self, FIXED64, LENGTH, VARINT},

@@ -5,6 +5,10 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed(pub &'static str);
 
+/// How many levels there may be below a message: what protobuf decoders take. Objects and lists of a
+/// JSON text are counted like that too.
+pub const MAX_DEPTH: u32 = 100;
+
 pub const VARINT: u32 = 0;
 pub const FIXED64: u32 = 1;
 pub const LENGTH: u32 = 2;
@@ -101,7 +105,7 @@ pub fn group<'w>(number: u32, input: &mut &'w [u8]) -> Result<&'w [u8], Malforme
         end = all.len() - input.len();
         let tag = tag(input)?;
         match tag & 7 {
-            START_GROUP if open.len() > super::MAX_DEPTH as usize => {
+            START_GROUP if open.len() > MAX_DEPTH as usize => {
                 return Err(Malformed("groups are nested too deep"));
             }
             START_GROUP => open.push(tag >> 3),
