@@ -6,11 +6,11 @@ use http::{HeaderMap, HeaderValue, header};
 use super::rejection::Rejection;
 
 /// JSON, the form of every reply that is no stream, and of every error.
-pub const JSON: &str = "application/json";
+pub(crate) const JSON: &str = "application/json";
 
 /// How a stream of messages is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StreamForm {
+pub(crate) enum StreamForm {
     /// One JSON array, an element for each message.
     Array,
     /// A line of JSON for each message.
@@ -24,7 +24,7 @@ impl StreamForm {
     const ALL: [Self; 3] = [Self::Array, Self::Lines, Self::Events];
 
     /// The media type of the reply.
-    pub fn media_type(self) -> &'static str {
+    pub(crate) fn media_type(self) -> &'static str {
         match self {
             Self::Array => JSON,
             Self::Lines => "application/x-ndjson",
@@ -33,7 +33,7 @@ impl StreamForm {
     }
 
     /// What may stand between any two elements and means nothing.
-    pub fn heartbeat(self) -> Option<Bytes> {
+    pub(crate) fn heartbeat(self) -> Option<Bytes> {
         match self {
             Self::Array => Some(Bytes::from_static(b" ")),
             Self::Lines => None,
@@ -43,7 +43,7 @@ impl StreamForm {
 }
 
 /// Refuses clients that take no JSON.
-pub fn check_json(headers: &HeaderMap) -> Result<(), Rejection> {
+pub(crate) fn check_json(headers: &HeaderMap) -> Result<(), Rejection> {
     match quality(headers, JSON) {
         0 => Err(Rejection::NotAcceptable(JSON.to_owned())),
         _ => Ok(()),
@@ -51,7 +51,7 @@ pub fn check_json(headers: &HeaderMap) -> Result<(), Rejection> {
 }
 
 /// The form that the client likes best.
-pub fn stream_form(headers: &HeaderMap) -> Result<StreamForm, Rejection> {
+pub(crate) fn stream_form(headers: &HeaderMap) -> Result<StreamForm, Rejection> {
     let mut best = None;
     for form in StreamForm::ALL {
         let quality = quality(headers, form.media_type());

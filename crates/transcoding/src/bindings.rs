@@ -9,7 +9,7 @@ use super::{
 
 /// Appends the fields of the path's variables to a message that begins at `start`. Does not finish,
 /// and tells so, where one of them or another member of its oneof is there already.
-pub fn append_path<'r, 'p>(
+pub(crate) fn append_path<'r, 'p>(
     binding: &Binding,
     captures: impl Iterator<Item = Capture<'r, 'p>>,
     start: usize,

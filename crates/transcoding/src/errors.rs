@@ -22,7 +22,7 @@ const STATUS: &str = "google.rpc.Status";
 const REQUEST_INFO: &str = "google.rpc.RequestInfo";
 const RETRY_INFO: &str = "google.rpc.RetryInfo";
 
-/// The HTTP code of a gRPC code, by the table of the contract.
+/// The HTTP code of a gRPC code, by the table in `google/rpc/code.proto`.
 pub fn http_status(code: Code) -> StatusCode {
     match code {
         Code::Ok => StatusCode::OK,
@@ -46,7 +46,9 @@ pub fn http_status(code: Code) -> StatusCode {
 /// In the extensions of the response to a call that failed: how it ended.
 #[derive(Debug, Clone)]
 pub struct Failed {
+    /// The gRPC code.
     pub code: Code,
+    /// The message of the status.
     pub message: String,
 }
 

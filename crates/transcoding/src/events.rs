@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue};
 use prost_reflect::DynamicMessage;
 
 /// What a client saw last, sent when it connects again (HTML standard, section 9.2).
-pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+pub(crate) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// What the services know of the order of their messages, and the transcoding does not. Methods are named
 /// `package.Service/Method`.
@@ -26,7 +26,7 @@ pub trait Events: Debug + Send + Sync {
 }
 
 /// The id of a `Last-Event-ID`; a client that has seen none may send an empty one.
-pub fn last_id(value: &HeaderValue) -> Result<Option<&str>, &'static str> {
+pub(crate) fn last_id(value: &HeaderValue) -> Result<Option<&str>, &'static str> {
     match std::str::from_utf8(value.as_bytes()) {
         Ok("") => Ok(None),
         Ok(id) => Ok(Some(id)),

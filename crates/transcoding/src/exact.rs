@@ -8,7 +8,7 @@ use prost::encoding::{WireType, encode_key, encode_varint};
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, ReflectMessage, Value};
 
 /// Appends the wire bytes of a message, its fields in the order of their numbers.
-pub fn encode(message: &DynamicMessage, out: &mut Vec<u8>) {
+pub(crate) fn encode(message: &DynamicMessage, out: &mut Vec<u8>) {
     if !holds_negative_zero(message) {
         message.encode_raw(out);
         return;
@@ -87,7 +87,7 @@ fn is_lost(field: &FieldDescriptor, value: &Value) -> bool {
 }
 
 /// Whether a value is zero with a sign.
-pub fn is_negative_zero(value: &Value) -> bool {
+pub(crate) fn is_negative_zero(value: &Value) -> bool {
     match value {
         Value::F32(value) => value.to_bits() == (-0.0_f32).to_bits(),
         Value::F64(value) => value.to_bits() == (-0.0_f64).to_bits(),

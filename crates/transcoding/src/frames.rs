@@ -14,19 +14,19 @@ use tonic::{Code, Status, body::Body, metadata::MetadataMap};
 use super::{metadata, rules::Method, values};
 
 /// The length of what stands before a message: a flag for compression and a 32-bit length.
-pub const PREFIX: usize = 5;
+pub(crate) const PREFIX: usize = 5;
 
 /// The first frames of a reply, as far as they were read.
-pub type Read = [Option<Result<Frame<Bytes>, Status>>; 2];
+pub(crate) type Read = [Option<Result<Frame<Bytes>, Status>>; 2];
 
 /// Whether a reply can be one that [`whole`] takes, by its head: not where that says already how it ended.
-pub fn may_be_whole(head: &Parts) -> bool {
+pub(crate) fn may_be_whole(head: &Parts) -> bool {
     head.status == StatusCode::OK && head.headers.keys().all(|name| *name != metadata::STATUS)
 }
 
 /// The only message of a reply that has arrived, went well and has no metadata behind it, as nearly
 /// all replies of one message. Of any other, what is read of it is in `read`.
-pub fn whole(body: &mut Body, read: &mut Read) -> Option<Bytes> {
+pub(crate) fn whole(body: &mut Body, read: &mut Read) -> Option<Bytes> {
     let [first, second] = read;
     *first = arrived(body);
     let frame = first.as_mut()?.as_mut().ok()?;
@@ -74,7 +74,7 @@ fn is_well(frame: &Result<Frame<Bytes>, Status>) -> bool {
 }
 
 /// Reads a reply no further than it is asked for, so that a slow client slows the service down.
-pub struct Messages {
+pub(crate) struct Messages {
     headers: HeaderMap,
     body: Body,
     /// Bytes that have arrived and are not taken yet.
@@ -87,7 +87,7 @@ pub struct Messages {
 impl Messages {
     /// The reply to a call, of which something may have been read. A status that came instead of
     /// messages is an error at once.
-    pub fn new(
+    pub(crate) fn new(
         status: StatusCode,
         headers: HeaderMap,
         read: Read,
@@ -111,7 +111,7 @@ impl Messages {
     }
 
     /// The only message of a reply, which is read to its end.
-    pub async fn only(&mut self, method: &Method) -> Result<Bytes, Status> {
+    pub(crate) async fn only(&mut self, method: &Method) -> Result<Bytes, Status> {
         let mut only = None;
         while let Some(message) = self.next(method).await? {
             if only.replace(message).is_some() {
@@ -122,7 +122,7 @@ impl Messages {
     }
 
     /// The next message, encoded; `None` where the reply ended well.
-    pub async fn next(&mut self, method: &Method) -> Result<Option<Bytes>, Status> {
+    pub(crate) async fn next(&mut self, method: &Method) -> Result<Option<Bytes>, Status> {
         loop {
             if let Some(message) = self.take_message(method)? {
                 return Ok(Some(message));
@@ -157,17 +157,17 @@ impl Messages {
     }
 
     /// The metadata that came behind the messages, once they are all read.
-    pub fn trailers(&self) -> &HeaderMap {
+    pub(crate) fn trailers(&self) -> &HeaderMap {
         &self.trailers
     }
 
     /// The metadata before and behind the messages, once they are all read.
-    pub fn into_metadata(self) -> (HeaderMap, HeaderMap) {
+    pub(crate) fn into_metadata(self) -> (HeaderMap, HeaderMap) {
         (self.headers, self.trailers)
     }
 
     /// The metadata before the messages.
-    pub fn headers(&self) -> &HeaderMap {
+    pub(crate) fn headers(&self) -> &HeaderMap {
         &self.headers
     }
 
@@ -238,7 +238,7 @@ fn end(trailers: &HeaderMap, headers: &HeaderMap) -> Option<Result<(), Status>> 
 
 impl Method {
     /// INTERNAL for a reply that no right service gives.
-    pub fn defect(&self, problem: &str) -> Status {
+    pub(crate) fn defect(&self, problem: &str) -> Status {
         let method = &*self.name;
         tracing::error!(method, problem, "a gRPC reply is wrong");
         Status::internal(format!("{method}: {problem}"))

@@ -16,7 +16,7 @@ use super::{
     "{what} (line {line}, column {column}{}): {problem}",
     .field.as_ref().map(|field| format!(", field \"{field}\"")).unwrap_or_default()
 )]
-pub struct JsonError {
+pub(crate) struct JsonError {
     what: &'static str,
     line: usize,
     column: usize,
@@ -64,7 +64,7 @@ fn codec_of(pool: &DescriptorPool) -> Arc<Codec> {
 
 impl JsonError {
     /// The codec's error of this text.
-    pub fn new(error: &codec::JsonError, text: &[u8]) -> Self {
+    pub(crate) fn new(error: &codec::JsonError, text: &[u8]) -> Self {
         let before = &text[..error.offset().min(text.len())];
         let line_start = before.iter().rposition(|byte| *byte == b'\n');
         let field = error.field();

@@ -8,6 +8,8 @@
 //! request that does not get that far, and [`errors`] makes a `google.rpc.Status` in JSON of all
 //! that went wrong.
 
+#![warn(missing_docs, unreachable_pub)]
+
 pub mod codec;
 pub mod errors;
 pub mod router;
@@ -46,6 +48,6 @@ pub use json::write as to_json;
 pub use openapi::{Bounds, Info, Limits, openapi, openapi_query};
 pub use params::message_from_query;
 pub use rules::BuildError;
-pub use service::{Transcoder, is_grpc};
+pub use service::{ResponseFuture, Transcoder, is_grpc};
 pub use settings::Settings;
 pub use stream::StreamEnd;

@@ -14,18 +14,18 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use super::{rejection::Rejection, values};
 
 /// How a call ended.
-pub const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+pub(crate) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// How long the client waits: of the headers of the protocol itself, the one that means the call.
-pub const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+pub(crate) const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// By what the client calls its request.
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const METADATA_PREFIX: &str = "grpc-metadata-";
 const TRAILER_PREFIX: &str = "grpc-trailer-";
 
 /// Which of the headers that say how to serve a request are there. One look at the few names that most
 /// requests have is less than to ask for each of these.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Present {
+pub(crate) struct Present {
     pub accept: bool,
     pub content_encoding: bool,
     pub content_type: bool,
@@ -37,7 +37,7 @@ pub struct Present {
 }
 
 impl Present {
-    pub fn of(headers: &HeaderMap) -> Self {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
         let mut present = Self::default();
         for name in headers.keys() {
             let this = match name.as_str() {
@@ -61,7 +61,7 @@ impl Present {
 }
 
 /// The metadata of a call, made of the headers of a request.
-pub fn of_request(mut headers: HeaderMap, present: Present) -> Result<HeaderMap, Rejection> {
+pub(crate) fn of_request(mut headers: HeaderMap, present: Present) -> Result<HeaderMap, Rejection> {
     if present.others {
         headers = renamed(headers)?;
     }
@@ -134,7 +134,7 @@ fn append(metadata: &mut HeaderMap, name: HeaderName, value: HeaderValue) -> Res
 }
 
 /// The headers of an HTTP reply, made of the metadata of a reply, and of the type of its body if it has one.
-pub fn of_reply(metadata: HeaderMap, content_type: Option<HeaderValue>) -> HeaderMap {
+pub(crate) fn of_reply(metadata: HeaderMap, content_type: Option<HeaderValue>) -> HeaderMap {
     // Most replies have no metadata, and their map serves again.
     let has_none = metadata.keys().all(|name| *name == header::CONTENT_TYPE);
     let mut headers = match has_none {
@@ -172,7 +172,7 @@ fn passed_on(metadata: &HeaderMap) -> HeaderMap {
 }
 
 /// The trailers of an HTTP reply, of the metadata behind a gRPC reply.
-pub fn into_trailers(metadata: &HeaderMap) -> HeaderMap {
+pub(crate) fn into_trailers(metadata: &HeaderMap) -> HeaderMap {
     metadata
         .iter()
         .filter(|(name, _)| !is_of_protocol(name))
@@ -181,7 +181,7 @@ pub fn into_trailers(metadata: &HeaderMap) -> HeaderMap {
 }
 
 /// Whether a client takes trailers.
-pub fn takes_trailers(headers: &HeaderMap) -> bool {
+pub(crate) fn takes_trailers(headers: &HeaderMap) -> bool {
     let values = headers.get_all(header::TE).iter();
     values
         .filter_map(|value| value.to_str().ok())

@@ -20,13 +20,13 @@ const MAX_NAMES: usize = 32;
 
 /// What becomes of a parameter whose name is no field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unknown {
+pub(crate) enum Unknown {
     Refused,
     Ignored,
 }
 
 /// Sets the fields of path variables. A field that the body has set too must be equal there.
-pub fn apply_path<'r, 'p>(
+pub(crate) fn apply_path<'r, 'p>(
     message: &mut DynamicMessage,
     binding: &Binding,
     captures: impl Iterator<Item = Capture<'r, 'p>>,
@@ -52,7 +52,7 @@ pub fn apply_path<'r, 'p>(
 
 /// Sets the fields named by query parameters: `name=value`, `a.b=value`, `map[key]=value`; a list
 /// by repetition. Proto names and JSON names are both taken.
-pub fn apply_query(
+pub(crate) fn apply_query(
     message: &mut DynamicMessage,
     binding: Option<&Binding>,
     query: &str,

@@ -15,12 +15,12 @@ pub enum DecodeError {
 }
 
 /// Whether there is anything to decode.
-pub fn is_escaped(text: &str) -> bool {
+pub(crate) fn is_escaped(text: &str) -> bool {
     text.as_bytes().contains(&b'%')
 }
 
 /// Whether every `%` starts a complete escape.
-pub fn check(text: &str) -> Result<(), DecodeError> {
+pub(crate) fn check(text: &str) -> Result<(), DecodeError> {
     if !is_escaped(text) {
         return Ok(());
     }
@@ -35,12 +35,12 @@ pub fn check(text: &str) -> Result<(), DecodeError> {
 }
 
 /// Whether a text, whose escapes are complete, is another one once it is decoded.
-pub fn decodes_to(text: &str, decoded: &str) -> bool {
+pub(crate) fn decodes_to(text: &str, decoded: &str) -> bool {
     percent_encoding::percent_decode_str(text).eq(decoded.bytes())
 }
 
 /// Decodes every escape. Allocates only where there is one.
-pub fn decode(text: &str) -> Result<Cow<'_, str>, DecodeError> {
+pub(crate) fn decode(text: &str) -> Result<Cow<'_, str>, DecodeError> {
     match is_escaped(text) {
         false => Ok(Cow::Borrowed(text)),
         true => decode_escaped(text),
@@ -57,7 +57,7 @@ fn decode_escaped(text: &str) -> Result<Cow<'_, str>, DecodeError> {
 
 /// Decodes every escape but those of reserved characters (RFC 3986, section 2.2), so that what a
 /// capture of several segments was made of stays visible: `a%2Fb/c` keeps its `%2F`.
-pub fn decode_unreserved(text: &str) -> Result<Cow<'_, str>, DecodeError> {
+pub(crate) fn decode_unreserved(text: &str) -> Result<Cow<'_, str>, DecodeError> {
     if !is_escaped(text) {
         return Ok(Cow::Borrowed(text));
     }
@@ -88,7 +88,7 @@ pub fn decode_unreserved(text: &str) -> Result<Cow<'_, str>, DecodeError> {
 }
 
 /// Decodes a name or a value of a query: `+` is a space, then the escapes.
-pub fn decode_query(text: &str) -> Result<Cow<'_, str>, DecodeError> {
+pub(crate) fn decode_query(text: &str) -> Result<Cow<'_, str>, DecodeError> {
     if !text.contains('+') {
         return decode(text);
     }

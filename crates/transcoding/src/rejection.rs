@@ -9,13 +9,13 @@ use tonic_types::pb;
 use super::{json::JsonError, percent::DecodeError, shortened::shortened};
 
 /// The prefix of the types of details.
-pub const TYPE_URL: &str = "type.googleapis.com/";
+pub(crate) const TYPE_URL: &str = "type.googleapis.com/";
 
 const BAD_REQUEST: &str = "google.rpc.BadRequest";
 
 /// A request that does not reach the service.
 #[derive(Debug, thiserror::Error)]
-pub enum Rejection {
+pub(crate) enum Rejection {
     /// No template matches the path.
     #[error("no method is served at {0}")]
     NoRoute(String),
@@ -87,7 +87,7 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    pub fn field(field: &str, problem: String) -> Self {
+    pub(crate) fn field(field: &str, problem: String) -> Self {
         Self::Field {
             field: shortened(field),
             problem,
@@ -126,7 +126,7 @@ impl Rejection {
     }
 
     /// The HTTP code, and the status with a `google.rpc.BadRequest` where the field is known.
-    pub fn to_status(&self) -> (StatusCode, Status) {
+    pub(crate) fn to_status(&self) -> (StatusCode, Status) {
         let (http_status, code) = self.codes();
         let message = self.to_string();
         let mut full = pb::Status {

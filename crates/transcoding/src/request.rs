@@ -30,7 +30,7 @@ use super::{
 const LONGEST_BODY: Duration = Duration::from_secs(30);
 
 /// Reads a whole body of at most `limit` bytes, until `deadline`.
-pub async fn read_body<B>(
+pub(crate) async fn read_body<B>(
     body: B,
     limit: usize,
     deadline: Option<Deadline>,
@@ -62,7 +62,7 @@ where
 }
 
 /// Refuses bodies that are compressed still.
-pub fn check_encoding(headers: &HeaderMap) -> Result<(), Rejection> {
+pub(crate) fn check_encoding(headers: &HeaderMap) -> Result<(), Rejection> {
     match headers.get(header::CONTENT_ENCODING) {
         Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
             Err(Rejection::ContentEncoding(printable(encoding)))
@@ -74,7 +74,7 @@ pub fn check_encoding(headers: &HeaderMap) -> Result<(), Rejection> {
 /// Refuses bodies that by their headers are not JSON. Taken is what calls itself JSON, what says
 /// nothing, and the two types under which clients send whatever they have: that of forms, as `curl -d`
 /// does, and plain text.
-pub fn check_content_type(headers: &HeaderMap) -> Result<(), Rejection> {
+pub(crate) fn check_content_type(headers: &HeaderMap) -> Result<(), Rejection> {
     let Some(content_type) = headers.get(header::CONTENT_TYPE) else {
         return Ok(());
     };
@@ -92,7 +92,7 @@ pub fn check_content_type(headers: &HeaderMap) -> Result<(), Rejection> {
 }
 
 /// The frame of the request message: the body first, then path variables, then query parameters.
-pub fn frame(
+pub(crate) fn frame(
     codec: &Codec,
     router: &Router<Binding>,
     found: Match,
@@ -248,7 +248,7 @@ fn trimmed(text: &[u8]) -> &[u8] {
 
 /// The gRPC request that carries the frame, the headers as metadata, and the facts of the
 /// connection that are in the extensions.
-pub fn grpc_request(
+pub(crate) fn grpc_request(
     mut parts: http::request::Parts,
     method: &Method,
     frame: Vec<u8>,

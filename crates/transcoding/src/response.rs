@@ -1,7 +1,7 @@
 //! A gRPC reply as an HTTP response.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use prost_reflect::{DynamicMessage, Value};
@@ -18,7 +18,7 @@ use super::{
 
 /// How replies are to be written.
 #[derive(Debug, Clone, Copy)]
-pub enum Form {
+pub(crate) enum Form {
     /// The only message of the reply.
     Single,
     /// A stream of messages.
@@ -26,7 +26,7 @@ pub enum Form {
 }
 
 /// What the head of a request says of its reply.
-pub struct Asked {
+pub(crate) struct Asked {
     pub method: http::Method,
     /// Whether metadata behind the reply can be sent as trailers.
     pub takes_trailers: bool,
@@ -35,13 +35,13 @@ pub struct Asked {
 
 impl Asked {
     /// The client's name for the request, if it is a text.
-    pub fn request_id(&self) -> Option<&str> {
+    pub(crate) fn request_id(&self) -> Option<&str> {
         self.request_id.as_ref()?.to_str().ok()
     }
 }
 
 /// The response with the only message of a reply, behind which there is no metadata.
-pub fn single(
+pub(crate) fn single(
     message: &Bytes,
     metadata: HeaderMap,
     binding: &Binding,
@@ -53,7 +53,7 @@ pub fn single(
 }
 
 /// The response with the only message of a reply that is read to its end.
-pub fn single_of(
+pub(crate) fn single_of(
     message: &Bytes,
     reply: Messages,
     binding: &Binding,
@@ -81,14 +81,17 @@ pub fn single_of(
 }
 
 /// A response that went well.
-pub fn response(headers: HeaderMap, body: impl Into<ResponseBody>) -> Response<ResponseBody> {
+pub(crate) fn response(
+    headers: HeaderMap,
+    body: impl Into<ResponseBody>,
+) -> Response<ResponseBody> {
     let mut response = Response::new(body.into());
     *response.headers_mut() = headers;
     response
 }
 
 /// What a message is answered as.
-pub struct Payload {
+pub(crate) struct Payload {
     pub content_type: HeaderValue,
     pub bytes: Bytes,
 }
@@ -108,7 +111,7 @@ impl Payload {
 
     /// The bytes of the `google.api.HttpBody` that is answered; the error says what is wrong with
     /// the reply.
-    pub fn raw(message: &Bytes, binding: &Binding) -> Result<Self, String> {
+    pub(crate) fn raw(message: &Bytes, binding: &Binding) -> Result<Self, String> {
         let message = DynamicMessage::decode(binding.method.output.clone(), message.clone())
             .map_err(|_| "its reply cannot be decoded".to_owned())?;
         let field = binding.reply_field.as_ref();
@@ -137,7 +140,7 @@ impl Payload {
 
 /// The JSON of a message, or of the field of it that is answered; the error says what is wrong with
 /// the reply.
-pub fn json_of(message: &[u8], binding: &Binding, codec: &Codec) -> Result<Bytes, String> {
+pub(crate) fn json_of(message: &[u8], binding: &Binding, codec: &Codec) -> Result<Bytes, String> {
     let output = binding.method.output_type;
     // JSON is longer than the wire bytes, by names and quotes.
     let mut text = Vec::with_capacity(256 + message.len() * 2);
@@ -150,4 +153,25 @@ pub fn json_of(message: &[u8], binding: &Binding, codec: &Codec) -> Result<Bytes
         Err(error) if error.is_malformed() => Err(format!("its reply cannot be decoded: {error}")),
         Err(error) => Err(format!("its reply cannot be written as JSON: {error}")),
     }
+}
+
+/// The answer to OPTIONS: the methods of the path.
+pub(crate) fn options(allow: &str) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::default());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    if let Ok(allow) = HeaderValue::from_str(allow) {
+        response.headers_mut().insert(header::ALLOW, allow);
+    }
+    response
+}
+
+/// What HEAD answers: the headers of the reply that GET would have, its length among them.
+pub(crate) fn without_body(response: Response<ResponseBody>) -> Response<ResponseBody> {
+    let (mut parts, body) = response.into_parts();
+    if let Some(length) = http_body::Body::size_hint(&body).exact() {
+        parts
+            .headers
+            .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Response::from_parts(parts, ResponseBody::default())
 }

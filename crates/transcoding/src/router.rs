@@ -9,8 +9,9 @@ use std::{borrow::Cow, cmp::Ordering, collections::BTreeSet};
 
 use http::Method;
 
+pub use super::percent::DecodeError;
 use super::{
-    percent::{self, DecodeError},
+    percent,
     template::{Segment, Template, Variable},
 };
 

@@ -61,7 +61,7 @@ pub enum BuildError {
 ///
 /// None of these types can be printed: prost-reflect prints a message type with those of its fields,
 /// and never ends with a type that holds itself.
-pub struct Method {
+pub(crate) struct Method {
     /// `package.Service/Method`, for messages.
     pub name: String,
     /// `/package.Service/Method`.
@@ -82,7 +82,7 @@ pub struct Method {
 
 /// One HTTP rule of a method.
 #[derive(Clone)]
-pub struct Binding {
+pub(crate) struct Binding {
     /// The method.
     pub method: Arc<Method>,
     /// Where the body goes.
@@ -104,7 +104,7 @@ pub struct Binding {
 
 /// Where the body of a request goes.
 #[derive(Clone, PartialEq)]
-pub enum BodyRule {
+pub(crate) enum BodyRule {
     /// There is none.
     None,
     /// It is the whole request message.
@@ -115,7 +115,7 @@ pub enum BodyRule {
 
 impl Binding {
     /// The rule, as `GET /path`.
-    pub fn rule(&self) -> &str {
+    pub(crate) fn rule(&self) -> &str {
         &self.rule
     }
 
@@ -125,7 +125,7 @@ impl Binding {
 }
 
 /// The router of every rule of the named services. The codec is that of the same pool.
-pub fn compile<I>(
+pub(crate) fn compile<I>(
     pool: &DescriptorPool,
     codec: &Codec,
     services: I,

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{Extensions, HeaderMap, Method, Request, Response, header};
 use http_body::SizeHint;
 use pin_project_lite::pin_project;
 use prost_reflect::DescriptorPool;
@@ -41,24 +41,27 @@ const SHORT_BODY: u64 = 64 << 10;
 ///
 /// Requests whose content type starts with `application/grpc` pass untouched. All others are routed
 /// by their raw path; each becomes one call of the inner service, with the request's headers as
-/// metadata and with its extensions. Where nobody waits for the reply any more, the call is dropped.
+/// metadata and with its extensions. A call whose client has gone is dropped.
 ///
 /// - A method without a rule is served as `POST /package.Service/Method`. One that replies with a
 ///   stream is served in the form that `Accept` asks for: a JSON array (`application/json`), lines of
 ///   JSON (`application/x-ndjson`) or server-sent events (`text/event-stream`), with heartbeats while
-///   it is quiet; events have the ids that [`super::Events`] gives, and go on behind `Last-Event-ID`. One that
-///   takes a stream answers 501.
+///   it is quiet; events have the ids that [`Events`](crate::Events) gives, and go on behind
+///   `Last-Event-ID`. One that takes a stream answers 501.
 /// - HEAD is served from GET where the method is marked `idempotency_level = NO_SIDE_EFFECTS`;
 ///   OPTIONS tells the methods of a path. `X-HTTP-Method-Override` has no meaning here: it would make
-///   a request another one than those who stand in between, logs and browsers among them, took it for.
+///   a request another one than proxies, logs and browsers took it for.
 /// - A body is JSON, under a type of JSON, none, that of forms (as `curl -d` sends) or plain text; other
-///   types are refused (415). Whoever listens where browsers reach must check `Origin` before this layer.
+///   types are refused (415). A server that browsers reach must check `Origin` in front of this layer.
 /// - A `google.api.HttpBody` is taken and given as it is, with its content type.
 /// - The query has the fields of the request and nothing else: there are no system parameters such as
 ///   `$alt` or `prettyPrint`.
-/// - Headers and metadata are passed both ways as `metadata` says. `grpc-timeout` counts from the
-///   arrival of the request; the inner service ends at it if [`super::Deadlines`] are around it.
-/// - Every error is a `google.rpc.Status` in JSON, see [`super::errors`].
+/// - Every header that means the call becomes metadata of its own name, `Grpc-Metadata-x` becomes `x`
+///   where `x` was not sent, and metadata of a reply becomes headers of both names. Metadata behind the
+///   reply becomes trailers `Grpc-Trailer-x` where the client sends `TE: trailers`.
+/// - `grpc-timeout` counts from the arrival of the request; the inner service ends at it if
+///   [`Deadlines`](crate::Deadlines) are around it.
+/// - Every error is a `google.rpc.Status` in JSON, see [`errors`](crate::errors).
 pub struct Transcoder<S> {
     shared: Arc<Shared>,
     grpc: S,
@@ -81,8 +84,12 @@ impl<S: Clone> Clone for Transcoder<S> {
 }
 
 impl<S> Transcoder<S> {
-    /// Compiles the `google.api.http` rules of every method of the named services. `pool` also
-    /// resolves the types inside `google.protobuf.Any`.
+    /// Compiles the `google.api.http` rules of every method of the services of these full names, which
+    /// `grpc` serves. `pool` also resolves the types inside `google.protobuf.Any`.
+    ///
+    /// # Errors
+    ///
+    /// A service that the pool lacks, and a rule that cannot be served or conflicts with another.
     pub fn new(
         pool: &DescriptorPool,
         services: impl IntoIterator<Item = impl AsRef<str>>,
@@ -115,13 +122,33 @@ where
 {
     type Response = Response<ResponseBody>;
     type Error = Infallible;
-    type Future = Answer<S::Future>;
+    type Future = ResponseFuture<S::Future>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.grpc.poll_ready(context)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
+        ResponseFuture {
+            answer: self.answer(request),
+        }
+    }
+}
+
+impl<S> Transcoder<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send + 'static,
+{
+    /// Calls at once where no body has to be waited for.
+    fn answer<B>(&mut self, request: Request<B>) -> Answer<S::Future>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
         let present = Present::of(request.headers());
         if present.content_type && is_grpc(&request) {
             return Answer::Called {
@@ -158,16 +185,7 @@ where
             Err(rejection) => Answer::now(shared.reject(rejection, &asked)),
         }
     }
-}
 
-impl<S> Transcoder<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
-        + Clone
-        + Send
-        + 'static,
-    S::Future: Send + 'static,
-{
     /// Calls once the body is there.
     fn call_with_body<B>(
         &mut self,
@@ -213,15 +231,20 @@ where
 }
 
 pin_project! {
-    /// The response that a [`Transcoder`] gives.
+    /// The future of the response of a [`Transcoder`].
+    pub struct ResponseFuture<F> {
+        #[pin]
+        answer: Answer<F>,
+    }
+}
+
+pin_project! {
+    /// How far an answer is.
     #[project = Step]
-    pub enum Answer<F> {
-        #[doc(hidden)]
+    enum Answer<F> {
         Now { response: Option<Response<ResponseBody>> },
         /// Of a request that was gRPC already nothing is asked, and its reply passes as it is.
-        #[doc(hidden)]
         Called { #[pin] call: F, asked: Option<(Arc<Shared>, Opened, Asked)> },
-        #[doc(hidden)]
         Later { later: Later },
     }
 }
@@ -233,12 +256,13 @@ impl<F> Answer<F> {
     }
 }
 
-impl<F: Future<Output = Result<Response<Body>, Infallible>>> Future for Answer<F> {
+impl<F: Future<Output = Result<Response<Body>, Infallible>>> Future for ResponseFuture<F> {
     type Output = Result<Response<ResponseBody>, Infallible>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut answer = self.project().answer;
         loop {
-            let later = match self.as_mut().project() {
+            let later = match answer.as_mut().project() {
                 Step::Now { response } => match response.take() {
                     Some(response) => return Poll::Ready(Ok(response)),
                     // Nobody polls what was ready.
@@ -256,7 +280,7 @@ impl<F: Future<Output = Result<Response<Body>, Infallible>>> Future for Answer<F
                     }
                 }
             };
-            self.set(Self::Later { later });
+            answer.set(Answer::Later { later });
         }
     }
 }
@@ -417,7 +441,7 @@ impl Shared {
             errors::error_response(&status, asked.request_id(), &self.pool)
         });
         let mut response = match asked.method {
-            Method::HEAD => without_body(answer),
+            Method::HEAD => response::without_body(answer),
             _ => answer,
         };
         let own = std::mem::replace(response.extensions_mut(), extensions);
@@ -432,12 +456,12 @@ impl Shared {
         if let Rejection::MethodNotAllowed { allow, .. } = &rejection
             && asked.method == Method::OPTIONS
         {
-            return options(allow);
+            return response::options(allow);
         }
         tracing::debug!(%rejection, "a request does not reach its method");
         let response = errors::rejection_response(&rejection, asked.request_id(), &self.pool);
         if asked.method == Method::HEAD {
-            return without_body(response);
+            return response::without_body(response);
         }
         response
     }
@@ -461,30 +485,11 @@ fn form(binding: &Binding, headers: &HeaderMap, present: Present) -> Result<Form
     )
 }
 
-/// Whether a request is gRPC already, by its content type.
+/// Whether a request is gRPC already, by its content type: `application/grpc`, `application/grpc-web`
+/// and what else begins so.
 pub fn is_grpc<B>(request: &Request<B>) -> bool {
     request
         .headers()
         .get(header::CONTENT_TYPE)
         .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
-}
-
-fn options(allow: &str) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::default());
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    if let Ok(allow) = HeaderValue::from_str(allow) {
-        response.headers_mut().insert(header::ALLOW, allow);
-    }
-    response
-}
-
-/// What HEAD answers: the headers of the reply that GET would have, its length among them.
-fn without_body(response: Response<ResponseBody>) -> Response<ResponseBody> {
-    let (mut parts, body) = response.into_parts();
-    if let Some(length) = http_body::Body::size_hint(&body).exact() {
-        parts
-            .headers
-            .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    }
-    Response::from_parts(parts, ResponseBody::default())
 }

@@ -4,7 +4,7 @@
 const MAX_REPEATED: usize = 300;
 
 /// A text that repeats what the client sent, cut to a bearable length.
-pub fn shortened(text: &str) -> String {
+pub(crate) fn shortened(text: &str) -> String {
     if text.len() <= MAX_REPEATED {
         return text.to_owned();
     }

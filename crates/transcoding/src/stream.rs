@@ -42,7 +42,7 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 const TRAILERS: &str = "grpc-status, grpc-message";
 
 /// A stream of JSON in one of its forms. Does not wait; a call that has failed already is an error.
-pub fn json(
+pub(crate) fn json(
     mut messages: Messages,
     binding: &Binding,
     form: StreamForm,
@@ -98,7 +98,7 @@ pub fn json(
 
 /// A stream of `google.api.HttpBody`, whose bytes are sent one behind another under the content type
 /// of the first, which the headers wait for. A failure on the way breaks the connection off.
-pub async fn raw(
+pub(crate) async fn raw(
     mut messages: Messages,
     binding: &Binding,
 ) -> Result<Response<ResponseBody>, Status> {

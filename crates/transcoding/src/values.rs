@@ -14,7 +14,7 @@ use super::codec;
 
 /// A value of one kind: scalars, enums by name or number, Timestamp, Duration, FieldMask and the
 /// wrappers. Other messages have no form as one text.
-pub fn parse(kind: &Kind, text: &str) -> Result<Value, String> {
+pub(crate) fn parse(kind: &Kind, text: &str) -> Result<Value, String> {
     match kind {
         Kind::String => Ok(Value::String(text.to_owned())),
         Kind::Bytes => bytes(text)
@@ -61,7 +61,7 @@ pub fn parse(kind: &Kind, text: &str) -> Result<Value, String> {
 }
 
 /// Whether a message of this type is given as one text.
-pub fn is_text_message(descriptor: &MessageDescriptor) -> bool {
+pub(crate) fn is_text_message(descriptor: &MessageDescriptor) -> bool {
     let name = descriptor.full_name();
     matches!(
         name,
@@ -70,7 +70,7 @@ pub fn is_text_message(descriptor: &MessageDescriptor) -> bool {
 }
 
 /// The key of a map field.
-pub fn map_key(kind: &Kind, text: &str) -> Result<MapKey, String> {
+pub(crate) fn map_key(kind: &Kind, text: &str) -> Result<MapKey, String> {
     parse(kind, text)?
         .into_map_key()
         .ok_or_else(|| "a text, a whole number, true or false".to_owned())
@@ -111,7 +111,7 @@ fn message(descriptor: &MessageDescriptor, text: &str) -> Result<DynamicMessage,
 }
 
 /// Whether a type is one of the wrappers, by its full name.
-pub fn is_wrapper(name: &str) -> bool {
+pub(crate) fn is_wrapper(name: &str) -> bool {
     matches!(
         name,
         "google.protobuf.FloatValue"
@@ -160,7 +160,7 @@ fn mask_path(path: &str) -> Option<Value> {
 }
 
 /// Base64 in either alphabet, padded or not.
-pub fn bytes(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn bytes(text: &str) -> Option<Vec<u8>> {
     const CONFIG: GeneralPurposeConfig = GeneralPurposeConfig::new()
         .with_decode_padding_mode(DecodePaddingMode::Indifferent)
         .with_decode_allow_trailing_bits(true);

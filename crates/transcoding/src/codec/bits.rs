@@ -1,7 +1,7 @@
 //! A set of small numbers: which fields of a message have been seen.
 
 /// Holds numbers below a bound without allocating, for messages of usual size.
-pub struct BitSet {
+pub(super) struct BitSet {
     first: [u64; 2],
     rest: Vec<u64>,
 }
@@ -9,7 +9,7 @@ pub struct BitSet {
 impl BitSet {
     /// A set of numbers below `bound`.
     #[inline]
-    pub fn new(bound: usize) -> Self {
+    pub(super) fn new(bound: usize) -> Self {
         Self {
             first: [0; 2],
             rest: vec![0; bound.saturating_sub(128).div_ceil(64)],
@@ -18,7 +18,7 @@ impl BitSet {
 
     /// Puts a number below the bound; tells if it was not there yet.
     #[inline]
-    pub fn insert(&mut self, number: usize) -> bool {
+    pub(super) fn insert(&mut self, number: usize) -> bool {
         let word = match number / 64 {
             at @ (0 | 1) => &mut self.first[at],
             at => &mut self.rest[at - 2],

@@ -11,7 +11,7 @@ const STEP: usize = 1024;
 
 /// A piece known beforehand: as a rule one block.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Piece {
+pub(super) struct Piece {
     block: [u8; BLOCK],
     /// How much of the block is the piece, if there is no more than that.
     length: usize,
@@ -20,7 +20,7 @@ pub struct Piece {
 }
 
 impl Piece {
-    pub fn new(text: &[u8]) -> Self {
+    pub(super) fn new(text: &[u8]) -> Self {
         let mut block = [0; BLOCK];
         let length = text.len().min(BLOCK);
         block[..length].copy_from_slice(&text[..length]);
@@ -32,7 +32,7 @@ impl Piece {
     }
 
     #[inline]
-    pub fn as_bytes(&self) -> &[u8] {
+    pub(super) fn as_bytes(&self) -> &[u8] {
         match &self.long {
             None => &self.block[..self.length],
             Some(long) => long,
@@ -42,7 +42,7 @@ impl Piece {
 
 /// A text that grows at its end.
 #[derive(Default)]
-pub struct JsonText {
+pub(super) struct JsonText {
     /// The text, and behind it bytes that mean nothing.
     bytes: Vec<u8>,
     length: usize,
@@ -50,37 +50,37 @@ pub struct JsonText {
 
 impl JsonText {
     /// Goes on behind `bytes`.
-    pub fn behind(bytes: Vec<u8>) -> Self {
+    pub(super) fn behind(bytes: Vec<u8>) -> Self {
         Self {
             length: bytes.len(),
             bytes,
         }
     }
 
-    pub fn into_bytes(mut self) -> Vec<u8> {
+    pub(super) fn into_bytes(mut self) -> Vec<u8> {
         self.bytes.truncate(self.length);
         self.bytes
     }
 
     #[inline]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.length
     }
 
     /// Takes back everything from `length` on.
     #[inline]
-    pub fn truncate(&mut self, length: usize) {
+    pub(super) fn truncate(&mut self, length: usize) {
         self.length = length.min(self.length);
     }
 
     #[inline]
-    pub fn as_bytes(&self) -> &[u8] {
+    pub(super) fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.length]
     }
 
     /// The byte at `at`, if the text has one there.
     #[inline]
-    pub fn get_mut(&mut self, at: usize) -> Option<&mut u8> {
+    pub(super) fn get_mut(&mut self, at: usize) -> Option<&mut u8> {
         self.bytes[..self.length].get_mut(at)
     }
 
@@ -104,20 +104,20 @@ impl JsonText {
     }
 
     #[inline]
-    pub fn push(&mut self, byte: u8) {
+    pub(super) fn push(&mut self, byte: u8) {
         self.room(1)[0] = byte;
         self.length += 1;
     }
 
     /// Puts bytes of which there are few, or always as many.
     #[inline]
-    pub fn put(&mut self, bytes: &[u8]) {
+    pub(super) fn put(&mut self, bytes: &[u8]) {
         self.room(bytes.len())[..bytes.len()].copy_from_slice(bytes);
         self.length += bytes.len();
     }
 
     #[inline(always)]
-    pub fn put_piece(&mut self, piece: &Piece) {
+    pub(super) fn put_piece(&mut self, piece: &Piece) {
         match &piece.long {
             None => self.put_front(&piece.block, piece.length),
             Some(long) => self.put(long),
@@ -126,14 +126,14 @@ impl JsonText {
 
     /// Puts the front of a block.
     #[inline]
-    pub fn put_front<const N: usize>(&mut self, block: &[u8; N], length: usize) {
+    pub(super) fn put_front<const N: usize>(&mut self, block: &[u8; N], length: usize) {
         self.room(N)[..N].copy_from_slice(block);
         self.length += length.min(N);
     }
 
     /// Puts what `write` fills of `count` bytes: it tells how many.
     #[inline]
-    pub fn put_by(&mut self, count: usize, write: impl FnOnce(&mut [u8]) -> usize) {
+    pub(super) fn put_by(&mut self, count: usize, write: impl FnOnce(&mut [u8]) -> usize) {
         let written = write(&mut self.room(count)[..count]);
         self.length += written.min(count);
     }
@@ -141,7 +141,7 @@ impl JsonText {
     /// Puts UTF-8 in quotes, if nothing in it is to be escaped; tells if that is so.
     #[inline]
     #[must_use]
-    pub fn put_plain_string(&mut self, bytes: &[u8]) -> bool {
+    pub(super) fn put_plain_string(&mut self, bytes: &[u8]) -> bool {
         let count = bytes.len() + 2;
         let is_plain = quote(bytes, self.room(count));
         self.length += if is_plain { count } else { 0 };
@@ -151,7 +151,7 @@ impl JsonText {
     /// [`Self::put_piece`] and [`Self::put_plain_string`], or neither.
     #[inline]
     #[must_use]
-    pub fn put_plain_member(&mut self, key: &Piece, bytes: &[u8]) -> bool {
+    pub(super) fn put_plain_member(&mut self, key: &Piece, bytes: &[u8]) -> bool {
         if key.long.is_some() {
             return false;
         }
@@ -280,7 +280,7 @@ const HIGH: u64 = ONES << 7;
 /// Not 0 if one of eight bytes is to be escaped: a control character, a quote or a backslash. The high
 /// bit of such a byte is set, and perhaps that of bytes above it.
 #[inline]
-pub fn escapes(word: u64) -> u64 {
+pub(super) fn escapes(word: u64) -> u64 {
     // A byte of ASCII gets its high bit where it is below what is taken off it: it borrows.
     let control = word.wrapping_sub(ONES * 0x20);
     let quote = (word ^ (ONES * u64::from(b'"'))).wrapping_sub(ONES);

@@ -18,7 +18,7 @@ pub(super) enum MapKey<'j> {
 
 impl<'j> MapKey<'j> {
     /// Reads a member's name as a key, or tells what would be one. Leading zeros are taken.
-    pub fn read(kind: Kind, name: &Cow<'j, str>) -> Result<Self, String> {
+    pub(super) fn read(kind: Kind, name: &Cow<'j, str>) -> Result<Self, String> {
         match kind {
             Kind::String => Ok(Self::Text(name.clone())),
             Kind::Bool => match &**name {
@@ -40,7 +40,7 @@ impl<'j> MapKey<'j> {
     }
 
     /// Puts the key as the first field of an entry, unless it is the default.
-    pub fn put(&self, kind: Kind, out: &mut Vec<u8>) {
+    pub(super) fn put(&self, kind: Kind, out: &mut Vec<u8>) {
         match self {
             Self::Number(0) => {}
             Self::Text(text) if text.is_empty() => {}

@@ -35,7 +35,7 @@ use json_text::JsonText;
 use reader::Reader;
 use schema::{Field, Message, Schema};
 pub use settings::{Settings, UndecodableAny};
-pub use times::is_too_fine;
+pub(crate) use times::is_too_fine;
 use to_json::Writer;
 use to_wire::Builder;
 use wire::MAX_DEPTH;

@@ -4,7 +4,7 @@ use super::reader::number_length;
 
 /// Why a text is not a whole number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotWhole {
+pub(super) enum NotWhole {
     /// It is no JSON number.
     NotANumber,
     /// It has a fraction.
@@ -15,7 +15,7 @@ pub enum NotWhole {
 
 /// A whole number by any JSON form: `1000`, `1e3`, `1000.0`.
 #[inline]
-pub fn whole(text: &str) -> Result<i128, NotWhole> {
+pub(super) fn whole(text: &str) -> Result<i128, NotWhole> {
     let digits = text.strip_prefix('-').unwrap_or(text).as_bytes();
     let is_short = matches!(digits.len(), 1..=18) && digits.iter().all(u8::is_ascii_digit);
     if !is_short || digits[0] == b'0' && digits.len() > 1 {

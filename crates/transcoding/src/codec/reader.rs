@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::HashSet, hash::Hash};
 use super::{error::JsonError, text::plain_length, wire::MAX_DEPTH};
 
 /// A place in a JSON text.
-pub struct Reader<'j> {
+pub(super) struct Reader<'j> {
     text: &'j str,
     at: usize,
     /// Behind the name of the member read last.
@@ -16,10 +16,10 @@ pub struct Reader<'j> {
 
 /// Whether an object or a list has had a member.
 #[derive(Clone, Copy)]
-pub struct IsFirst(bool);
+pub(super) struct IsFirst(bool);
 
 impl<'j> Reader<'j> {
-    pub fn new(text: &'j [u8]) -> Result<Self, JsonError> {
+    pub(super) fn new(text: &'j [u8]) -> Result<Self, JsonError> {
         let text = std::str::from_utf8(text)
             .map_err(|error| JsonError::syntax(error.valid_up_to(), "not valid UTF-8"))?;
         Ok(Self {
@@ -32,7 +32,7 @@ impl<'j> Reader<'j> {
 
     /// The first byte of the next token.
     #[inline]
-    pub fn peek(&mut self) -> Result<u8, JsonError> {
+    pub(super) fn peek(&mut self) -> Result<u8, JsonError> {
         let bytes = self.text.as_bytes();
         while let Some(byte) = bytes.get(self.at) {
             match byte {
@@ -44,7 +44,7 @@ impl<'j> Reader<'j> {
     }
 
     /// Nothing but white space may be left.
-    pub fn end(&mut self) -> Result<(), JsonError> {
+    pub(super) fn end(&mut self) -> Result<(), JsonError> {
         match self.peek() {
             Ok(_) => Err(JsonError::syntax(self.at, "trailing characters")),
             Err(_) => Ok(()),
@@ -53,13 +53,13 @@ impl<'j> Reader<'j> {
 
     /// An error of the value read last.
     #[cold]
-    pub fn data(&self, problem: impl Into<String>) -> JsonError {
+    pub(super) fn data(&self, problem: impl Into<String>) -> JsonError {
         JsonError::data(self.at.saturating_sub(1), problem)
     }
 
     /// An error of the name of the member read last.
     #[cold]
-    pub fn name(&self, problem: impl Into<String>) -> JsonError {
+    pub(super) fn name(&self, problem: impl Into<String>) -> JsonError {
         JsonError::data(self.name_end.saturating_sub(1), problem)
     }
 
@@ -78,7 +78,7 @@ impl<'j> Reader<'j> {
 
     /// The next value is of another type than this. It is read as far as the error says.
     #[cold]
-    pub fn unexpected(&mut self, expected: &str) -> JsonError {
+    pub(super) fn unexpected(&mut self, expected: &str) -> JsonError {
         let found = match self.peek() {
             Err(error) => return error,
             Ok(b'{') => Ok("map".to_owned()),
@@ -104,7 +104,7 @@ impl<'j> Reader<'j> {
     }
 
     /// Takes one of the words of JSON.
-    pub fn literal(&mut self, word: &str) -> Result<(), JsonError> {
+    pub(super) fn literal(&mut self, word: &str) -> Result<(), JsonError> {
         match self.text.as_bytes()[self.at..].starts_with(word.as_bytes()) {
             true => {
                 self.at += word.len();
@@ -115,7 +115,7 @@ impl<'j> Reader<'j> {
     }
 
     /// Takes a number, as it is written.
-    pub fn number(&mut self) -> Result<&'j str, JsonError> {
+    pub(super) fn number(&mut self) -> Result<&'j str, JsonError> {
         let rest = &self.text[self.at..];
         match number_length(rest.as_bytes()) {
             Ok(length) => {
@@ -131,7 +131,7 @@ impl<'j> Reader<'j> {
 
     /// Takes a string; the next byte must be its quote.
     #[inline]
-    pub fn string(&mut self) -> Result<Cow<'j, str>, JsonError> {
+    pub(super) fn string(&mut self) -> Result<Cow<'j, str>, JsonError> {
         let start = self.at + 1;
         let end = start + plain_length(&self.text.as_bytes()[start..]);
         if self.text.as_bytes().get(end) == Some(&b'"') {
@@ -217,7 +217,7 @@ impl<'j> Reader<'j> {
     }
 
     /// Takes the brace or bracket that begins an object or a list.
-    pub fn open(&mut self, bracket: u8, expected: &str) -> Result<IsFirst, JsonError> {
+    pub(super) fn open(&mut self, bracket: u8, expected: &str) -> Result<IsFirst, JsonError> {
         if self.peek()? != bracket {
             return Err(self.unexpected(expected));
         }
@@ -231,7 +231,10 @@ impl<'j> Reader<'j> {
 
     /// Goes to the next member's name and behind its colon, or behind the end of the object.
     #[inline]
-    pub fn member(&mut self, first: &mut IsFirst) -> Result<Option<Cow<'j, str>>, JsonError> {
+    pub(super) fn member(
+        &mut self,
+        first: &mut IsFirst,
+    ) -> Result<Option<Cow<'j, str>>, JsonError> {
         if !self.next(first, b'}')? {
             return Ok(None);
         }
@@ -249,7 +252,7 @@ impl<'j> Reader<'j> {
 
     /// Goes to the next element, or behind the end of the list.
     #[inline]
-    pub fn element(&mut self, first: &mut IsFirst) -> Result<bool, JsonError> {
+    pub(super) fn element(&mut self, first: &mut IsFirst) -> Result<bool, JsonError> {
         self.next(first, b']')
     }
 
@@ -273,7 +276,7 @@ impl<'j> Reader<'j> {
     }
 
     /// Takes a value of any kind; no name may be twice in an object.
-    pub fn skip(&mut self) -> Result<(), JsonError> {
+    pub(super) fn skip(&mut self) -> Result<(), JsonError> {
         match self.peek()? {
             b'{' => {
                 let mut first = self.open(b'{', "")?;
@@ -306,12 +309,12 @@ impl<'j> Reader<'j> {
 
     /// The error of a name that an object has twice.
     #[cold]
-    pub fn duplicate(&self, name: &str) -> JsonError {
+    pub(super) fn duplicate(&self, name: &str) -> JsonError {
         self.name(format!("duplicate name \"{name}\"")).within(name)
     }
 
     /// Runs `look` from here, and comes back.
-    pub fn ahead<T>(
+    pub(super) fn ahead<T>(
         &mut self,
         look: impl FnOnce(&mut Self) -> Result<T, JsonError>,
     ) -> Result<T, JsonError> {
@@ -323,7 +326,7 @@ impl<'j> Reader<'j> {
 }
 
 /// The length of the number at the front, or where it stops being one.
-pub fn number_length(bytes: &[u8]) -> Result<usize, usize> {
+pub(super) fn number_length(bytes: &[u8]) -> Result<usize, usize> {
     let digits = |from: usize| {
         let rest = bytes[from..].iter();
         match rest.take_while(|byte| byte.is_ascii_digit()).count() {
@@ -351,7 +354,7 @@ pub fn number_length(bytes: &[u8]) -> Result<usize, usize> {
 }
 
 /// The keys seen in an object. Few are compared one by one, which needs no hashing.
-pub struct Keys<K> {
+pub(super) struct Keys<K> {
     few: Vec<K>,
     many: HashSet<K>,
 }
@@ -369,7 +372,7 @@ impl<K: Eq + Hash> Keys<K> {
     const FEW: usize = 16;
 
     /// Puts a key; tells if it was not there yet.
-    pub fn insert(&mut self, key: K) -> bool {
+    pub(super) fn insert(&mut self, key: K) -> bool {
         if !self.many.is_empty() {
             return self.many.insert(key);
         }

@@ -14,14 +14,14 @@ use super::{
 };
 
 /// All message and enum types of a pool.
-pub struct Schema {
+pub(super) struct Schema {
     pub messages: Vec<Message>,
     pub enums: Vec<Enum>,
     names: Names<usize>,
 }
 
 /// A message type.
-pub struct Message {
+pub(super) struct Message {
     pub descriptor: MessageDescriptor,
     pub form: Form,
     /// By number.
@@ -34,7 +34,7 @@ pub struct Message {
 
 /// How a message is written in JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub(super) enum Form {
     /// As an object of its fields.
     Plain,
     Any,
@@ -51,7 +51,7 @@ pub enum Form {
 }
 
 /// A field of a message.
-pub struct Field {
+pub(super) struct Field {
     pub number: u32,
     pub kind: Kind,
     pub shape: Shape,
@@ -73,7 +73,7 @@ pub struct Field {
 
 /// How many values a field has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
+pub(super) enum Shape {
     Single,
     List {
         packed: bool,
@@ -86,7 +86,7 @@ pub enum Shape {
 
 /// The type of one value; enums and messages by their index in the schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Kind {
     Int32,
     Int64,
     Uint32,
@@ -108,7 +108,7 @@ pub enum Kind {
 }
 
 /// An enum type.
-pub struct Enum {
+pub(super) struct Enum {
     pub descriptor: EnumDescriptor,
     /// `google.protobuf.NullValue`.
     pub is_null: bool,
@@ -139,7 +139,7 @@ impl<T: Copy> Names<T> {
 }
 
 impl Schema {
-    pub fn new(pool: &DescriptorPool, settings: &Settings) -> Self {
+    pub(super) fn new(pool: &DescriptorPool, settings: &Settings) -> Self {
         let index = |(index, name): (usize, String)| (name, index);
         let name = |message: MessageDescriptor| message.full_name().to_owned();
         let indices: HashMap<_, _> = pool
@@ -170,7 +170,7 @@ impl Schema {
     }
 
     /// The index of the type that an Any holds, or what is wrong with its type URL.
-    pub fn find_by_url(&self, type_url: &str) -> Result<usize, String> {
+    pub(super) fn find_by_url(&self, type_url: &str) -> Result<usize, String> {
         let name = type_url.rsplit_once('/').map(|(_, name)| name);
         let name = name.ok_or_else(|| {
             format!("{type_url:?} is no type URL as in type.googleapis.com/package.Message")
@@ -180,7 +180,7 @@ impl Schema {
     }
 
     /// The index of a message type by its full name.
-    pub fn find(&self, full_name: &str) -> Option<usize> {
+    pub(super) fn find(&self, full_name: &str) -> Option<usize> {
         self.names.find(full_name)
     }
 }
@@ -188,7 +188,7 @@ impl Schema {
 impl Message {
     /// The index of a field by its number, tried first at `likely`.
     #[inline]
-    pub fn field_by_number(&self, number: u32, likely: usize) -> Option<usize> {
+    pub(super) fn field_by_number(&self, number: u32, likely: usize) -> Option<usize> {
         match self.fields.get(likely) {
             Some(field) if field.number == number => Some(likely),
             _ => self
@@ -200,7 +200,7 @@ impl Message {
 
     /// The index of a field by its JSON name or proto name, tried first at `likely`.
     #[inline]
-    pub fn field_by_name(&self, name: &str, likely: usize) -> Option<usize> {
+    pub(super) fn field_by_name(&self, name: &str, likely: usize) -> Option<usize> {
         match self.fields.get(likely) {
             Some(field) if is_key(field.key.as_bytes(), name) => Some(likely),
             _ => self.names.find(name),
@@ -216,7 +216,7 @@ fn is_key(key: &[u8], name: &str) -> bool {
 
 impl Kind {
     /// The wire type of one value.
-    pub fn wire_type(self) -> u32 {
+    pub(super) fn wire_type(self) -> u32 {
         match self {
             Self::Fixed32 | Self::Sfixed32 | Self::Float => FIXED32,
             Self::Fixed64 | Self::Sfixed64 | Self::Double => FIXED64,
@@ -227,12 +227,12 @@ impl Kind {
     }
 
     /// Whether a list of these may be packed.
-    pub fn is_packable(self) -> bool {
+    pub(super) fn is_packable(self) -> bool {
         !matches!(self.wire_type(), LENGTH | START_GROUP)
     }
 
     /// The default of a kind that is neither enum nor message, in JSON.
-    pub fn default_json(self) -> &'static [u8] {
+    pub(super) fn default_json(self) -> &'static [u8] {
         match self {
             Self::Int64 | Self::Uint64 | Self::Sint64 | Self::Fixed64 | Self::Sfixed64 => b"\"0\"",
             Self::Float | Self::Double => b"0.0",
@@ -267,7 +267,7 @@ impl Enum {
 
     /// The name of a number as a JSON string.
     #[inline]
-    pub fn name_of(&self, number: i32) -> Option<&Piece> {
+    pub(super) fn name_of(&self, number: i32) -> Option<&Piece> {
         // Most enums count from 0 on.
         let likely = usize::try_from(number).ok();
         let value = match likely.and_then(|at| self.values.get(at)) {
@@ -280,13 +280,13 @@ impl Enum {
         Some(&value.1)
     }
 
-    pub fn number_of(&self, name: &str) -> Option<i32> {
+    pub(super) fn number_of(&self, name: &str) -> Option<i32> {
         self.names.find(name)
     }
 
     /// Writes a value by its name where it has one.
     #[inline]
-    pub fn put(&self, number: i32, as_number: bool, out: &mut JsonText) {
+    pub(super) fn put(&self, number: i32, as_number: bool, out: &mut JsonText) {
         if self.is_null {
             out.put(b"null");
             return;

@@ -25,7 +25,7 @@ pub enum UndecodableAny {
     Base64,
 }
 
-/// The settings of this API: defaults are written, nothing unknown is accepted.
+/// Defaults are written, and nothing unknown is accepted.
 impl Default for Settings {
     fn default() -> Self {
         Self {

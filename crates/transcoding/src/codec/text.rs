@@ -6,7 +6,7 @@ use super::json_text::{JsonText, escapes};
 
 /// The length of the part at the front without anything to escape.
 #[inline]
-pub fn plain_length(bytes: &[u8]) -> usize {
+pub(super) fn plain_length(bytes: &[u8]) -> usize {
     let mut at = 0;
     for chunk in bytes.as_chunks().0 {
         if escapes(u64::from_le_bytes(*chunk)) != 0
@@ -35,7 +35,7 @@ fn is_special(byte: u8) -> bool {
 /// Puts a string from bytes that must be UTF-8; tells if they are.
 #[inline]
 #[must_use]
-pub fn put_string(bytes: &[u8], out: &mut JsonText) -> bool {
+pub(super) fn put_string(bytes: &[u8], out: &mut JsonText) -> bool {
     out.put_plain_string(bytes) || put_special_string(bytes, out)
 }
 
@@ -52,7 +52,7 @@ fn put_special_string(bytes: &[u8], out: &mut JsonText) -> bool {
 }
 
 /// A string of a text.
-pub fn quoted(text: &str) -> Vec<u8> {
+pub(super) fn quoted(text: &str) -> Vec<u8> {
     let mut out = JsonText::default();
     out.push(b'"');
     put_escaped(text.as_bytes(), &mut out);
@@ -87,13 +87,13 @@ fn put_escaped(mut bytes: &[u8], out: &mut JsonText) {
 }
 
 #[inline]
-pub fn put_integer(value: impl itoa::Integer, out: &mut JsonText) {
+pub(super) fn put_integer(value: impl itoa::Integer, out: &mut JsonText) {
     out.put(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// 64-bit integers are strings: readers take JSON numbers for doubles.
 #[inline]
-pub fn put_quoted_integer(value: impl itoa::Integer, out: &mut JsonText) {
+pub(super) fn put_quoted_integer(value: impl itoa::Integer, out: &mut JsonText) {
     let mut buffer = itoa::Buffer::new();
     let digits = buffer.format(value).as_bytes();
     out.put_by(digits.len() + 2, |room| {
@@ -105,7 +105,7 @@ pub fn put_quoted_integer(value: impl itoa::Integer, out: &mut JsonText) {
     });
 }
 
-pub fn put_double(value: f64, out: &mut JsonText) {
+pub(super) fn put_double(value: f64, out: &mut JsonText) {
     if value.is_finite() {
         out.put(zmij::Buffer::new().format_finite(value).as_bytes());
     } else {
@@ -113,7 +113,7 @@ pub fn put_double(value: f64, out: &mut JsonText) {
     }
 }
 
-pub fn put_float(value: f32, out: &mut JsonText) {
+pub(super) fn put_float(value: f32, out: &mut JsonText) {
     if value.is_finite() {
         out.put(zmij::Buffer::new().format_finite(value).as_bytes());
     } else {
@@ -131,14 +131,14 @@ fn not_finite(value: f64) -> &'static [u8] {
     }
 }
 
-pub fn put_bool(value: bool, out: &mut JsonText) {
+pub(super) fn put_bool(value: bool, out: &mut JsonText) {
     match value {
         true => out.put(b"true"),
         false => out.put(b"false"),
     }
 }
 
-pub fn put_base64(bytes: &[u8], out: &mut JsonText) {
+pub(super) fn put_base64(bytes: &[u8], out: &mut JsonText) {
     out.push(b'"');
     out.put_by(bytes.len().div_ceil(3) * 4, |room| {
         // There is room for exactly this.

@@ -10,7 +10,11 @@ const NANOS: i32 = 1_000_000_000;
 const DAY: i64 = 86_400;
 
 /// Puts an RFC 3339 text in UTC, with quotes, or tells what is wrong.
-pub fn put_timestamp(seconds: i64, nanos: i32, out: &mut JsonText) -> Result<(), &'static str> {
+pub(super) fn put_timestamp(
+    seconds: i64,
+    nanos: i32,
+    out: &mut JsonText,
+) -> Result<(), &'static str> {
     if !TIMESTAMPS.contains(&seconds) {
         return Err("the time is not within the years 1 to 9999");
     }
@@ -49,7 +53,11 @@ pub fn put_timestamp(seconds: i64, nanos: i32, out: &mut JsonText) -> Result<(),
 }
 
 /// Puts seconds with an `s`, with quotes, or tells what is wrong.
-pub fn put_duration(seconds: i64, nanos: i32, out: &mut JsonText) -> Result<(), &'static str> {
+pub(super) fn put_duration(
+    seconds: i64,
+    nanos: i32,
+    out: &mut JsonText,
+) -> Result<(), &'static str> {
     if !(-LONGEST..=LONGEST).contains(&seconds) {
         return Err("the duration is over 10000 years");
     }
@@ -105,7 +113,7 @@ fn pair(value: u32) -> u64 {
 
 /// Seconds and nanoseconds of an RFC 3339 text. A leap second is the second before it; digits
 /// behind the ninth are dropped.
-pub fn parse_timestamp(text: &str) -> Option<(i64, i32)> {
+pub(super) fn parse_timestamp(text: &str) -> Option<(i64, i32)> {
     let mut rest = text.as_bytes();
     let rest = &mut rest;
     let year = digits(rest, 4)?;
@@ -144,7 +152,7 @@ pub fn parse_timestamp(text: &str) -> Option<(i64, i32)> {
 }
 
 /// Seconds and nanoseconds of a text as `-1.5s`. Digits behind the ninth are dropped.
-pub fn parse_duration(text: &str) -> Option<(i64, i32)> {
+pub(super) fn parse_duration(text: &str) -> Option<(i64, i32)> {
     let (sign, text) = match text.strip_prefix('-') {
         Some(text) => (-1, text),
         None => (1, text),
@@ -160,7 +168,7 @@ pub fn parse_duration(text: &str) -> Option<(i64, i32)> {
 }
 
 /// Whether the text of a time or a duration has digits behind the ninth that count.
-pub fn is_too_fine(text: &str) -> bool {
+pub(crate) fn is_too_fine(text: &str) -> bool {
     let fraction = text.split_once('.').map_or("", |(_, fraction)| fraction);
     let digits = fraction.bytes().take_while(u8::is_ascii_digit);
     digits.skip(9).any(|digit| digit != b'0')
@@ -168,7 +176,7 @@ pub fn is_too_fine(text: &str) -> bool {
 
 /// Puts one path of a FieldMask by its JSON names; tells if that can be read back.
 #[must_use]
-pub fn put_mask_path(path: &[u8], out: &mut Vec<u8>) -> bool {
+pub(super) fn put_mask_path(path: &[u8], out: &mut Vec<u8>) -> bool {
     let mut bytes = path.iter().copied();
     while let Some(byte) = bytes.next() {
         match byte {
@@ -185,7 +193,7 @@ pub fn put_mask_path(path: &[u8], out: &mut Vec<u8>) -> bool {
 
 /// Puts one path of a FieldMask by its proto names; tells if it was given by JSON names.
 #[must_use]
-pub fn put_proto_path(path: &str, out: &mut Vec<u8>) -> bool {
+pub(super) fn put_proto_path(path: &str, out: &mut Vec<u8>) -> bool {
     for byte in path.bytes() {
         match byte {
             b'A'..=b'Z' => out.extend_from_slice(&[b'_', byte.to_ascii_lowercase()]),

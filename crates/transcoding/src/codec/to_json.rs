@@ -17,7 +17,7 @@ use super::{
 };
 
 /// Writes messages of a schema.
-pub struct Writer<'c> {
+pub(super) struct Writer<'c> {
     pub schema: &'c Schema,
     pub settings: &'c Settings,
     /// Whether messages go through prost-reflect first, which brings their fields into order. It
@@ -27,13 +27,18 @@ pub struct Writer<'c> {
 
 impl<'c> Writer<'c> {
     /// Writes a message that is all of the bytes.
-    pub fn whole(&self, message: &'c Message, wire: &[u8], out: &mut JsonText) -> Result<(), Stop> {
+    pub(super) fn whole(
+        &self,
+        message: &'c Message,
+        wire: &[u8],
+        out: &mut JsonText,
+    ) -> Result<(), Stop> {
         let wire = self.in_order(message, wire)?;
         self.message(message, &wire, MAX_DEPTH, out)
     }
 
     /// Writes one field of a message without its key.
-    pub fn only(
+    pub(super) fn only(
         &self,
         message: &'c Message,
         field: &'c Field,

@@ -14,7 +14,7 @@ use super::{
 };
 
 /// Makes messages of a schema from one text.
-pub struct Builder<'c, 'j> {
+pub(super) struct Builder<'c, 'j> {
     pub schema: &'c Schema,
     pub settings: &'c Settings,
     pub reader: Reader<'j>,
@@ -22,7 +22,7 @@ pub struct Builder<'c, 'j> {
 
 /// What a value has become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Put {
+pub(super) enum Put {
     /// The default of its kind.
     Default,
     /// Another value.
@@ -33,7 +33,7 @@ pub enum Put {
 
 impl<'c> Builder<'c, '_> {
     /// Puts the fields of a message. `levels` is how many levels there may be below it.
-    pub fn message(
+    pub(super) fn message(
         &mut self,
         message: &'c Message,
         levels: u32,
@@ -102,7 +102,7 @@ impl<'c> Builder<'c, '_> {
 
     /// Puts a field, unless its value is null. `is_first_of_oneof` notes that a member of a oneof is
     /// set.
-    pub fn field(
+    pub(super) fn field(
         &mut self,
         field: &Field,
         is_first_of_oneof: impl FnOnce(usize) -> bool,

@@ -3,22 +3,22 @@
 
 /// Bytes that are no message, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Malformed(pub &'static str);
+pub(super) struct Malformed(pub &'static str);
 
 /// How many levels there may be below a message: what protobuf decoders take. Objects and lists of a
 /// JSON text are counted like that too.
-pub const MAX_DEPTH: u32 = 100;
+pub(super) const MAX_DEPTH: u32 = 100;
 
-pub const VARINT: u32 = 0;
-pub const FIXED64: u32 = 1;
-pub const LENGTH: u32 = 2;
-pub const START_GROUP: u32 = 3;
-pub const END_GROUP: u32 = 4;
-pub const FIXED32: u32 = 5;
+pub(super) const VARINT: u32 = 0;
+pub(super) const FIXED64: u32 = 1;
+pub(super) const LENGTH: u32 = 2;
+pub(super) const START_GROUP: u32 = 3;
+pub(super) const END_GROUP: u32 = 4;
+pub(super) const FIXED32: u32 = 5;
 
 /// Takes a varint off the front.
 #[inline]
-pub fn varint(input: &mut &[u8]) -> Result<u64, Malformed> {
+pub(super) fn varint(input: &mut &[u8]) -> Result<u64, Malformed> {
     match *input {
         [byte, rest @ ..] if *byte < 0x80 => {
             *input = rest;
@@ -63,7 +63,7 @@ fn join_sevens(word: u64) -> u64 {
 
 /// Takes a tag, the number of a field and its wire type, off the front.
 #[inline]
-pub fn tag(input: &mut &[u8]) -> Result<u32, Malformed> {
+pub(super) fn tag(input: &mut &[u8]) -> Result<u32, Malformed> {
     let tag = u32::try_from(varint(input)?).map_err(|_| Malformed("a tag has over 32 bits"))?;
     if tag >> 3 == 0 {
         return Err(Malformed("a field has the number 0"));
@@ -76,7 +76,7 @@ pub fn tag(input: &mut &[u8]) -> Result<u32, Malformed> {
 
 /// Takes a length and as many bytes off the front.
 #[inline]
-pub fn bytes<'w>(input: &mut &'w [u8]) -> Result<&'w [u8], Malformed> {
+pub(super) fn bytes<'w>(input: &mut &'w [u8]) -> Result<&'w [u8], Malformed> {
     let length = varint(input)?;
     let length = usize::try_from(length).map_err(|_| Malformed("a field ends beyond the end"))?;
     let (bytes, rest) = input
@@ -88,7 +88,7 @@ pub fn bytes<'w>(input: &mut &'w [u8]) -> Result<&'w [u8], Malformed> {
 
 /// Takes a fixed number of bytes off the front.
 #[inline]
-pub fn fixed<const N: usize>(input: &mut &[u8]) -> Result<[u8; N], Malformed> {
+pub(super) fn fixed<const N: usize>(input: &mut &[u8]) -> Result<[u8; N], Malformed> {
     let (bytes, rest) = input
         .split_first_chunk::<N>()
         .ok_or(Malformed("a field ends beyond the end"))?;
@@ -97,7 +97,7 @@ pub fn fixed<const N: usize>(input: &mut &[u8]) -> Result<[u8; N], Malformed> {
 }
 
 /// Takes the fields of a group off the front, whose start tag has been taken, and its end tag.
-pub fn group<'w>(number: u32, input: &mut &'w [u8]) -> Result<&'w [u8], Malformed> {
+pub(super) fn group<'w>(number: u32, input: &mut &'w [u8]) -> Result<&'w [u8], Malformed> {
     let all = *input;
     let mut end = all.len();
     let mut open = vec![number];
@@ -123,7 +123,7 @@ pub fn group<'w>(number: u32, input: &mut &'w [u8]) -> Result<&'w [u8], Malforme
 
 /// Takes the value of a field off the front.
 #[inline]
-pub fn skip(tag: u32, input: &mut &[u8]) -> Result<(), Malformed> {
+pub(super) fn skip(tag: u32, input: &mut &[u8]) -> Result<(), Malformed> {
     match tag & 7 {
         LENGTH => bytes(input).map(|_| ()),
         VARINT => varint(input).map(|_| ()),
@@ -136,7 +136,7 @@ pub fn skip(tag: u32, input: &mut &[u8]) -> Result<(), Malformed> {
 
 /// Puts a varint.
 #[inline]
-pub fn put_varint(mut value: u64, out: &mut Vec<u8>) {
+pub(super) fn put_varint(mut value: u64, out: &mut Vec<u8>) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -146,14 +146,14 @@ pub fn put_varint(mut value: u64, out: &mut Vec<u8>) {
 
 /// Puts a length and the bytes.
 #[inline]
-pub fn put_bytes(bytes: &[u8], out: &mut Vec<u8>) {
+pub(super) fn put_bytes(bytes: &[u8], out: &mut Vec<u8>) {
     put_varint(bytes.len() as u64, out);
     out.extend_from_slice(bytes);
 }
 
 /// Leaves room for the length of what is put next, and tells where that starts.
 #[inline]
-pub fn open_length(out: &mut Vec<u8>) -> usize {
+pub(super) fn open_length(out: &mut Vec<u8>) -> usize {
     out.push(0);
     out.len()
 }
@@ -161,7 +161,7 @@ pub fn open_length(out: &mut Vec<u8>) -> usize {
 /// Puts the length of everything since `start` into the room before it, which grows as needed: most
 /// lengths take one byte.
 #[inline]
-pub fn close_length(start: usize, out: &mut Vec<u8>) {
+pub(super) fn close_length(start: usize, out: &mut Vec<u8>) {
     let length = out.len() - start;
     if length < 0x80 {
         out[start - 1] = length as u8;

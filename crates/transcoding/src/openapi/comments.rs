@@ -8,10 +8,10 @@ use prost_reflect::{
 };
 
 /// Comments by file and place. Descriptors without source info have none.
-pub struct Comments(HashMap<String, HashMap<Vec<i32>, String>>);
+pub(super) struct Comments(HashMap<String, HashMap<Vec<i32>, String>>);
 
 impl Comments {
-    pub fn of(pool: &DescriptorPool) -> Self {
+    pub(super) fn of(pool: &DescriptorPool) -> Self {
         let files = pool.files().map(|file| {
             let info = file.file_descriptor_proto().source_code_info.as_ref();
             let locations = info.map_or(&[][..], |info| &info.location);
@@ -31,27 +31,27 @@ impl Comments {
         comment.map_or("", String::as_str)
     }
 
-    pub fn service(&self, service: &ServiceDescriptor) -> &str {
+    pub(super) fn service(&self, service: &ServiceDescriptor) -> &str {
         self.at(service.parent_file().name(), service.path())
     }
 
-    pub fn method(&self, method: &MethodDescriptor) -> &str {
+    pub(super) fn method(&self, method: &MethodDescriptor) -> &str {
         self.at(method.parent_service().parent_file().name(), method.path())
     }
 
-    pub fn message(&self, message: &MessageDescriptor) -> &str {
+    pub(super) fn message(&self, message: &MessageDescriptor) -> &str {
         self.at(message.parent_file().name(), message.path())
     }
 
-    pub fn field(&self, field: &FieldDescriptor) -> &str {
+    pub(super) fn field(&self, field: &FieldDescriptor) -> &str {
         self.at(field.parent_message().parent_file().name(), field.path())
     }
 
-    pub fn enumeration(&self, descriptor: &EnumDescriptor) -> &str {
+    pub(super) fn enumeration(&self, descriptor: &EnumDescriptor) -> &str {
         self.at(descriptor.parent_file().name(), descriptor.path())
     }
 
-    pub fn enum_value(&self, value: &EnumValueDescriptor) -> &str {
+    pub(super) fn enum_value(&self, value: &EnumValueDescriptor) -> &str {
         self.at(value.parent_enum().parent_file().name(), value.path())
     }
 }
@@ -65,7 +65,7 @@ fn cleaned(text: &str) -> String {
 }
 
 /// The first sentence of a comment, on one line.
-pub fn summary(comment: &str) -> String {
+pub(super) fn summary(comment: &str) -> String {
     let paragraph = comment.split("\n\n").next().unwrap_or_default();
     let line = paragraph.replace('\n', " ");
     let end = line.find(". ").unwrap_or(line.len());

@@ -24,7 +24,7 @@ const STREAM: &str = "\n\nOne after another: as a JSON array, as lines of one me
     way is the last element: a `google.rpc.Status` with `@type`, as an event of the name `error`.";
 
 /// The operation of a rule; `names` are those of the parameters in its path.
-pub fn operation(
+pub(super) fn operation(
     route: &Route<Binding>,
     method: &MethodDescriptor,
     names: &[String],
@@ -135,7 +135,7 @@ fn pattern(template: &Template, variable: &Variable) -> String {
 }
 
 /// The parameters of a query that holds the fields of a message, but for those of the names.
-pub fn query(
+pub(super) fn query(
     message: &MessageDescriptor,
     left_out: &[&str],
     schemas: &mut Schemas<'_>,

@@ -15,7 +15,7 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'~');
 
 #[derive(Default)]
-pub struct Paths {
+pub(super) struct Paths {
     /// Path and names of parameters by the shape of the template.
     shapes: HashMap<String, (String, Vec<String>)>,
     items: BTreeMap<String, Map<String, Value>>,
@@ -26,7 +26,7 @@ impl Paths {
     /// The path of a template, and the names of its parameters, in their order: for each variable,
     /// and for each segment of any text that no variable takes. Templates of one shape have one path,
     /// with the names of the first.
-    pub fn of(&mut self, template: &Template) -> (String, Vec<String>) {
+    pub(super) fn of(&mut self, template: &Template) -> (String, Vec<String>) {
         let mut shape = String::new();
         let mut path = String::new();
         let mut names = Vec::new();
@@ -55,7 +55,7 @@ impl Paths {
 
     /// Adds an operation, whose `operationId` gets a number where it is taken. The first of a path
     /// and method stays.
-    pub fn insert(&mut self, path: &str, method: &str, mut operation: Map<String, Value>) {
+    pub(super) fn insert(&mut self, path: &str, method: &str, mut operation: Map<String, Value>) {
         let item = self.items.entry(path.to_owned()).or_default();
         if item.contains_key(method) {
             return;
@@ -72,14 +72,14 @@ impl Paths {
         item.insert(method.to_owned(), operation.into());
     }
 
-    pub fn into_json(self) -> Value {
+    pub(super) fn into_json(self) -> Value {
         let items = self.items.into_iter();
         Value::Object(items.map(|(path, item)| (path, item.into())).collect())
     }
 }
 
 /// A piece of a template as OpenAPI has it.
-pub enum Part<'t> {
+pub(super) enum Part<'t> {
     Literal(&'t str),
     Variable(&'t Variable),
     /// `*` or `**` outside of a variable.
@@ -87,7 +87,7 @@ pub enum Part<'t> {
 }
 
 /// The pieces of a template in their order.
-pub fn parts(template: &Template) -> Vec<Part<'_>> {
+pub(super) fn parts(template: &Template) -> Vec<Part<'_>> {
     let mut parts = Vec::new();
     let mut at = 0;
     while let Some(segment) = template.segments.get(at) {

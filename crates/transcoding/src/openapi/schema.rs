@@ -10,7 +10,7 @@ use crate::values;
 
 /// Where a value is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub(super) enum Place {
     /// In a text of JSON.
     Json,
     /// In a path or a query.
@@ -18,14 +18,17 @@ pub enum Place {
 }
 
 /// Schemas of the messages and enums that were referred to, by full name.
-pub struct Schemas<'c> {
+pub(super) struct Schemas<'c> {
     pub comments: &'c Comments,
     limits: &'c dyn Fn(&FieldDescriptor) -> Limits,
     components: BTreeMap<String, Value>,
 }
 
 impl<'c> Schemas<'c> {
-    pub fn new(comments: &'c Comments, limits: &'c dyn Fn(&FieldDescriptor) -> Limits) -> Self {
+    pub(super) fn new(
+        comments: &'c Comments,
+        limits: &'c dyn Fn(&FieldDescriptor) -> Limits,
+    ) -> Self {
         Self {
             comments,
             limits,
@@ -33,17 +36,17 @@ impl<'c> Schemas<'c> {
         }
     }
 
-    pub fn into_components(self) -> Map<String, Value> {
+    pub(super) fn into_components(self) -> Map<String, Value> {
         self.components.into_iter().collect()
     }
 
     /// Whether a request must have a field.
-    pub fn is_required(&self, field: &FieldDescriptor) -> bool {
+    pub(super) fn is_required(&self, field: &FieldDescriptor) -> bool {
         (self.limits)(field).required
     }
 
     /// The schema of a field's value, with its comment and its limits.
-    pub fn field(&mut self, field: &FieldDescriptor, place: Place) -> Value {
+    pub(super) fn field(&mut self, field: &FieldDescriptor, place: Place) -> Value {
         let limits = (self.limits)(field);
         let mut value = |kind| self.kind(kind, place);
         let mut schema = match field.kind() {
@@ -128,7 +131,7 @@ impl<'c> Schemas<'c> {
 
     /// A reference to the schema of a message, which is made where it is not there; the schema itself
     /// for the types with a mapping of their own.
-    pub fn message(&mut self, message: &MessageDescriptor) -> Value {
+    pub(super) fn message(&mut self, message: &MessageDescriptor) -> Value {
         if let Some(schema) = well_known(message.full_name()) {
             return schema;
         }
@@ -144,7 +147,7 @@ impl<'c> Schemas<'c> {
 
     /// The schema of a message without some fields, each named from the message down: those that a
     /// path gives are not asked for in the body.
-    pub fn message_without(
+    pub(super) fn message_without(
         &mut self,
         message: &MessageDescriptor,
         left_out: &[&[FieldDescriptor]],
@@ -179,7 +182,7 @@ impl<'c> Schemas<'c> {
     }
 
     /// The schema of an error.
-    pub fn status(&mut self, pool: &DescriptorPool) -> Value {
+    pub(super) fn status(&mut self, pool: &DescriptorPool) -> Value {
         match pool.get_message_by_name("google.rpc.Status") {
             Some(status) => self.message(&status),
             None => json!({"type": "object"}),
@@ -216,7 +219,7 @@ fn reference(name: &str) -> Value {
 }
 
 /// Puts a description to a schema, if there is one.
-pub fn describe(schema: &mut Value, description: &str) {
+pub(super) fn describe(schema: &mut Value, description: &str) {
     if !description.is_empty() {
         schema["description"] = description.into();
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use super::template::{Segment, Template};
 
 #[derive(Debug)]
-pub struct Rule {
+pub(super) struct Rule {
     /// `*` is any.
     pub method: String,
     pub serves_head: bool,
@@ -15,7 +15,7 @@ pub struct Rule {
 }
 
 #[derive(Debug, PartialEq)]
-pub enum Answer {
+pub(super) enum Answer {
     /// The index of the rule, and its captures; `None` is one that is not text.
     Found(usize, Vec<Option<String>>),
     BadPath,
@@ -25,14 +25,14 @@ pub enum Answer {
 }
 
 /// Whether two rules match the same requests.
-pub fn conflict(one: &Rule, other: &Rule) -> bool {
+pub(super) fn conflict(one: &Rule, other: &Rule) -> bool {
     one.method == other.method
         && one.template.segments == other.template.segments
         && one.template.verb == other.template.verb
 }
 
 /// Where a raw path leads.
-pub fn find(rules: &[Rule], method: &str, path: &str) -> Answer {
+pub(super) fn find(rules: &[Rule], method: &str, path: &str) -> Answer {
     let Some(path) = path.strip_prefix('/') else {
         return Answer::NotFound;
     };
@@ -138,7 +138,7 @@ fn captures(template: &Template, path: &[&str]) -> Vec<Option<String>> {
     template.variables.iter().map(of).collect()
 }
 
-pub fn has_whole_escapes(text: &str) -> bool {
+pub(super) fn has_whole_escapes(text: &str) -> bool {
     let digits = |at| text.as_bytes().get(at + 1..at + 3);
     let is_whole = |at| digits(at).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
     text.match_indices('%').all(|(at, _)| is_whole(at))

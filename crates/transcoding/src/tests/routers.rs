@@ -12,7 +12,7 @@ use super::{
 const RESERVED: &str = ":/?#[]@!$&'()*+,;=";
 
 /// A router of the rules that do not conflict, and these. A route's value is its index.
-pub fn build(rules: impl IntoIterator<Item = Rule>) -> (Router<usize>, Vec<Rule>) {
+pub(super) fn build(rules: impl IntoIterator<Item = Rule>) -> (Router<usize>, Vec<Rule>) {
     let mut router = Router::default();
     let mut taken: Vec<Rule> = Vec::new();
     for rule in rules {
@@ -38,7 +38,7 @@ pub fn build(rules: impl IntoIterator<Item = Rule>) -> (Router<usize>, Vec<Rule>
 }
 
 /// Demands that a path leads to the same place by both, and its captures, put into the template, too.
-pub fn compare(router: &Router<usize>, rules: &[Rule], method: &str, path: &str) {
+pub(super) fn compare(router: &Router<usize>, rules: &[Rule], method: &str, path: &str) {
     let found = answer(router, method, path);
     assert_eq!(
         found,
@@ -105,7 +105,7 @@ fn fill(template: &Template, captures: &[String], path: &str) -> Option<String> 
 }
 
 /// Escapes all that can be escaped.
-pub fn encode(text: &str) -> String {
+pub(super) fn encode(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 

@@ -18,7 +18,7 @@ static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
 });
 
 /// Nothing is written that need not be, so that the cases are short.
-pub const BRIEF: Settings = Settings {
+pub(super) const BRIEF: Settings = Settings {
     print_defaults: false,
     proto_names: false,
     enum_numbers: false,
@@ -26,7 +26,7 @@ pub const BRIEF: Settings = Settings {
     undecodable_any: UndecodableAny::Refuse,
 };
 
-pub fn thing() -> MessageDescriptor {
+pub(super) fn thing() -> MessageDescriptor {
     let thing = POOL.get_message_by_name("transcoding.test.Thing");
     thing.expect("things.proto declares it")
 }
@@ -44,7 +44,7 @@ fn wire(json: &str, settings: Settings) -> Result<Vec<u8>, JsonError> {
     Ok(wire)
 }
 
-pub fn json(wire: &[u8], settings: Settings) -> Result<String, String> {
+pub(super) fn json(wire: &[u8], settings: Settings) -> Result<String, String> {
     let (codec, thing) = codec(settings);
     let mut json = Vec::new();
     codec

@@ -6,7 +6,7 @@ use super::{super::wire, random::Tape};
 
 /// The same message in other bytes: fields in another order, lists in pieces, packed or not, messages
 /// in two pieces, unknown fields between them.
-pub fn permuted(wire: &[u8], message: &MessageDescriptor, tape: &mut Tape<'_>) -> Vec<u8> {
+pub(super) fn permuted(wire: &[u8], message: &MessageDescriptor, tape: &mut Tape<'_>) -> Vec<u8> {
     let mut pieces: Vec<(u32, Vec<u8>)> = Vec::new();
     let mut rest = wire;
     while !rest.is_empty() {

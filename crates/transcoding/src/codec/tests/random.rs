@@ -13,16 +13,16 @@ use prost_types::{
 };
 
 /// Choices made one after the other; behind the end each is the first.
-pub struct Tape<'t> {
+pub(super) struct Tape<'t> {
     choices: &'t [u32],
 }
 
 impl<'t> Tape<'t> {
-    pub fn new(choices: &'t [u32]) -> Self {
+    pub(super) fn new(choices: &'t [u32]) -> Self {
         Self { choices }
     }
 
-    pub fn next(&mut self) -> u32 {
+    pub(super) fn next(&mut self) -> u32 {
         match self.choices.split_first() {
             Some((choice, rest)) => {
                 self.choices = rest;
@@ -32,7 +32,7 @@ impl<'t> Tape<'t> {
         }
     }
 
-    pub fn below(&mut self, bound: u32) -> u32 {
+    pub(super) fn below(&mut self, bound: u32) -> u32 {
         self.next() % bound
     }
 
@@ -102,7 +102,7 @@ const KEYS: [Type; 12] = [
 const MESSAGES: u32 = 3;
 
 /// The well-known types, and the messages `r.M0` to `r.M2` with random fields.
-pub fn pool(tape: &mut Tape<'_>) -> DescriptorPool {
+pub(super) fn pool(tape: &mut Tape<'_>) -> DescriptorPool {
     let mut pool = DescriptorPool::global();
     let value = |(name, number): (&str, i32)| EnumValueDescriptorProto {
         name: Some(name.to_owned()),
@@ -273,7 +273,11 @@ fn make_map(message: &mut DescriptorProto, field: &mut FieldDescriptorProto, tap
 }
 
 /// A message that has a form in JSON.
-pub fn message(descriptor: &MessageDescriptor, levels: u32, tape: &mut Tape<'_>) -> DynamicMessage {
+pub(super) fn message(
+    descriptor: &MessageDescriptor,
+    levels: u32,
+    tape: &mut Tape<'_>,
+) -> DynamicMessage {
     let mut message = DynamicMessage::new(descriptor.clone());
     let mut set = |number, value| {
         message

@@ -6,7 +6,7 @@ use prost_reflect::{
 };
 
 /// A message of JSON.
-pub fn read(json: &[u8], message: &MessageDescriptor) -> Result<DynamicMessage, String> {
+pub(super) fn read(json: &[u8], message: &MessageDescriptor) -> Result<DynamicMessage, String> {
     let text = std::str::from_utf8(json).map_err(|error| error.to_string())?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let options = DeserializeOptions::new().deny_unknown_fields(true);
@@ -18,12 +18,12 @@ pub fn read(json: &[u8], message: &MessageDescriptor) -> Result<DynamicMessage, 
 }
 
 /// A message of wire bytes.
-pub fn decode(wire: &[u8], message: &MessageDescriptor) -> Result<DynamicMessage, String> {
+pub(super) fn decode(wire: &[u8], message: &MessageDescriptor) -> Result<DynamicMessage, String> {
     DynamicMessage::decode(message.clone(), wire).map_err(|error| error.to_string())
 }
 
 /// A message of wire bytes as JSON.
-pub fn write(
+pub(super) fn write(
     wire: &[u8],
     message: &MessageDescriptor,
     options: &SerializeOptions,
@@ -37,7 +37,7 @@ pub fn write(
 
 /// Whether two messages are the same. A NaN is itself here, and what an Any holds is compared as a
 /// message, since its encoding is not unique.
-pub fn same(left: &DynamicMessage, right: &DynamicMessage) -> bool {
+pub(super) fn same(left: &DynamicMessage, right: &DynamicMessage) -> bool {
     use prost_reflect::ReflectMessage;
     let descriptor = left.descriptor();
     if descriptor.full_name() == "google.protobuf.Any" {
