@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use disk_image::{FileReader, Follower, FormatError, Inspection, Options, Stop};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
@@ -10,7 +11,6 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::compute_images::LARGEST_DISK;
 use super::import::internal;
 use crate::blobs::{Chunk, LocalContents};
-use crate::formats::{FileReader, Follower, FormatError, Inspection, Options, Stop};
 use crate::operations::{Failure, Reason};
 
 /// How many KiB wait at the most: what comes while two threads decompress is taken in meanwhile.

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 
 use bytes::BytesMut;
+use disk_image::Inspection;
 use tokio_util::sync::CancellationToken;
 
 use super::Images;
@@ -16,7 +17,6 @@ use super::follow::Following;
 use super::upload::StatedSha256;
 use super::worker::store_failure;
 use crate::blobs::{self, Chunk, ContentWriter, Written};
-use crate::formats::Inspection;
 use crate::metadata::{ContentFacts, Lease};
 use crate::operations::{Ended, Failure, ProgressCounter, Reason, Run};
 use crate::sources::{FileUri, SourceError, extents};

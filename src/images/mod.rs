@@ -44,7 +44,6 @@ use faults::Faults;
 use upload_slots::UploadSlots;
 
 use crate::blobs::{self, LocalContents};
-use crate::formats;
 use crate::metadata::{Accept, Change, Store};
 use crate::operations::{Engine, Operation};
 use crate::sources::ImportFolder;
@@ -56,7 +55,7 @@ pub struct Images {
     contents: LocalContents,
     engine: Engine,
     import_folder: Option<Arc<ImportFolder>>,
-    accepted: formats::Options,
+    accepted: disk_image::Options,
     upload_slots: UploadSlots,
     to_sweep: Arc<Notify>,
     download_blocks: Arc<Semaphore>,
@@ -75,7 +74,7 @@ impl Images {
             contents,
             engine,
             import_folder: import_folder.map(Arc::new),
-            accepted: formats::Options::default(),
+            accepted: disk_image::Options::default(),
             upload_slots: UploadSlots::new(UploadSettings::default()),
             to_sweep: Arc::default(),
             download_blocks: Arc::new(Semaphore::new(download::BLOCKS_IN_MEMORY)),
