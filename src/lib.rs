@@ -6,7 +6,6 @@ mod ballast;
 pub mod blobs;
 pub mod cli;
 pub mod contract;
-pub use disk_image as formats;
 pub mod http;
 pub mod images;
 pub mod metadata;

@@ -4,7 +4,7 @@
 use std::io;
 use std::ops::Range;
 
-use desktop_images::formats::{ReadAt, inspect};
+use disk_image::{ReadAt, inspect};
 use http::Method;
 use transcoding::{
     router::{Route, RouteMethod, Router},

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use desktop_images::formats::Format;
+use disk_image::Format;
 use regex::Regex;
 
 use crate::mutate::{CANARY, Mutant};

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use clap::Parser;
-use desktop_images::formats::{self, Follower, Stop, inspect};
+use disk_image::{Follower, Stop, inspect};
 use judges::{Bench, Differences};
 use libtest_mimic::{Conclusion, Failed, Trial};
 
@@ -168,7 +168,7 @@ fn inspect_arriving(bytes: &[u8]) -> bool {
     for piece in bytes.chunks(5000) {
         follower.data(piece);
     }
-    let options = formats::Options::default();
+    let options = disk_image::Options::default();
     follower.inspect(bytes, options).is_ok()
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use desktop_images::formats::{FileReader, inspect};
+use disk_image::{FileReader, inspect};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
