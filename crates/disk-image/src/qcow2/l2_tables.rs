@@ -54,6 +54,12 @@ impl L2Table {
     pub(super) fn set_empty(&mut self) {
         self.index_and_flags |= EMPTY;
     }
+
+    /// A number that sorts by cluster; of equals the active comes first, then the lower index.
+    fn order(&self) -> u64 {
+        let inactive = u64::from(!self.is_active()) << 31;
+        u64::from(self.cluster) << 32 | inactive | self.index()
+    }
 }
 
 /// How many tables are kept, and how many entries of L1 tables are gathered beside them before they are looked up.
@@ -152,32 +158,36 @@ impl Found {
     }
 
     /// Sorts, and makes one of those at one place: entries of snapshots, most of which share the tables of the active
-    /// state, only cost a look.
+    /// state, only cost a look. What is left of the gathered ones moves to their front, so that millions of tables
+    /// are there only once.
     fn merge(&mut self, capacity: Capacity, header: &Header) -> Result<(), FormatError> {
         let (known, gathered) = self.tables.split_at_mut(self.sorted);
-        // Of equals the active comes first.
-        gathered.sort_unstable_by_key(|table| (table.cluster, !table.is_active(), table.index()));
-        let mut fresh: Vec<L2Table> = Vec::new();
+        gathered.sort_unstable_by_key(L2Table::order);
         let mut known = known.iter_mut().peekable();
-        for table in gathered {
+        let mut kept = 0;
+        for next in 0..gathered.len() {
+            let table = gathered[next];
             while known
                 .next_if(|known| known.cluster < table.cluster)
                 .is_some()
             {}
             let same = match known.peek_mut() {
                 Some(known) if known.cluster == table.cluster => Some(&mut **known),
-                _ => fresh
+                _ => gathered[..kept]
                     .last_mut()
                     .filter(|last| last.cluster == table.cluster),
             };
             match same {
-                Some(_) if table.is_active() => return Err(used_twice(*table, header)),
+                Some(_) if table.is_active() => return Err(used_twice(table, header)),
                 Some(same) => same.uses = same.uses.saturating_add(table.uses),
-                None => fresh.push(*table),
+                None => {
+                    gathered[kept] = table;
+                    kept += 1;
+                }
             }
         }
-        self.tables.truncate(self.sorted);
-        self.insert(&fresh);
+        self.tables.truncate(self.sorted + kept);
+        self.insert_gathered();
         if self.sorted > capacity.tables {
             return Err(FormatError::Unsupported {
                 what: format!(
@@ -190,11 +200,14 @@ impl Found {
         Ok(())
     }
 
-    /// Puts tables that are sorted between the sorted ones, from the end, so that each moves once.
-    fn insert(&mut self, fresh: &[L2Table]) {
+    /// Puts the gathered tables, which are sorted, between the sorted ones, from the end, so that each moves once.
+    fn insert_gathered(&mut self) {
         let mut left = self.sorted;
-        self.tables.extend_from_slice(fresh);
         self.sorted = self.tables.len();
+        if left == 0 {
+            return;
+        }
+        let fresh = self.tables[left..].to_vec();
         let mut to = self.sorted;
         for table in fresh.iter().rev() {
             while left > 0 && self.tables[left - 1].cluster > table.cluster {
