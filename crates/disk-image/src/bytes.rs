@@ -10,27 +10,27 @@ fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     result
 }
 
-pub(super) fn be_u16(bytes: &[u8], at: usize) -> u16 {
+pub(crate) fn be_u16(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes(array(bytes, at))
 }
 
-pub(super) fn be_u32(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn be_u32(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes(array(bytes, at))
 }
 
-pub(super) fn be_u64(bytes: &[u8], at: usize) -> u64 {
+pub(crate) fn be_u64(bytes: &[u8], at: usize) -> u64 {
     u64::from_be_bytes(array(bytes, at))
 }
 
-pub(super) fn le_u16(bytes: &[u8], at: usize) -> u16 {
+pub(crate) fn le_u16(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes(array(bytes, at))
 }
 
-pub(super) fn le_u32(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn le_u32(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(array(bytes, at))
 }
 
-pub(super) fn le_u64(bytes: &[u8], at: usize) -> u64 {
+pub(crate) fn le_u64(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(array(bytes, at))
 }
 

@@ -41,7 +41,7 @@ pub struct Known {
 }
 
 impl Known {
-    pub(super) const fn new(name: &'static str, advice: &'static str) -> Known {
+    pub(crate) const fn new(name: &'static str, advice: &'static str) -> Known {
         Known { name, advice }
     }
 }
@@ -236,7 +236,7 @@ impl FormatError {
 }
 
 /// Fails with [`FormatError::Truncated`] unless the area lies wholly inside a content of that length.
-pub(super) fn require_inside(
+pub(crate) fn require_inside(
     offset: u64,
     size: u64,
     length: u64,

@@ -1,6 +1,6 @@
 //! The inspection of a disk image that begins while its bytes arrive.
 
-use super::{Format, FormatError, Inspection, Options, ReadAt, Stop, qcow2, raw};
+use crate::{Format, FormatError, Inspection, Options, ReadAt, Stop, qcow2, raw};
 
 /// Takes the bytes of a content in their order, and does beforehand what [`Follower::inspect`] would take long for:
 /// compressed clusters of a qcow2 image are decompressed as they pass by. Its memory is below 64 MiB, and a few MiB
@@ -28,7 +28,7 @@ impl Follower {
         self.0.is_idle()
     }
 
-    /// As [`super::inspect_with`], for the content whose bytes have been taken; all of them, or as many as you like.
+    /// As [`crate::inspect_with`], for the content whose bytes have been taken; all of them, or as many as you like.
     ///
     /// Errors: [`FormatError::Stopped`], besides those of an image.
     pub fn inspect<R: ReadAt + Sync + ?Sized>(

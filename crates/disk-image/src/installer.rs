@@ -1,9 +1,9 @@
 //! Installer images: what is made to be burnt on a disc, and often starts from a USB stick too. A partition table does
 //! not make an installed disk of them, so that all are answered alike, whatever table they have.
 
-use super::error::{Known, require_inside};
-use super::read_at::read_up_to;
-use super::{FormatError, ReadAt, bytes};
+use crate::error::{Known, require_inside};
+use crate::read_at::read_up_to;
+use crate::{FormatError, ReadAt, bytes};
 
 const ADVICE: &str = "install the system from it on a disk, and make an image of that disk. Where only a remainder of \
      an earlier installer is on an installed disk, remove that: wipefs -a -t iso9660,udf IMAGE. A server that was \
@@ -27,15 +27,15 @@ const BLOCK: usize = 2048;
 const BLOCKS: usize = 16;
 
 /// A file system that stands on discs.
-pub(super) struct Installer {
-    pub(super) known: Known,
+pub(crate) struct Installer {
+    pub(crate) known: Known,
     /// Where the volume ends, by what it says itself.
     end: Option<u64>,
 }
 
 impl Installer {
     /// Refuses a content that ends before its volume does.
-    pub(super) fn refuse_cut(&self, length: u64) -> Result<(), FormatError> {
+    pub(crate) fn refuse_cut(&self, length: u64) -> Result<(), FormatError> {
         require_inside(0, self.end.unwrap_or(0), length, || {
             "the volume of the installer image".to_owned()
         })
@@ -43,7 +43,7 @@ impl Installer {
 }
 
 /// The installer image that a content is, or none.
-pub(super) fn find<R: ReadAt + ?Sized>(content: &R) -> Result<Option<Installer>, FormatError> {
+pub(crate) fn find<R: ReadAt + ?Sized>(content: &R) -> Result<Option<Installer>, FormatError> {
     let (mut iso, mut udf, mut end) = (false, false, None);
     for start in STARTS {
         let area = read_up_to(content, start, BLOCKS * BLOCK)?;

@@ -1,13 +1,13 @@
 //! The master boot record: four entries, and the chain of logical partitions behind an extended one.
 
-use super::error::{Structure, require_inside};
-use super::partitions::{Area, find_overlap};
-use super::raw::SECTOR;
-use super::read_at::read_up_to;
-use super::{FormatError, ReadAt, bytes};
+use crate::error::{Structure, require_inside};
+use crate::partitions::{Area, find_overlap};
+use crate::raw::SECTOR;
+use crate::read_at::read_up_to;
+use crate::{FormatError, ReadAt, bytes};
 
 /// The last two bytes of a boot record, read as little endian: 55 AA.
-pub(super) const SIGNATURE: u16 = 0xAA55;
+pub(crate) const SIGNATURE: u16 = 0xAA55;
 
 /// More logical partitions than any system numbers; what goes beyond is a loop or malice.
 const MAXIMUM_LOGICAL: u32 = 256;
@@ -16,7 +16,7 @@ const PROTECTIVE: u8 = 0xEE;
 
 /// One entry of a boot record.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     status: u8,
     kind: u8,
     start: u64,
@@ -35,13 +35,13 @@ impl Entry {
 
 /// The four entries of a boot record.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Table {
+pub(crate) struct Table {
     entries: [Entry; 4],
 }
 
 impl Table {
     /// Reads the entries of a sector of 512 bytes.
-    pub(super) fn parse(sector: &[u8]) -> Table {
+    pub(crate) fn parse(sector: &[u8]) -> Table {
         let entries = [446, 462, 478, 494].map(|at| Entry {
             status: bytes::le_u16(sector, at).to_le_bytes()[0],
             kind: bytes::le_u16(sector, at + 4).to_le_bytes()[0],
@@ -52,7 +52,7 @@ impl Table {
     }
 
     /// Whether this is a table at all and not boot code; says what speaks against it.
-    pub(super) fn plausible(&self) -> Result<(), String> {
+    pub(crate) fn plausible(&self) -> Result<(), String> {
         for (number, entry) in (1..).zip(self.entries) {
             if !matches!(entry.status, 0x00 | 0x80) {
                 return Err(format!(
@@ -68,12 +68,12 @@ impl Table {
     }
 
     /// Whether the disk has a GPT: one entry only keeps old software away from it.
-    pub(super) fn is_protective(&self) -> bool {
+    pub(crate) fn is_protective(&self) -> bool {
         self.entries.iter().any(|entry| entry.kind == PROTECTIVE)
     }
 
     /// Checks the entries that are not protective, in sectors of that size. Returns those that are extended.
-    pub(super) fn check_entries(
+    pub(crate) fn check_entries(
         &self,
         sector_size: u64,
         length: u64,
@@ -107,7 +107,7 @@ impl Table {
 }
 
 /// Checks the partitions of a disk that has an MBR only.
-pub(super) fn check<R: ReadAt + ?Sized>(content: &R, table: &Table) -> Result<(), FormatError> {
+pub(crate) fn check<R: ReadAt + ?Sized>(content: &R, table: &Table) -> Result<(), FormatError> {
     let extended = table.check_entries(SECTOR, content.len())?;
     let mut next_number = 5;
     for area in extended {
@@ -222,8 +222,8 @@ fn corrupt(what: String) -> FormatError {
 
 #[cfg(test)]
 mod tests {
-    use super::super::inspect;
-    use super::super::test_support::{MbrEntry, mbr, mbr_with_logical, put_boot_record};
+    use crate::inspect;
+    use crate::test_support::{MbrEntry, mbr, mbr_with_logical, put_boot_record};
 
     const LINUX: u8 = 0x83;
 
@@ -240,7 +240,7 @@ mod tests {
         for entries in cases {
             let image = mbr(200, entries);
             let found = inspect(&image).unwrap_or_else(|error| panic!("{entries:?}: {error}"));
-            assert_eq!(found.format, super::super::Format::Raw);
+            assert_eq!(found.format, crate::Format::Raw);
             assert_eq!(found.virtual_size, 200 * 512);
         }
         inspect(&mbr_with_logical()).unwrap();

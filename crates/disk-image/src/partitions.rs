@@ -2,16 +2,16 @@
 
 /// The sectors of one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Area {
-    pub(super) first: u64,
+pub(crate) struct Area {
+    pub(crate) first: u64,
     /// Included.
-    pub(super) last: u64,
+    pub(crate) last: u64,
     /// As administrators count: from 1.
-    pub(super) number: u32,
+    pub(crate) number: u32,
 }
 
 /// Two areas that share a sector, if any do. Sorts the areas.
-pub(super) fn find_overlap(areas: &mut [Area]) -> Option<(Area, Area)> {
+pub(crate) fn find_overlap(areas: &mut [Area]) -> Option<(Area, Area)> {
     areas.sort_unstable();
     areas.windows(2).find_map(|pair| match pair {
         [left, right] if right.first <= left.last => Some((*left, *right)),

@@ -6,12 +6,12 @@
 //! QEMU differ in how many bytes they look at (512 or 2048) and in what they skip, so the rules here are wider than
 //! those of any version, and look at the first 64 KiB.
 
-use super::error::Known;
-use super::read_at::read_up_to;
-use super::{FormatError, ReadAt};
+use crate::error::Known;
+use crate::read_at::read_up_to;
+use crate::{FormatError, ReadAt};
 
 /// How many bytes from the start are looked at.
-pub(super) const HEAD: usize = 64 * 1024;
+pub(crate) const HEAD: usize = 64 * 1024;
 
 /// A format with the first bytes that give it away. Version numbers that follow are not looked at: a version that is
 /// unknown today may be known to the next reader.
@@ -133,7 +133,7 @@ const MAGICS: &[Magic] = &[
 ];
 
 /// The name of the disk image format that the first bytes of a disk pass for, or none.
-pub(super) fn head(head: &[u8]) -> Option<Known> {
+pub(crate) fn head(head: &[u8]) -> Option<Known> {
     if let Some(known) = first_of(MAGICS, head) {
         return Some(known);
     }
@@ -152,14 +152,14 @@ fn first_of<'a>(magics: impl IntoIterator<Item = &'a Magic>, head: &[u8]) -> Opt
 }
 
 /// The format that a qcow2 image passes for as well, by bytes that come after those of qcow2, or none.
-pub(super) fn beside_qcow2<R: ReadAt + ?Sized>(content: &R) -> Result<Option<Known>, FormatError> {
+pub(crate) fn beside_qcow2<R: ReadAt + ?Sized>(content: &R) -> Result<Option<Known>, FormatError> {
     let head = read_up_to(content, 0, HEAD)?;
     let others = MAGICS.iter().filter(|magic| magic.offset > 0);
     Ok(first_of(others, &head))
 }
 
 /// The name of another disk image format, by its first bytes or its trailer, or none.
-pub(super) fn disk_image<R: ReadAt + ?Sized>(content: &R) -> Result<Option<Known>, FormatError> {
+pub(crate) fn disk_image<R: ReadAt + ?Sized>(content: &R) -> Result<Option<Known>, FormatError> {
     match head(&read_up_to(content, 0, HEAD)?) {
         Some(known) => Ok(Some(known)),
         None => trailer(content),

@@ -4,7 +4,7 @@
 const SHOWN: usize = 120;
 
 /// The name in double quotes: control characters, quotes and invalid UTF-8 escaped, and cut to a sane length.
-pub(super) fn quote(name: &[u8]) -> String {
+pub(crate) fn quote(name: &[u8]) -> String {
     let mut quoted = String::from("\"");
     let mut shown = 0;
     for chunk in name.utf8_chunks() {

@@ -1,15 +1,15 @@
 //! Raw images: the bytes of a disk, known by the partition table at their start.
 
-use super::read_at::read_up_to;
-use super::{
+use crate::read_at::read_up_to;
+use crate::{
     Format, FormatError, Inspection, Options, ReadAt, bytes, gpt, installer, mbr, probe, signatures,
 };
 
 /// The unit in which MBR tables count, and the least size of a disk.
-pub(super) const SECTOR: u64 = 512;
+pub(crate) const SECTOR: u64 = 512;
 
 /// Checks a raw image, whose virtual size is its length.
-pub(super) fn inspect<R: ReadAt + ?Sized>(
+pub(crate) fn inspect<R: ReadAt + ?Sized>(
     content: &R,
     options: Options,
 ) -> Result<Inspection, FormatError> {

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
-use super::FormatError;
+use crate::FormatError;
 
 /// Random access to the bytes of a content.
 pub trait ReadAt {
@@ -95,7 +95,7 @@ impl ReadAt for Vec<u8> {
 }
 
 /// At most `limit` bytes from the offset on; fewer where the content ends before.
-pub(super) fn read_up_to<R: ReadAt + ?Sized>(
+pub(crate) fn read_up_to<R: ReadAt + ?Sized>(
     content: &R,
     offset: u64,
     limit: usize,
@@ -109,10 +109,10 @@ pub(super) fn read_up_to<R: ReadAt + ?Sized>(
 }
 
 /// A large area is read in pieces of this many bytes.
-pub(super) const PIECE: usize = 64 * 1024;
+pub(crate) const PIECE: usize = 64 * 1024;
 
 /// Hands an area of the content to `visit` piece by piece, so that memory stays bounded.
-pub(super) fn for_each_piece<R: ReadAt + ?Sized>(
+pub(crate) fn for_each_piece<R: ReadAt + ?Sized>(
     content: &R,
     offset: u64,
     length: u64,
@@ -134,7 +134,7 @@ pub(super) fn for_each_piece<R: ReadAt + ?Sized>(
 }
 
 /// Whether all bytes are zero. Whole blocks are looked at before any decision, which processors do fastest.
-pub(super) fn is_zero(bytes: &[u8]) -> bool {
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     bytes
         .chunks(512)
         .all(|block| block.iter().fold(0, |sum, byte| sum | byte) == 0)

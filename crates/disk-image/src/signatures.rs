@@ -1,8 +1,8 @@
 //! Signatures of what is no disk image, so that a refusal can name what was sent and the command that helps.
 
-use super::error::Known;
-use super::read_at::read_up_to;
-use super::{FormatError, ReadAt, superblocks};
+use crate::error::Known;
+use crate::read_at::read_up_to;
+use crate::{FormatError, ReadAt, superblocks};
 
 /// Bytes that stand at an offset from the start.
 struct Signature {
@@ -30,11 +30,11 @@ const fn volume(offset: u64, bytes: &'static [u8], name: &'static str) -> Signat
 }
 
 /// The advice for what is found where a partition table is due.
-pub(super) const WHOLE_DISK: &str = "make an image of the whole disk, not of a partition: \
+pub(crate) const WHOLE_DISK: &str = "make an image of the whole disk, not of a partition: \
      qemu-img convert -f raw -O qcow2 /dev/DISK NEW_IMAGE";
 const NOT_A_DISK: &str = "see what it is: file FILE";
 /// The advice for a document in the place of an image.
-pub(super) const BAD_DOWNLOAD: &str =
+pub(crate) const BAD_DOWNLOAD: &str =
     "a download may have brought the page of an error in its place: head -c 1000 FILE";
 
 /// Asked only once no partition table was found. Longer signatures first.
@@ -278,7 +278,7 @@ const SIGNATURES: &[Signature] = &[
 ];
 
 /// Anything that is known besides disk images: compressed files, archives, file systems without a partition table.
-pub(super) fn other_content<R: ReadAt + ?Sized>(content: &R) -> Result<Option<Known>, FormatError> {
+pub(crate) fn other_content<R: ReadAt + ?Sized>(content: &R) -> Result<Option<Known>, FormatError> {
     for signature in SIGNATURES {
         if signature.offset >= content.len() {
             continue;

@@ -18,7 +18,7 @@ impl Stop {
         Stop::when(|| false)
     }
 
-    pub(super) fn is_asked(&self) -> bool {
+    pub(crate) fn is_asked(&self) -> bool {
         (self.0)()
     }
 }

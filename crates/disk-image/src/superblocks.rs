@@ -1,10 +1,10 @@
 //! What is known by more than bytes at one place: labels that may stand in several places, and formats whose first
 //! bytes say too little.
 
-use super::error::Known;
-use super::read_at::read_up_to;
-use super::signatures::{BAD_DOWNLOAD, WHOLE_DISK};
-use super::{FormatError, ReadAt, bytes};
+use crate::error::Known;
+use crate::read_at::read_up_to;
+use crate::signatures::{BAD_DOWNLOAD, WHOLE_DISK};
+use crate::{FormatError, ReadAt, bytes};
 
 const SECTOR: u64 = 512;
 
@@ -41,7 +41,7 @@ const LZMA: Known = Known::new(
 const JSON: Known = Known::new("a JSON document", BAD_DOWNLOAD);
 
 /// The first of them that is there.
-pub(super) fn find<R: ReadAt + ?Sized>(content: &R) -> Result<Option<Known>, FormatError> {
+pub(crate) fn find<R: ReadAt + ?Sized>(content: &R) -> Result<Option<Known>, FormatError> {
     let start = read_up_to(content, 0, 4096)?;
     let found = if has_lvm_label(&start) {
         Some(LVM)

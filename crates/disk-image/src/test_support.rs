@@ -3,7 +3,7 @@
 use std::process::Command;
 
 /// A number put into an image in its byte order.
-pub(super) trait Put {
+pub(crate) trait Put {
     fn put_be32(&mut self, at: usize, value: u32);
     fn put_be64(&mut self, at: usize, value: u64);
     fn put_le32(&mut self, at: usize, value: u32);
@@ -34,7 +34,7 @@ impl Put for Vec<u8> {
 }
 
 /// Where the parts of the image of [`qcow2`] are, in clusters.
-pub(super) mod qcow2_layout {
+pub(crate) mod qcow2_layout {
     pub(crate) const REFCOUNT_TABLE: usize = 1;
     pub(crate) const REFCOUNT_BLOCK: usize = 2;
     pub(crate) const L1: usize = 3;
@@ -46,7 +46,7 @@ pub(super) mod qcow2_layout {
 }
 
 /// A qcow2 image of version 3 with a disk of 1 MiB, whose first two clusters have data.
-pub(super) fn qcow2(cluster_bits: u32) -> Vec<u8> {
+pub(crate) fn qcow2(cluster_bits: u32) -> Vec<u8> {
     use qcow2_layout::*;
     let cluster = 1usize << cluster_bits;
     let at = |index: usize| (index * cluster) as u64;
@@ -76,10 +76,10 @@ pub(super) fn qcow2(cluster_bits: u32) -> Vec<u8> {
 }
 
 /// An entry of a boot record: status, type, first sector, sectors.
-pub(super) type MbrEntry = (u8, u8, u32, u32);
+pub(crate) type MbrEntry = (u8, u8, u32, u32);
 
 /// Writes a boot record into the sector of that number.
-pub(super) fn put_boot_record(image: &mut Vec<u8>, sector: usize, entries: &[MbrEntry]) {
+pub(crate) fn put_boot_record(image: &mut Vec<u8>, sector: usize, entries: &[MbrEntry]) {
     let start = sector * 512;
     for (index, (status, kind, first, sectors)) in entries.iter().enumerate() {
         let at = start + 446 + index * 16;
@@ -92,14 +92,14 @@ pub(super) fn put_boot_record(image: &mut Vec<u8>, sector: usize, entries: &[Mbr
 }
 
 /// A raw image with that boot record.
-pub(super) fn mbr(sectors: usize, entries: &[MbrEntry]) -> Vec<u8> {
+pub(crate) fn mbr(sectors: usize, entries: &[MbrEntry]) -> Vec<u8> {
     let mut image = vec![0; sectors * 512];
     put_boot_record(&mut image, 0, entries);
     image
 }
 
 /// A raw image of 200 sectors with an extended partition (sectors 50 to 149) that holds two logical ones.
-pub(super) fn mbr_with_logical() -> Vec<u8> {
+pub(crate) fn mbr_with_logical() -> Vec<u8> {
     let mut image = mbr(200, &[(0x80, 0x83, 1, 49), (0, 0x05, 50, 100)]);
     put_boot_record(&mut image, 50, &[(0, 0x83, 1, 29), (0, 0x05, 50, 50)]);
     put_boot_record(&mut image, 100, &[(0, 0x83, 1, 49)]);
@@ -110,7 +110,7 @@ pub(super) fn mbr_with_logical() -> Vec<u8> {
 const GPT_ENTRIES: usize = 128;
 
 /// A raw image with a GPT of 128 entries in sectors of that size, and those partitions (first and last sector).
-pub(super) fn gpt(sector: usize, sectors: usize, partitions: &[(u64, u64)]) -> Vec<u8> {
+pub(crate) fn gpt(sector: usize, sectors: usize, partitions: &[(u64, u64)]) -> Vec<u8> {
     let entry_sectors = (GPT_ENTRIES * 128).div_ceil(sector);
     let mut image = vec![0; sector * sectors];
     put_boot_record(&mut image, 0, &[(0, 0xEE, 1, (sectors - 1) as u32)]);
@@ -141,7 +141,7 @@ pub(super) fn gpt(sector: usize, sectors: usize, partitions: &[(u64, u64)]) -> V
 }
 
 /// Makes the checksums of both headers and both copies of the entries right again.
-pub(super) fn seal_gpt(image: &mut Vec<u8>, sector: usize) {
+pub(crate) fn seal_gpt(image: &mut Vec<u8>, sector: usize) {
     let number = |image: &Vec<u8>, at: usize| {
         u64::from_le_bytes(image[at..at + 8].try_into().unwrap()) as usize
     };
@@ -156,7 +156,7 @@ pub(super) fn seal_gpt(image: &mut Vec<u8>, sector: usize) {
 }
 
 /// Makes the checksum of one header right again.
-pub(super) fn seal_header(image: &mut Vec<u8>, header: usize) {
+pub(crate) fn seal_header(image: &mut Vec<u8>, header: usize) {
     image.put_le32(header + 16, 0);
     let checksum = crc32fast::hash(&image[header..header + 92]);
     image.put_le32(header + 16, checksum);
@@ -164,7 +164,7 @@ pub(super) fn seal_header(image: &mut Vec<u8>, header: usize) {
 
 /// Whether the tools of a test are installed. Says aloud that the test is left out where one is not, and fails where
 /// that must not be (`CI=true`).
-pub(super) fn installed(test: &str, tools: &[&str]) -> bool {
+pub(crate) fn installed(test: &str, tools: &[&str]) -> bool {
     for tool in tools {
         if Command::new(tool).arg("--version").output().is_ok() {
             continue;
@@ -180,12 +180,12 @@ pub(super) fn installed(test: &str, tools: &[&str]) -> bool {
 }
 
 /// Runs a tool in a folder, with arguments separated by blanks.
-pub(super) fn run(folder: &std::path::Path, command: &str) {
+pub(crate) fn run(folder: &std::path::Path, command: &str) {
     run_with(folder, &command.split_whitespace().collect::<Vec<_>>());
 }
 
 /// Runs a tool in a folder.
-pub(super) fn run_with(folder: &std::path::Path, command: &[&str]) {
+pub(crate) fn run_with(folder: &std::path::Path, command: &[&str]) {
     // LUKS measures the processor's speed, which fails now and then where others use it too.
     const TRIES: usize = 10;
     let mut tries = 1;

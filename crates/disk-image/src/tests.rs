@@ -9,8 +9,8 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::test_support::{Put, gpt, installed, mbr, mbr_with_logical, qcow2, run, run_with};
-use super::{FileReader, Format, FormatError, Inspection, inspect};
+use crate::test_support::{Put, gpt, installed, mbr, mbr_with_logical, qcow2, run, run_with};
+use crate::{FileReader, Format, FormatError, Inspection, inspect};
 
 fn inspect_file(path: &Path) -> Result<Inspection, FormatError> {
     inspect(&FileReader::new(File::open(path).unwrap()).unwrap())
@@ -367,7 +367,7 @@ fn what_is_no_disk_image_is_named_where_it_is_known() {
 #[test]
 fn a_disk_that_cannot_be_read_is_not_called_a_bad_image() {
     struct Broken;
-    impl super::ReadAt for Broken {
+    impl crate::ReadAt for Broken {
         fn len(&self) -> u64 {
             1 << 20
         }

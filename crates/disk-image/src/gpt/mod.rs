@@ -8,16 +8,16 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use super::error::Structure;
-use super::mbr;
-use super::{FormatError, ReadAt};
+use crate::error::Structure;
+use crate::mbr;
+use crate::{FormatError, ReadAt};
 use table::{Disk, Table};
 
 /// The sizes of a sector that disks have.
 const SECTOR_SIZES: [u64; 2] = [512, 4096];
 
 /// Whether a header stands where the first one belongs.
-pub(super) fn has_header<R: ReadAt + ?Sized>(content: &R) -> Result<bool, FormatError> {
+pub(crate) fn has_header<R: ReadAt + ?Sized>(content: &R) -> Result<bool, FormatError> {
     Ok(disk_with_header(content)?.is_some())
 }
 
@@ -32,7 +32,7 @@ fn disk_with_header<R: ReadAt + ?Sized>(content: &R) -> Result<Option<Disk<'_, R
 }
 
 /// Checks the table of a disk whose boot record is protective. Returns what is wrong with it and does no harm.
-pub(super) fn check<R: ReadAt + ?Sized>(
+pub(crate) fn check<R: ReadAt + ?Sized>(
     content: &R,
     protective: &mbr::Table,
 ) -> Result<Vec<String>, FormatError> {

@@ -1,10 +1,10 @@
 //! One copy of the table: a header, and the entries that it leads to.
 
-use super::super::error::require_inside;
-use super::super::partitions::{Area, find_overlap};
-use super::super::read_at::{for_each_piece, read_up_to};
-use super::super::{FormatError, ReadAt, bytes};
 use super::corrupt;
+use crate::error::require_inside;
+use crate::partitions::{Area, find_overlap};
+use crate::read_at::{for_each_piece, read_up_to};
+use crate::{FormatError, ReadAt, bytes};
 
 pub(super) const SIGNATURE: &[u8] = b"EFI PART";
 const REVISION: u32 = 0x0001_0000;

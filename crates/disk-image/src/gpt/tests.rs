@@ -1,10 +1,8 @@
 //! Rules that a GPT must keep to, and which faults of its backup are only noted.
 
-use super::super::FormatError;
-use super::super::inspect;
-use super::super::test_support::{
-    Put, gpt, installed, put_boot_record, run, seal_gpt, seal_header,
-};
+use crate::FormatError;
+use crate::inspect;
+use crate::test_support::{Put, gpt, installed, put_boot_record, run, seal_gpt, seal_header};
 
 const SECTORS: usize = 200;
 const PARTITIONS: [(u64, u64); 2] = [(40, 99), (100, 150)];

@@ -4,15 +4,15 @@ use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
-use super::super::error::require_inside;
-use super::super::quote::quote;
-use super::super::read_at::read_up_to;
-use super::super::{FormatError, ReadAt, bytes};
 use super::clusters::{Use, Window};
 use super::corrupt;
 use super::header::Header;
 use super::structures::{Kind, Structure, Structures};
 use super::tables::Tables;
+use crate::error::require_inside;
+use crate::quote::quote;
+use crate::read_at::read_up_to;
+use crate::{FormatError, ReadAt, bytes};
 
 /// Limits of QEMU itself.
 const MAXIMUM_BITMAPS: u32 = 65_535;

@@ -2,8 +2,8 @@
 //! refcount still covers. A count below the uses loses data: QEMU's next write frees or changes what another part of
 //! the image still refers to. A count above them is a leak, which only costs space.
 
-use super::super::FormatError;
 use super::corrupt;
+use crate::FormatError;
 
 /// What a cluster is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,10 +2,10 @@
 
 use zstd_safe::DCtx;
 
-use super::super::FormatError;
 use super::deflate::Deflate;
 use super::header::Header;
 use super::zstandard;
+use crate::FormatError;
 
 /// How many blocks a stream may have beside one for each [`BLOCK`] bytes of the cluster: more than any compressor
 /// makes. Blocks without output cost as much as others, and one sequence of bytes may be the data of many clusters.

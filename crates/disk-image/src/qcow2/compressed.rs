@@ -1,11 +1,11 @@
 //! Compressed clusters: where their data lie, which tables have some, and whether those at the end of the file are
 //! whole.
 
-use super::super::read_at::read_up_to;
-use super::super::{FormatError, ReadAt};
 use super::codec::{Codec, Fault};
 use super::corrupt;
 use super::header::Header;
+use crate::read_at::read_up_to;
+use crate::{FormatError, ReadAt};
 
 const SECTOR: u64 = 512;
 /// The flag of an L2 entry whose cluster is compressed.

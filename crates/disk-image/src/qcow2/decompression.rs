@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use super::super::{FormatError, ReadAt, Stop};
 use super::codec::Codec;
 use super::header::Header;
+use crate::{FormatError, ReadAt, Stop};
 
 /// Clusters are handed to a thread in groups of about this many bytes of the guest's disk.
 const GROUP: u64 = 256 * 1024;

@@ -1,8 +1,8 @@
 //! The header extensions: optional sections between the header and the end of its cluster.
 
-use super::super::{FormatError, bytes};
 use super::corrupt;
 use super::header::BitmapDirectory;
+use crate::{FormatError, bytes};
 
 const END: u32 = 0;
 const FEATURE_NAMES: u32 = 0x6803_f857;

@@ -1,9 +1,9 @@
 //! The feature bits of a qcow2 header: which are understood, and what the others are called.
 
-use super::super::FormatError;
-use super::super::quote::quote;
 use super::corrupt;
 use super::extensions::Extensions;
+use crate::FormatError;
+use crate::quote::quote;
 
 const DIRTY: u64 = 1;
 const CORRUPT: u64 = 1 << 1;

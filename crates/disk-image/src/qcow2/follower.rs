@@ -9,13 +9,13 @@ mod window;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::super::{FormatError, ReadAt, Stop, bytes};
 use super::MAGIC;
 use super::compressed::{COMPRESSED, Descriptor, TableSet};
 use super::decompression::{Data, Decompression, Stored};
 use super::header::Header;
 use super::mapping::OFFSET;
 use super::tables::Tables;
+use crate::{FormatError, ReadAt, Stop, bytes};
 use window::{Beginning, Window};
 
 /// A larger L1 table is not followed. In bytes.

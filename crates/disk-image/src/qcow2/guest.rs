@@ -1,12 +1,12 @@
 //! The first bytes of the guest's disk, read through the tables: they tell what a program will find that opens the
 //! disk once it is converted to raw.
 
-use super::super::read_at::read_up_to;
-use super::super::{FormatError, ReadAt, bytes, probe};
 use super::codec::Codec;
 use super::compressed::{COMPRESSED, Descriptor};
 use super::header::Header;
 use super::mapping::OFFSET;
+use crate::read_at::read_up_to;
+use crate::{FormatError, ReadAt, bytes, probe};
 
 const ZERO: u64 = 1;
 /// Subclusters of a cluster with an extended entry.
@@ -122,9 +122,9 @@ fn read_compressed<R: ReadAt + ?Sized>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::test_support::{installed, run, run_with};
-    use super::super::super::{FileReader, FormatError, inspect};
     use super::*;
+    use crate::test_support::{installed, run, run_with};
+    use crate::{FileReader, FormatError, inspect};
 
     /// A disk of 300 KB whose bytes all differ from their neighbours, with holes.
     fn disk() -> Vec<u8> {

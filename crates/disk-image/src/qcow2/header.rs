@@ -2,12 +2,12 @@
 
 use std::fmt::Display;
 
-use super::super::error::require_inside;
-use super::super::quote::quote;
-use super::super::read_at::read_up_to;
-use super::super::{FormatError, ReadAt, bytes};
 use super::extensions::Extensions;
 use super::{corrupt, features};
+use crate::error::require_inside;
+use crate::quote::quote;
+use crate::read_at::read_up_to;
+use crate::{FormatError, ReadAt, bytes};
 
 /// Limits of QEMU itself: an image beyond them cannot be opened there.
 const MAXIMUM_L1_BYTES: u64 = 32 * 1024 * 1024;

@@ -1,11 +1,11 @@
 //! Which clusters are L2 tables, and how many entries of L1 tables refer to each: snapshots share them with the
 //! active table. Each table is walked once, whatever refers to it, so that time is bounded by what is in the file.
 
-use super::super::{FormatError, ReadAt};
 use super::corrupt;
 use super::header::Header;
 use super::structures::{Kind, Structures};
 use super::tables::Tables;
+use crate::{FormatError, ReadAt};
 
 const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 const RESERVED: u64 = 0x7f00_0000_0000_01ff;

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use super::super::error::require_inside;
-use super::super::{FormatError, ReadAt};
 use super::clusters::{Refcount, Use, Window};
 use super::compressed::{COMPRESSED, Descriptor, TableSet, TailClusters};
 use super::corrupt;
 use super::header::Header;
 use super::l2_tables::L2Table;
 use super::tables::Tables;
+use crate::error::require_inside;
+use crate::{FormatError, ReadAt};
 
 pub(super) const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 const L2_RESERVED: u64 = 0x3f00_0000_0000_01fe;

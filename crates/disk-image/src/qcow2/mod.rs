@@ -24,25 +24,25 @@ mod tables;
 mod tests;
 mod zstandard;
 
-use super::error::Structure;
-use super::read_at::read_up_to;
-use super::{FormatError, ReadAt, bytes, probe};
+use crate::error::Structure;
+use crate::read_at::read_up_to;
+use crate::{FormatError, ReadAt, bytes, probe};
 use follower::Decompressed;
-pub(super) use follower::Follower;
+pub(crate) use follower::Follower;
 use header::Header;
 use references::Limits;
 
 const MAGIC: &[u8] = b"QFI\xfb";
 
 /// Whether the content claims to be qcow2. The first version of the format, without the 2, is another one.
-pub(super) fn is_qcow2<R: ReadAt + ?Sized>(content: &R) -> Result<bool, FormatError> {
+pub(crate) fn is_qcow2<R: ReadAt + ?Sized>(content: &R) -> Result<bool, FormatError> {
     let start = read_up_to(content, 0, 8)?;
     Ok(start.starts_with(MAGIC) && bytes::be_u32(&start, 4) != 1)
 }
 
 /// Checks the whole structure of a qcow2 image, then the compressed clusters that the follower has not seen pass by,
 /// and returns its virtual size.
-pub(super) fn inspect<R: ReadAt + Sync + ?Sized>(
+pub(crate) fn inspect<R: ReadAt + Sync + ?Sized>(
     content: &R,
     follower: Follower,
 ) -> Result<u64, FormatError> {

@@ -1,9 +1,9 @@
 //! The refcounts of an image: a table of blocks, which hold a number for each cluster of the file.
 
-use super::super::{FormatError, ReadAt, bytes};
 use super::clusters::{Use, Window};
 use super::header::Header;
 use super::tables::Tables;
+use crate::{FormatError, ReadAt, bytes};
 
 /// Reads the refcounts of the clusters in a window.
 pub(super) fn read<R: ReadAt + ?Sized>(

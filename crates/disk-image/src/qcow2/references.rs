@@ -1,7 +1,6 @@
 //! All references to clusters of the file, counted and held against the refcounts: a window of clusters at a time, so
 //! that memory is bounded whatever the size.
 
-use super::super::{FormatError, ReadAt};
 use super::clusters::Window;
 use super::compressed::TableSet;
 use super::header::Header;
@@ -10,6 +9,7 @@ use super::mapping::Walk;
 use super::structures::Structures;
 use super::tables::Tables;
 use super::{bitmaps, refcounts, snapshots};
+use crate::{FormatError, ReadAt};
 
 /// How much is looked at together.
 #[derive(Clone, Copy, Debug)]

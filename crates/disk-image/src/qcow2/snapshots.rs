@@ -1,11 +1,11 @@
 //! The table of internal snapshots. A desktop never reads them; the file must be whole all the same.
 
-use super::super::error::require_inside;
-use super::super::read_at::read_up_to;
-use super::super::{FormatError, ReadAt, bytes};
 use super::corrupt;
 use super::header::Header;
 use super::structures::{Kind, Structure};
+use crate::error::require_inside;
+use crate::read_at::read_up_to;
+use crate::{FormatError, ReadAt, bytes};
 
 /// Limits of QEMU itself.
 const MAXIMUM_TABLE_BYTES: u64 = 64 * 1024 * 1024;

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use super::super::FormatError;
 use super::clusters::{Use, Window};
 use super::corrupt;
 use super::header::Header;
+use crate::FormatError;
 
 /// The kind of a structure. Snapshots and bitmaps are numbered from one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

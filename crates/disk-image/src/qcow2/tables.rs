@@ -3,8 +3,8 @@
 
 use std::cell::Cell;
 
-use super::super::read_at::{PIECE, is_zero};
-use super::super::{FormatError, ReadAt, bytes};
+use crate::read_at::{PIECE, is_zero};
+use crate::{FormatError, ReadAt, bytes};
 
 /// An image whose tables are read. What was last learnt of its holes is kept.
 pub(super) struct Tables<'a, R: ?Sized> {

@@ -1,7 +1,7 @@
 //! What a qcow2 image must keep to: one sound image, damaged in one way after the other.
 
-use super::super::inspect;
-use super::super::test_support::{Put, qcow2};
+use crate::inspect;
+use crate::test_support::{Put, qcow2};
 
 mod compressed;
 mod counts;
@@ -52,7 +52,7 @@ fn put_extension(image: &mut Vec<u8>, kind: u32, data: &[u8]) {
 fn every_cluster_size_of_qemu_is_accepted_and_the_virtual_size_read() {
     for cluster_bits in 9..=21 {
         let found = inspect(&qcow2(cluster_bits)).unwrap();
-        assert_eq!(found.format, super::super::Format::Qcow2);
+        assert_eq!(found.format, crate::Format::Qcow2);
         assert_eq!(found.virtual_size, 1 << 20);
     }
 }

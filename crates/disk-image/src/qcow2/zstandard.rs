@@ -2,8 +2,8 @@
 
 use zstd_safe::DCtx;
 
-use super::super::bytes;
 use super::codec::Fault;
+use crate::bytes;
 
 const MAGIC: u32 = 0xFD2F_B528;
 /// The last four bits are free.

@@ -1,7 +1,7 @@
 //! Installer images are answered alike, whatever partition table they have.
 
-use super::super::test_support::{Put, gpt, installed, mbr, run, run_with};
-use super::super::{FormatError, Inspection, Options, inspect, inspect_with};
+use crate::test_support::{Put, gpt, installed, mbr, run, run_with};
+use crate::{FormatError, Inspection, Options, inspect, inspect_with};
 
 /// Sectors of an image with room for a volume of 100 blocks.
 const SECTORS: usize = 512;

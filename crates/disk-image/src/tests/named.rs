@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::super::inspect;
-use super::super::test_support::{Put, installed, mbr, run_with};
+use crate::inspect;
+use crate::test_support::{Put, installed, mbr, run_with};
 
 const SIZE: usize = 256 * 1024;
 

@@ -5,8 +5,8 @@ use std::process::Command;
 
 use proptest::prelude::*;
 
-use super::super::test_support::{Put, gpt, installed, mbr, qcow2, qcow2_layout};
-use super::super::{Format, FormatError, inspect};
+use crate::test_support::{Put, gpt, installed, mbr, qcow2, qcow2_layout};
+use crate::{Format, FormatError, inspect};
 
 /// Boot code ends here, and the partition table begins.
 const BOOT_CODE: usize = 446;

@@ -2,8 +2,8 @@
 
 use std::io;
 
-use super::super::super::{FormatError, ReadAt};
 use super::super::decompression::{Data, Source};
+use crate::{FormatError, ReadAt};
 
 /// A part of the content: up to the last byte that has arrived, or nothing.
 #[derive(Default)]

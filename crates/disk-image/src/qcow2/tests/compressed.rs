@@ -7,11 +7,11 @@ use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngCore as _, SeedableRng as _};
 
-use super::super::super::test_support::{Put, installed, run};
-use super::super::super::{FormatError, Stop, inspect};
 use super::super::deflate::tests::{compress, empty_blocks};
 use super::super::follower::{Decompressed, Follower};
 use super::super::references::Limits;
+use crate::test_support::{Put, installed, run};
+use crate::{FormatError, Stop, inspect};
 
 const COMPRESSED: u64 = 1 << 62;
 const COPIED: u64 = 1 << 63;

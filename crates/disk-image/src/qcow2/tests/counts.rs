@@ -3,14 +3,14 @@
 
 use std::path::Path;
 
-use super::super::super::test_support::qcow2_layout::{DATA, L1, L2, REFCOUNT_BLOCK, SPARE};
-use super::super::super::test_support::{Put, installed, qcow2, run, run_with};
-use super::super::super::{FileReader, FormatError, ReadAt, Stop, inspect};
 use super::super::l2_tables::Capacity;
 use super::super::references::Limits;
 use super::super::{Follower, check};
 use super::tables::DEFLATE;
 use super::{CLUSTER, CLUSTER_BITS};
+use crate::test_support::qcow2_layout::{DATA, L1, L2, REFCOUNT_BLOCK, SPARE};
+use crate::test_support::{Put, installed, qcow2, run, run_with};
+use crate::{FileReader, FormatError, ReadAt, Stop, inspect};
 
 const COMPRESSED: u64 = 1 << 62;
 

@@ -1,8 +1,8 @@
 //! Rules for the tables of snapshots and of bitmaps.
 
-use super::super::super::test_support::Put;
-use super::super::super::test_support::qcow2_layout::{L1, REFCOUNT_BLOCK, SPARE};
 use super::{CLUSTER, assert_accepted, assert_refused, put_extension};
+use crate::test_support::Put;
+use crate::test_support::qcow2_layout::{L1, REFCOUNT_BLOCK, SPARE};
 
 fn put_refcount(image: &mut [u8], cluster: usize, refcount: u8) {
     image[REFCOUNT_BLOCK * CLUSTER + cluster * 2 + 1] = refcount;

@@ -1,15 +1,13 @@
 //! What refcounts, tables, snapshots and bitmaps must keep to.
 
-use super::super::super::test_support::qcow2_layout::{
-    DATA, L1, L2, REFCOUNT_BLOCK, REFCOUNT_TABLE, SPARE,
-};
-use super::super::super::test_support::{Put, qcow2};
-use super::super::super::{FormatError, Stop, inspect};
 use super::super::deflate::tests::compress;
 use super::super::l2_tables::Capacity;
 use super::super::references::Limits;
 use super::super::{Follower, check};
 use super::{CLUSTER, CLUSTER_BITS, assert_accepted, assert_refused, refusal};
+use crate::test_support::qcow2_layout::{DATA, L1, L2, REFCOUNT_BLOCK, REFCOUNT_TABLE, SPARE};
+use crate::test_support::{Put, qcow2};
+use crate::{FormatError, Stop, inspect};
 
 const COPIED: u64 = 1 << 63;
 const COMPRESSED: u64 = 1 << 62;
