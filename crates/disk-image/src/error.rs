@@ -235,6 +235,24 @@ impl FormatError {
     }
 }
 
+/// The refusal of a qcow2 image with that fault in it.
+pub(crate) fn corrupt_qcow2(what: String) -> FormatError {
+    let structure = Structure::Qcow2;
+    FormatError::Corrupt { structure, what }
+}
+
+/// The refusal of an MBR with that fault in it.
+pub(crate) fn corrupt_mbr(what: String) -> FormatError {
+    let structure = Structure::Mbr;
+    FormatError::Corrupt { structure, what }
+}
+
+/// The refusal of a GPT with that fault in it.
+pub(crate) fn corrupt_gpt(what: String) -> FormatError {
+    let structure = Structure::Gpt;
+    FormatError::Corrupt { structure, what }
+}
+
 /// Fails with [`FormatError::Truncated`] unless the area lies wholly inside a content of that length.
 pub(crate) fn require_inside(
     offset: u64,

@@ -1,10 +1,12 @@
 //! The master boot record: four entries, and the chain of logical partitions behind an extended one.
 
-use crate::error::{Structure, require_inside};
+use crate::error::{corrupt_mbr, require_inside};
 use crate::partitions::{Area, find_overlap};
-use crate::raw::SECTOR;
 use crate::read_at::read_up_to;
 use crate::{FormatError, ReadAt, bytes};
+
+/// The unit in which MBR tables count, and the least size of a disk.
+pub(crate) const SECTOR: u64 = 512;
 
 /// The last two bytes of a boot record, read as little endian: 55 AA.
 pub(crate) const SIGNATURE: u16 = 0xAA55;
@@ -85,7 +87,7 @@ impl Table {
                 continue;
             }
             if entry.start == 0 {
-                return Err(corrupt(format!(
+                return Err(corrupt_mbr(format!(
                     "partition {number} begins at sector 0, where the table itself is"
                 )));
             }
@@ -132,7 +134,7 @@ fn check_logical<R: ReadAt + ?Sized>(
             return Ok(());
         }
         if bytes::le_u16(&sector, 510) != SIGNATURE {
-            return Err(corrupt(format!(
+            return Err(corrupt_mbr(format!(
                 "the boot record of the extended partition {} at sector {record} does not end in the signature 55 AA",
                 extended.number
             )));
@@ -144,7 +146,7 @@ fn check_logical<R: ReadAt + ?Sized>(
         });
         let [partition, link, third, fourth] = Table::parse(&sector).entries;
         if !third.is_empty() || !fourth.is_empty() {
-            return Err(corrupt(format!(
+            return Err(corrupt_mbr(format!(
                 "the boot record at sector {record} has more than the two entries of an extended boot record"
             )));
         }
@@ -156,7 +158,7 @@ fn check_logical<R: ReadAt + ?Sized>(
                 number,
             )?;
             if area.last > extended.last {
-                return Err(corrupt(format!(
+                return Err(corrupt_mbr(format!(
                     "the logical partition {number} ends at sector {}, after its extended partition at {}",
                     area.last, extended.last
                 )));
@@ -169,7 +171,7 @@ fn check_logical<R: ReadAt + ?Sized>(
         }
         record = extended.first.saturating_add(link.start);
         if !link.is_extended() || record > extended.last {
-            return Err(corrupt(format!(
+            return Err(corrupt_mbr(format!(
                 "the chain of logical partitions leads to sector {record}, outside of the extended partition {}",
                 extended.number
             )));
@@ -177,7 +179,7 @@ fn check_logical<R: ReadAt + ?Sized>(
         // Each round adds a record, so that a loop ends here, or as an overlap of a record with itself.
         if areas.len() as u64 > 2 * u64::from(MAXIMUM_LOGICAL) || *next_number > MAXIMUM_LOGICAL + 4
         {
-            return Err(corrupt(format!(
+            return Err(corrupt_mbr(format!(
                 "the extended partition {} has more than {MAXIMUM_LOGICAL} logical partitions, or a loop of them",
                 extended.number
             )));
@@ -188,7 +190,7 @@ fn check_logical<R: ReadAt + ?Sized>(
 
 fn area(start: u64, sectors: u64, number: u32) -> Result<Area, FormatError> {
     let Some(beyond_first) = sectors.checked_sub(1) else {
-        return Err(corrupt(format!(
+        return Err(corrupt_mbr(format!(
             "partition {number} has a type and no length; an unused entry is all zero"
         )));
     };
@@ -202,21 +204,14 @@ fn area(start: u64, sectors: u64, number: u32) -> Result<Area, FormatError> {
 fn refuse_overlap(areas: &mut [Area]) -> Result<(), FormatError> {
     match find_overlap(areas) {
         None => Ok(()),
-        Some((left, right)) if left.number == right.number => Err(corrupt(format!(
+        Some((left, right)) if left.number == right.number => Err(corrupt_mbr(format!(
             "partition {} overlaps its own boot record at sector {}",
             left.number, right.first
         ))),
-        Some((left, right)) => Err(corrupt(format!(
+        Some((left, right)) => Err(corrupt_mbr(format!(
             "partition {} (sectors {} to {}) and partition {} (sectors {} to {}) overlap",
             left.number, left.first, left.last, right.number, right.first, right.last
         ))),
-    }
-}
-
-fn corrupt(what: String) -> FormatError {
-    FormatError::Corrupt {
-        structure: Structure::Mbr,
-        what,
     }
 }
 

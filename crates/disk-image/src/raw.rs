@@ -1,12 +1,10 @@
 //! Raw images: the bytes of a disk, known by the partition table at their start.
 
+use crate::mbr::{self, SECTOR};
 use crate::read_at::read_up_to;
 use crate::{
-    Format, FormatError, Inspection, Options, ReadAt, bytes, gpt, installer, mbr, probe, signatures,
+    Format, FormatError, Inspection, Options, ReadAt, bytes, gpt, installer, probe, signatures,
 };
-
-/// The unit in which MBR tables count, and the least size of a disk.
-pub(crate) const SECTOR: u64 = 512;
 
 /// Checks a raw image, whose virtual size is its length.
 pub(crate) fn inspect<R: ReadAt + ?Sized>(

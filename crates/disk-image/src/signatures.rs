@@ -2,7 +2,8 @@
 
 use crate::error::Known;
 use crate::read_at::read_up_to;
-use crate::{FormatError, ReadAt, superblocks};
+use crate::superblocks::{self, BAD_DOWNLOAD, WHOLE_DISK};
+use crate::{FormatError, ReadAt};
 
 /// Bytes that stand at an offset from the start.
 struct Signature {
@@ -29,13 +30,7 @@ const fn volume(offset: u64, bytes: &'static [u8], name: &'static str) -> Signat
     at(offset, bytes, name, WHOLE_DISK)
 }
 
-/// The advice for what is found where a partition table is due.
-pub(crate) const WHOLE_DISK: &str = "make an image of the whole disk, not of a partition: \
-     qemu-img convert -f raw -O qcow2 /dev/DISK NEW_IMAGE";
 const NOT_A_DISK: &str = "see what it is: file FILE";
-/// The advice for a document in the place of an image.
-pub(crate) const BAD_DOWNLOAD: &str =
-    "a download may have brought the page of an error in its place: head -c 1000 FILE";
 
 /// Asked only once no partition table was found. Longer signatures first.
 const SIGNATURES: &[Signature] = &[

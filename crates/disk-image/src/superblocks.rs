@@ -3,10 +3,16 @@
 
 use crate::error::Known;
 use crate::read_at::read_up_to;
-use crate::signatures::{BAD_DOWNLOAD, WHOLE_DISK};
 use crate::{FormatError, ReadAt, bytes};
 
 const SECTOR: u64 = 512;
+
+/// The advice for what is found where a partition table is due.
+pub(crate) const WHOLE_DISK: &str = "make an image of the whole disk, not of a partition: \
+     qemu-img convert -f raw -O qcow2 /dev/DISK NEW_IMAGE";
+/// The advice for a document in the place of an image.
+pub(crate) const BAD_DOWNLOAD: &str =
+    "a download may have brought the page of an error in its place: head -c 1000 FILE";
 
 const LVM: Known = Known::new(
     "an LVM physical volume without a partition table",

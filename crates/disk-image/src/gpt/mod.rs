@@ -8,7 +8,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use crate::error::Structure;
+use crate::error::corrupt_gpt;
 use crate::mbr;
 use crate::{FormatError, ReadAt};
 use table::{Disk, Table};
@@ -77,7 +77,7 @@ fn name_backup<R: ReadAt + ?Sized>(
             Err(_) => {}
         }
     }
-    Ok(corrupt(what))
+    Ok(corrupt_gpt(what))
 }
 
 /// Refuses a disk that has another table for those who read it in sectors of another size.
@@ -104,7 +104,7 @@ fn refuse_other_sector_size<R: ReadAt + ?Sized>(
                 Err(_) => continue,
             };
             if !found.has_partitions_of(primary, sector, disk.sector) {
-                return Err(corrupt(format!(
+                return Err(corrupt_gpt(format!(
                     "it is one table in sectors of {} bytes and another in sectors of {sector} bytes; \
                      remove the wrong one, the {which} header at byte {}, by overwriting it with zeros",
                     disk.sector,
@@ -158,11 +158,4 @@ fn check_backup<R: ReadAt + ?Sized>(
     Ok(Some(format!(
         "the backup of the GPT is of no use: {fault}; make it anew with: sgdisk -e IMAGE"
     )))
-}
-
-fn corrupt(what: String) -> FormatError {
-    FormatError::Corrupt {
-        structure: Structure::Gpt,
-        what,
-    }
 }

@@ -1,7 +1,6 @@
 //! One copy of the table: a header, and the entries that it leads to.
 
-use super::corrupt;
-use crate::error::require_inside;
+use crate::error::{corrupt_gpt, require_inside};
 use crate::partitions::{Area, find_overlap};
 use crate::read_at::{for_each_piece, read_up_to};
 use crate::{FormatError, ReadAt, bytes};
@@ -81,40 +80,35 @@ impl<R: ReadAt + ?Sized> Disk<'_, R> {
             usize::try_from(self.sector).unwrap_or(0),
         )?;
         if !raw.starts_with(SIGNATURE) {
-            return Err(corrupt(format!(
+            return Err(corrupt_gpt(format!(
                 "the {which} header at sector {lba} does not begin with the signature \"EFI PART\""
             )));
         }
         let revision = bytes::le_u32(&raw, 8);
         if revision != REVISION {
-            return Err(corrupt(format!(
+            return Err(corrupt_gpt(format!(
                 "the {which} header has the revision {revision:#010x}, expected {REVISION:#010x}"
             )));
         }
         let size = u64::from(bytes::le_u32(&raw, 12));
         if !(SMALLEST_HEADER..=self.sector).contains(&size) {
-            return Err(corrupt(format!(
+            return Err(corrupt_gpt(format!(
                 "the {which} header says that it has {size} bytes, expected {SMALLEST_HEADER} to {}",
                 self.sector
             )));
         }
-        let mut hasher = crc32fast::Hasher::new();
-        for (at, byte) in raw
-            .iter()
-            .enumerate()
-            .take(usize::try_from(size).unwrap_or(0))
-        {
-            // The checksum's own four bytes count as zero.
-            hasher.update(&[if (16..20).contains(&at) { 0 } else { *byte }]);
-        }
-        if hasher.finalize() != bytes::le_u32(&raw, 16) {
-            return Err(corrupt(format!(
+        // The checksum's own four bytes count as zero.
+        let mut header = raw.clone();
+        header.truncate(usize::try_from(size).unwrap_or(0));
+        header.get_mut(16..20).unwrap_or_default().fill(0);
+        if crc32fast::hash(&header) != bytes::le_u32(&raw, 16) {
+            return Err(corrupt_gpt(format!(
                 "the checksum of the {which} header is wrong"
             )));
         }
         let own_lba = bytes::le_u64(&raw, 24);
         if own_lba != lba {
-            return Err(corrupt(format!(
+            return Err(corrupt_gpt(format!(
                 "the {which} header at sector {lba} says that it is at sector {own_lba}"
             )));
         }
@@ -126,14 +120,14 @@ impl<R: ReadAt + ?Sized> Disk<'_, R> {
             || entry_count == 0
             || entries_bytes > MAXIMUM_ENTRIES_BYTES
         {
-            return Err(corrupt(format!(
+            return Err(corrupt_gpt(format!(
                 "{entry_count} entries of {entry_size} bytes: expected at least one, of 128 bytes times a power of \
                  two up to {MAXIMUM_ENTRY_SIZE}, and at most {MAXIMUM_ENTRIES_BYTES} bytes in all"
             )));
         }
         let entries_lba = bytes::le_u64(&raw, 72);
         if entries_lba < 2 {
-            return Err(corrupt(format!(
+            return Err(corrupt_gpt(format!(
                 "its parts are out of order: the {which} entries begin at sector {entries_lba}, expected 2 or later"
             )));
         }
@@ -193,7 +187,7 @@ impl<R: ReadAt + ?Sized> Disk<'_, R> {
             Ok(())
         })?;
         if hasher.finalize() != checksum {
-            return Err(corrupt(format!(
+            return Err(corrupt_gpt(format!(
                 "the checksum of the {which} entries is wrong"
             )));
         }
@@ -204,7 +198,7 @@ impl<R: ReadAt + ?Sized> Disk<'_, R> {
     /// another.
     pub(super) fn check(&self, table: &Table) -> Result<(), FormatError> {
         if table.entries_end > table.first_usable || table.first_usable > table.last_usable {
-            return Err(corrupt(format!(
+            return Err(corrupt_gpt(format!(
                 "its parts are out of order: entries in sectors {} up to {}, usable sectors {} to {}",
                 table.entries_lba, table.entries_end, table.first_usable, table.last_usable
             )));
@@ -218,7 +212,7 @@ impl<R: ReadAt + ?Sized> Disk<'_, R> {
                 ..
             } = *partition;
             if first > last || first < table.first_usable || last > table.last_usable {
-                return Err(corrupt(format!(
+                return Err(corrupt_gpt(format!(
                     "partition {number} has the sectors {first} to {last}, outside of the usable sectors {} to {}",
                     table.first_usable, table.last_usable
                 )));
@@ -234,7 +228,7 @@ impl<R: ReadAt + ?Sized> Disk<'_, R> {
             });
         }
         if let Some((left, right)) = find_overlap(&mut areas) {
-            return Err(corrupt(format!(
+            return Err(corrupt_gpt(format!(
                 "partition {} (sectors {} to {}) and partition {} (sectors {} to {}) overlap",
                 left.number, left.first, left.last, right.number, right.first, right.last
             )));

@@ -5,11 +5,11 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
 use super::clusters::{Use, Window};
-use super::corrupt;
+use super::entries::OFFSET;
 use super::header::Header;
 use super::structures::{Kind, Structure, Structures};
 use super::tables::Tables;
-use crate::error::require_inside;
+use crate::error::{corrupt_qcow2, require_inside};
 use crate::quote::quote;
 use crate::read_at::read_up_to;
 use crate::{FormatError, ReadAt, bytes};
@@ -27,7 +27,6 @@ const IN_USE: u32 = 1;
 const AUTO: u32 = 2;
 
 const ENTRY: u64 = 24;
-const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 const RESERVED: u64 = 0xff00_0000_0000_01fe;
 
 /// Checks the directory, where the image says that the bitmaps are in step with the data. Returns it and the tables.
@@ -39,7 +38,7 @@ pub(super) fn read<R: ReadAt + ?Sized>(
         return Ok(Vec::new());
     };
     if directory.reserved != 0 {
-        return Err(corrupt(format!(
+        return Err(corrupt_qcow2(format!(
             "the reserved field of the bitmaps extension is {:#010x}, expected 0",
             directory.reserved
         )));
@@ -48,7 +47,7 @@ pub(super) fn read<R: ReadAt + ?Sized>(
         || directory.count > MAXIMUM_BITMAPS
         || directory.bytes > MAXIMUM_DIRECTORY_BYTES
     {
-        return Err(corrupt(format!(
+        return Err(corrupt_qcow2(format!(
             "a directory of {} bitmaps in {} bytes, expected 1 to {MAXIMUM_BITMAPS} in at most \
              {MAXIMUM_DIRECTORY_BYTES}",
             directory.count, directory.bytes
@@ -77,7 +76,7 @@ pub(super) fn read<R: ReadAt + ?Sized>(
         let name_at = at + ENTRY;
         at = (name_at + entry.name_bytes as u64 + entry.extra_bytes).next_multiple_of(8);
         if at > end {
-            return Err(corrupt(format!(
+            return Err(corrupt_qcow2(format!(
                 "the directory entry of the bitmap {number} goes beyond the directory"
             )));
         }
@@ -92,7 +91,7 @@ pub(super) fn read<R: ReadAt + ?Sized>(
         structures.push(table);
     }
     if at != end {
-        return Err(corrupt(format!(
+        return Err(corrupt_qcow2(format!(
             "the bitmap directory has {} bytes, and its entries only {}",
             directory.bytes,
             at - directory.offset
@@ -150,7 +149,10 @@ impl Entry {
         } else {
             return self.check_size(header);
         };
-        Err(corrupt(format!("the bitmap {} has {fault}", self.number)))
+        Err(corrupt_qcow2(format!(
+            "the bitmap {} has {fault}",
+            self.number
+        )))
     }
 
     fn check_size(&self, header: &Header) -> Result<(), FormatError> {
@@ -165,7 +167,7 @@ impl Entry {
         if expected.contains(&self.table_entries) {
             return Ok(());
         }
-        Err(corrupt(format!(
+        Err(corrupt_qcow2(format!(
             "the bitmap {} has a table of {} entries, expected {} to {}",
             self.number,
             self.table_entries,
@@ -201,7 +203,7 @@ impl Names {
         if let Some(other) = self.places.insert(hash, (at, size))
             && read(other)? == name
         {
-            return Err(corrupt(format!(
+            return Err(corrupt_qcow2(format!(
                 "the bitmap {number} has the name {} of another one",
                 quote(&name)
             )));
@@ -224,7 +226,7 @@ pub(super) fn mark<R: ReadAt + ?Sized>(
             let cluster = entry & OFFSET;
             // Without a cluster the lowest bit says what all bits of that part are.
             if entry & RESERVED != 0 || (cluster != 0 && entry & 1 != 0) {
-                return Err(corrupt(format!(
+                return Err(corrupt_qcow2(format!(
                     "the entry {index} of the bitmap {number} is {entry:#018x}, with reserved bits set"
                 )));
             }

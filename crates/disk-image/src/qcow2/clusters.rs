@@ -2,8 +2,8 @@
 //! refcount still covers. A count below the uses loses data: QEMU's next write frees or changes what another part of
 //! the image still refers to. A count above them is a leak, which only costs space.
 
-use super::corrupt;
 use crate::FormatError;
+use crate::error::corrupt_qcow2;
 
 /// What a cluster is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +124,7 @@ impl Window {
             return Ok(());
         };
         let offset = cluster << self.cluster_bits;
-        Err(corrupt(format!(
+        Err(corrupt_qcow2(format!(
             "{} uses the cluster at {offset:#x}, which is {fault}",
             what()
         )))

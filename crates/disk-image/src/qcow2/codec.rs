@@ -3,6 +3,7 @@
 use zstd_safe::DCtx;
 
 use super::deflate::Deflate;
+use super::fault::Fault;
 use super::header::Header;
 use super::zstandard;
 use crate::FormatError;
@@ -11,21 +12,6 @@ use crate::FormatError;
 /// makes. Blocks without output cost as much as others, and one sequence of bytes may be the data of many clusters.
 const BLOCKS: u64 = 3;
 const BLOCK: u64 = 1024;
-
-/// Why the data of a cluster are not what they should be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
-    /// The data end before their stream does.
-    Incomplete { produced: usize },
-    /// The stream ends before the cluster is full.
-    Short { produced: usize },
-    /// The stream goes on when the cluster is full.
-    Long,
-    /// No such stream, or damaged.
-    Invalid { produced: usize },
-    /// More blocks than any compressor makes.
-    TooManyBlocks { most: u64 },
-}
 
 enum Method {
     Zlib(Box<Deflate>),

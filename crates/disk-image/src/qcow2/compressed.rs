@@ -1,15 +1,14 @@
 //! Compressed clusters: where their data lie, which tables have some, and whether those at the end of the file are
 //! whole.
 
-use super::codec::{Codec, Fault};
-use super::corrupt;
+use super::codec::Codec;
+use super::fault::Fault;
 use super::header::Header;
+use crate::error::corrupt_qcow2;
 use crate::read_at::read_up_to;
 use crate::{FormatError, ReadAt};
 
 const SECTOR: u64 = 512;
-/// The flag of an L2 entry whose cluster is compressed.
-pub(super) const COMPRESSED: u64 = 1 << 62;
 
 /// Where the data of a compressed cluster lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +76,7 @@ impl TailClusters {
         self.found += 1;
         self.before_last_sector += u64::from(descriptor.offset < last_sector);
         if self.found > SECTOR || self.before_last_sector > 1 {
-            return Err(corrupt(
+            return Err(corrupt_qcow2(
                 "compressed clusters overlap in the last sector of the file".to_owned(),
             ));
         }

@@ -2,7 +2,7 @@
 
 use zlib_rs::{Inflate, InflateFlush, Status};
 
-use super::codec::Fault;
+use super::fault::Fault;
 
 /// The format says 12; QEMU, which has the whole cluster as its window, takes what refers further back.
 const WINDOW_BITS: u8 = 15;

@@ -1,7 +1,6 @@
 //! The header extensions: optional sections between the header and the end of its cluster.
 
-use super::corrupt;
-use super::header::BitmapDirectory;
+use crate::error::corrupt_qcow2;
 use crate::{FormatError, bytes};
 
 const END: u32 = 0;
@@ -13,6 +12,16 @@ const EXTERNAL_DATA_FILE: u32 = 0x4441_5441;
 
 /// QEMU opens no image with a longer name of the backing file's format, even where there is no backing file.
 const MAXIMUM_FORMAT_NAME: usize = 15;
+
+/// Where the directory of bitmaps is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BitmapDirectory {
+    pub(super) count: u32,
+    /// Must be zero.
+    pub(super) reserved: u32,
+    pub(super) bytes: u64,
+    pub(super) offset: u64,
+}
 
 /// What the extensions say, as far as it matters here. Unknown ones may be ignored, the format says.
 #[derive(Debug, Default)]
@@ -42,7 +51,7 @@ impl Extensions {
             let kind = bytes::be_u32(rest, 0);
             let size = bytes::be_u32(rest, 4) as usize;
             let Some(data) = rest.get(8..).and_then(|after| after.get(..size)) else {
-                return Err(corrupt(format!(
+                return Err(corrupt_qcow2(format!(
                     "the header extension {kind:#010x} has {size} bytes and does not fit into the first cluster"
                 )));
             };
@@ -61,7 +70,7 @@ impl Extensions {
             FEATURE_NAMES => self.feature_names = data.to_vec(),
             ENCRYPTION => self.encryption_header = true,
             BACKING_FORMAT if data.len() > MAXIMUM_FORMAT_NAME => {
-                return Err(corrupt(format!(
+                return Err(corrupt_qcow2(format!(
                     "the name of the backing file's format has {} bytes, expected {MAXIMUM_FORMAT_NAME} at most",
                     data.len()
                 )));
@@ -69,7 +78,7 @@ impl Extensions {
             EXTERNAL_DATA_FILE => self.external_data_file = Some(data.to_vec()),
             BITMAPS => {
                 if data.len() != 24 {
-                    return Err(corrupt(format!(
+                    return Err(corrupt_qcow2(format!(
                         "the bitmaps extension has {} bytes, expected 24",
                         data.len()
                     )));

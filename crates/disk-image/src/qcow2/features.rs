@@ -1,8 +1,8 @@
 //! The feature bits of a qcow2 header: which are understood, and what the others are called.
 
-use super::corrupt;
 use super::extensions::Extensions;
 use crate::FormatError;
+use crate::error::corrupt_qcow2;
 use crate::quote::quote;
 
 const DIRTY: u64 = 1;
@@ -52,18 +52,18 @@ pub(super) fn check(
         });
     }
     if autoclear & RAW_EXTERNAL_DATA != 0 {
-        return Err(corrupt(
+        return Err(corrupt_qcow2(
             "it is marked to have a raw external data file, and has no external data file"
                 .to_owned(),
         ));
     }
     if autoclear & BITMAPS != 0 && extensions.bitmaps.is_none() {
-        return Err(corrupt(
+        return Err(corrupt_qcow2(
             "its bitmaps are marked as consistent, and there is no bitmaps extension".to_owned(),
         ));
     }
     if autoclear & BITMAPS != 0 && extensions.bitmaps_repeated {
-        return Err(corrupt("it has two bitmaps extensions".to_owned()));
+        return Err(corrupt_qcow2("it has two bitmaps extensions".to_owned()));
     }
     Ok(())
 }
@@ -78,7 +78,7 @@ pub(super) fn is_zstd(incompatible: u64, compression_type: u8) -> Result<bool, F
                 "clusters compressed by the method {compression_type}, expected 0 (zlib) or 1 (zstd)"
             ),
         }),
-        (marked, _) => Err(corrupt(format!(
+        (marked, _) => Err(corrupt_qcow2(format!(
             "the compression type {compression_type} and the compression type bit {} contradict each other",
             u8::from(marked)
         ))),

@@ -9,11 +9,10 @@ mod window;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::MAGIC;
-use super::compressed::{COMPRESSED, Descriptor, TableSet};
+use super::compressed::{Descriptor, TableSet};
 use super::decompression::{Data, Decompression, Stored};
-use super::header::Header;
-use super::mapping::OFFSET;
+use super::entries::{COMPRESSED, OFFSET, for_each_l2_entry};
+use super::header::{Header, MAGIC};
 use super::tables::Tables;
 use crate::{FormatError, ReadAt, Stop, bytes};
 use window::{Beginning, Window};
@@ -206,7 +205,7 @@ impl Follower {
                 return Ok(());
             }
             let table = entry & OFFSET;
-            let mut visit = |index, entry| {
+            for_each_l2_entry(&tables, header, table, |index, entry, _| {
                 let Some(data) = compressed_cluster(header, number, index, entry) else {
                     return Ok(());
                 };
@@ -220,14 +219,8 @@ impl Follower {
                     run(&mut batch)?;
                 }
                 Ok(())
-            };
-            let entries = header.l2_entries();
-            let ended = if header.extended_l2 {
-                tables.for_each_entry(table, entries, |index, [entry, _]| visit(index, entry))
-            } else {
-                tables.for_each_entry(table, entries, |index, [entry]| visit(index, entry))
-            };
-            ended.map(|_| ())
+            })?;
+            Ok(())
         })?;
         run(&mut batch)?;
         Ok(Decompressed {

@@ -2,13 +2,12 @@
 //! disk once it is converted to raw.
 
 use super::codec::Codec;
-use super::compressed::{COMPRESSED, Descriptor};
+use super::compressed::Descriptor;
+use super::entries::{COMPRESSED, OFFSET, ZERO};
 use super::header::Header;
-use super::mapping::OFFSET;
 use crate::read_at::read_up_to;
 use crate::{FormatError, ReadAt, bytes, probe};
 
-const ZERO: u64 = 1;
 /// Subclusters of a cluster with an extended entry.
 const SUBCLUSTERS: u64 = 32;
 

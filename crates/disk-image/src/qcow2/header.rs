@@ -2,12 +2,15 @@
 
 use std::fmt::Display;
 
-use super::extensions::Extensions;
-use super::{corrupt, features};
-use crate::error::require_inside;
+use super::extensions::{BitmapDirectory, Extensions};
+use super::features;
+use crate::error::{corrupt_qcow2, require_inside};
 use crate::quote::quote;
 use crate::read_at::read_up_to;
 use crate::{FormatError, ReadAt, bytes};
+
+/// The first bytes of every qcow2 image.
+pub(super) const MAGIC: &[u8] = b"QFI\xfb";
 
 /// Limits of QEMU itself: an image beyond them cannot be opened there.
 const MAXIMUM_L1_BYTES: u64 = 32 * 1024 * 1024;
@@ -35,16 +38,6 @@ pub(super) struct Header {
     pub(super) zstd: bool,
     /// The directory of bitmaps, where it is kept in step with the data.
     pub(super) bitmaps: Option<BitmapDirectory>,
-}
-
-/// Where the directory of bitmaps is.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct BitmapDirectory {
-    pub(super) count: u32,
-    /// Must be zero.
-    pub(super) reserved: u32,
-    pub(super) bytes: u64,
-    pub(super) offset: u64,
 }
 
 impl Header {
@@ -78,7 +71,7 @@ impl Header {
         require_inside(0, smallest, length, || "the qcow2 header".to_owned())?;
         let cluster_bits = bytes::be_u32(&start, 20);
         if !(9..=21).contains(&cluster_bits) {
-            return Err(corrupt(format!(
+            return Err(corrupt_qcow2(format!(
                 "clusters of 2^{cluster_bits} bytes, expected 2^9 to 2^21"
             )));
         }
@@ -98,7 +91,7 @@ impl Header {
             || header_length > cluster_size
             || !header_length.is_multiple_of(8)
         {
-            return Err(corrupt(format!(
+            return Err(corrupt_qcow2(format!(
                 "a header of {header_length} bytes, expected {smallest} to {cluster_size} and a multiple of 8"
             )));
         }
@@ -126,7 +119,7 @@ impl Header {
             }
         }
         if extensions.encryption_header {
-            return Err(corrupt(
+            return Err(corrupt_qcow2(
                 "it has a header of encryption, and is not encrypted".to_owned(),
             ));
         }
@@ -162,24 +155,24 @@ impl Header {
 
     fn check_numbers(&self) -> Result<(), FormatError> {
         if self.virtual_size == 0 {
-            return Err(corrupt(
+            return Err(corrupt_qcow2(
                 "a virtual size of 0 bytes: there is no disk in it".to_owned(),
             ));
         }
         if !self.virtual_size.is_multiple_of(512) {
-            return Err(corrupt(format!(
+            return Err(corrupt_qcow2(format!(
                 "a virtual size of {} bytes, expected a multiple of 512",
                 self.virtual_size
             )));
         }
         if self.extended_l2 && self.cluster_bits < 14 {
-            return Err(corrupt(format!(
+            return Err(corrupt_qcow2(format!(
                 "extended L2 entries with clusters of {} bytes, expected at least 16384",
                 self.cluster_size()
             )));
         }
         if self.refcount_order > 6 {
-            return Err(corrupt(format!(
+            return Err(corrupt_qcow2(format!(
                 "refcounts of 2^{} bits, expected 2^6 at most",
                 self.refcount_order
             )));
@@ -197,14 +190,14 @@ impl Header {
             .div_ceil(self.cluster_size())
             .div_ceil(self.l2_entries());
         if u64::from(self.l1_entries) < needed {
-            return Err(corrupt(format!(
+            return Err(corrupt_qcow2(format!(
                 "an L1 table of {} entries, expected at least {needed} for a virtual size of {} bytes",
                 self.l1_entries, self.virtual_size
             )));
         }
         let refcount_bytes = self.refcount_table_bytes();
         if refcount_bytes == 0 {
-            return Err(corrupt("no refcount table, expected one".to_owned()));
+            return Err(corrupt_qcow2("no refcount table, expected one".to_owned()));
         }
         if refcount_bytes > MAXIMUM_REFCOUNT_TABLE_BYTES {
             return Err(FormatError::Unsupported {
@@ -241,7 +234,7 @@ impl Header {
             let offset = self.snapshots_offset % self.cluster_size();
             self.check_place(what, offset, 0, length)?;
             return if beyond {
-                Err(corrupt(format!(
+                Err(corrupt_qcow2(format!(
                     "{what} begins at {:#x}, expected 2^63 - 1 at most",
                     self.snapshots_offset
                 )))
@@ -263,7 +256,7 @@ impl Header {
         length: u64,
     ) -> Result<(), FormatError> {
         if !offset.is_multiple_of(self.cluster_size()) {
-            return Err(corrupt(format!(
+            return Err(corrupt_qcow2(format!(
                 "{what} begins at {offset:#x}, expected a multiple of the cluster size {}",
                 self.cluster_size()
             )));

@@ -1,15 +1,14 @@
 //! Which clusters are L2 tables, and how many entries of L1 tables refer to each: snapshots share them with the
 //! active table. Each table is walked once, whatever refers to it, so that time is bounded by what is in the file.
 
-use super::corrupt;
+use super::entries::{COPIED, OFFSET};
 use super::header::Header;
 use super::structures::{Kind, Structures};
 use super::tables::Tables;
+use crate::error::corrupt_qcow2;
 use crate::{FormatError, ReadAt};
 
-const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 const RESERVED: u64 = 0x7f00_0000_0000_01ff;
-const COPIED: u64 = 1 << 63;
 
 /// An L2 table: 12 bytes, as there may be millions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,13 +94,13 @@ pub(super) fn read<R: ReadAt + ?Sized>(
         };
         tables.for_each_entry(l1.offset, l1.size / 8, |index, [entry]| {
             if entry & RESERVED != 0 {
-                return Err(corrupt(format!(
+                return Err(corrupt_qcow2(format!(
                     "the L1 entry {index}{suffix} is {entry:#018x}, with reserved bits set"
                 )));
             }
             let offset = entry & OFFSET;
             if offset == 0 {
-                return Err(corrupt(format!(
+                return Err(corrupt_qcow2(format!(
                     "the L1 entry {index}{suffix} points to the header of the image"
                 )));
             }
@@ -222,7 +221,7 @@ impl Found {
 }
 
 fn used_twice(table: L2Table, header: &Header) -> FormatError {
-    corrupt(format!(
+    corrupt_qcow2(format!(
         "the L2 table {} uses the cluster at {:#x}, which is in use already",
         table.index(),
         table.cluster() << header.cluster_bits

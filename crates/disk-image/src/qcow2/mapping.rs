@@ -3,19 +3,15 @@
 use std::collections::BTreeSet;
 
 use super::clusters::{Refcount, Use, Window};
-use super::compressed::{COMPRESSED, Descriptor, TableSet, TailClusters};
-use super::corrupt;
+use super::compressed::{Descriptor, TableSet, TailClusters};
+use super::entries::{COMPRESSED, COPIED, OFFSET, ZERO, for_each_l2_entry};
 use super::header::Header;
 use super::l2_tables::L2Table;
 use super::tables::Tables;
-use crate::error::require_inside;
+use crate::error::{corrupt_qcow2, require_inside};
 use crate::{FormatError, ReadAt};
 
-pub(super) const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 const L2_RESERVED: u64 = 0x3f00_0000_0000_01fe;
-/// The refcount of what the entry points to is exactly one: it may be written in place.
-const COPIED: u64 = 1 << 63;
-const ZERO: u64 = 1;
 
 /// The walk through L2 tables that notes what they use in a window of clusters.
 pub(super) struct Walk<'a, R: ?Sized> {
@@ -73,19 +69,12 @@ impl<'a, R: ReadAt + ?Sized> Walk<'a, R> {
 
     /// Returns whether the table has any entry.
     fn check_table(&mut self, table: L2Table) -> Result<bool, FormatError> {
-        let tables = self.tables;
-        let offset = table.cluster() << self.header.cluster_bits;
-        let entries = self.header.l2_entries();
-        let first = table.index().saturating_mul(entries);
-        if self.header.extended_l2 {
-            tables.for_each_entry(offset, entries, |index, [entry, subclusters]| {
-                self.check_l2_entry(table, first + index, entry, Some(subclusters))
-            })
-        } else {
-            tables.for_each_entry(offset, entries, |index, [entry]| {
-                self.check_l2_entry(table, first + index, entry, None)
-            })
-        }
+        let (tables, header) = (self.tables, self.header);
+        let offset = table.cluster() << header.cluster_bits;
+        let first = table.index().saturating_mul(header.l2_entries());
+        for_each_l2_entry(tables, header, offset, |index, entry, subclusters| {
+            self.check_l2_entry(table, first + index, entry, subclusters)
+        })
     }
 
     fn check_l2_entry(
@@ -237,7 +226,7 @@ impl<'a, R: ReadAt + ?Sized> Walk<'a, R> {
     ) -> Result<(), FormatError> {
         match self.window.refcount(offset) {
             None | Some(Refcount::One) => Ok(()),
-            Some(_) => Err(corrupt(format!(
+            Some(_) => Err(corrupt_qcow2(format!(
                 "{} at {offset:#x} is marked as used once, and its refcount is not 1",
                 what()
             ))),
@@ -245,7 +234,7 @@ impl<'a, R: ReadAt + ?Sized> Walk<'a, R> {
     }
 
     fn bad_entry(&self, guest_cluster: u64, entry: u64, what: &str) -> FormatError {
-        corrupt(format!(
+        corrupt_qcow2(format!(
             "the L2 entry {entry:#018x} of the guest cluster {guest_cluster} {what}"
         ))
     }

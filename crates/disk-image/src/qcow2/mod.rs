@@ -8,7 +8,9 @@ mod codec;
 mod compressed;
 mod decompression;
 mod deflate;
+mod entries;
 mod extensions;
+mod fault;
 mod features;
 mod follower;
 mod guest;
@@ -24,15 +26,13 @@ mod tables;
 mod tests;
 mod zstandard;
 
-use crate::error::Structure;
+use crate::error::corrupt_qcow2;
 use crate::read_at::read_up_to;
 use crate::{FormatError, ReadAt, bytes, probe};
 use follower::Decompressed;
 pub(crate) use follower::Follower;
-use header::Header;
+use header::{Header, MAGIC};
 use references::Limits;
-
-const MAGIC: &[u8] = b"QFI\xfb";
 
 /// Whether the content claims to be qcow2. The first version of the format, without the 2, is another one.
 pub(crate) fn is_qcow2<R: ReadAt + ?Sized>(content: &R) -> Result<bool, FormatError> {
@@ -47,7 +47,7 @@ pub(crate) fn inspect<R: ReadAt + Sync + ?Sized>(
     follower: Follower,
 ) -> Result<u64, FormatError> {
     if let Some(other) = probe::beside_qcow2(content)? {
-        return Err(corrupt(format!(
+        return Err(corrupt_qcow2(format!(
             "its header passes for that of {} as well",
             other.name
         )));
@@ -67,11 +67,4 @@ fn check<R: ReadAt + Sync + ?Sized>(
     let decompressed = follower.finish(content, &header, &with_compressed)?;
     guest::refuse_image_inside(content, &header)?;
     Ok((header.virtual_size, decompressed))
-}
-
-fn corrupt(what: String) -> FormatError {
-    FormatError::Corrupt {
-        structure: Structure::Qcow2,
-        what,
-    }
 }

@@ -1,9 +1,8 @@
 //! The table of internal snapshots. A desktop never reads them; the file must be whole all the same.
 
-use super::corrupt;
 use super::header::Header;
 use super::structures::{Kind, Structure};
-use crate::error::require_inside;
+use crate::error::{corrupt_qcow2, require_inside};
 use crate::read_at::read_up_to;
 use crate::{FormatError, ReadAt, bytes};
 
@@ -35,13 +34,13 @@ pub(super) fn read<R: ReadAt + ?Sized>(
         let name_bytes = u64::from(bytes::be_u16(&entry, 14));
         let extra_bytes = u64::from(bytes::be_u32(&entry, 36));
         if extra_bytes > MAXIMUM_EXTRA_BYTES || l1_bytes > MAXIMUM_L1_BYTES {
-            return Err(corrupt(format!(
+            return Err(corrupt_qcow2(format!(
                 "the snapshot {number} has {extra_bytes} bytes of extra data and an L1 table of {l1_bytes} bytes, \
                  expected at most {MAXIMUM_EXTRA_BYTES} and {MAXIMUM_L1_BYTES}"
             )));
         }
         if header.version >= 3 && extra_bytes < MINIMUM_EXTRA_BYTES {
-            return Err(corrupt(format!(
+            return Err(corrupt_qcow2(format!(
                 "the snapshot {number} has {extra_bytes} bytes of extra data, expected {MINIMUM_EXTRA_BYTES} at least"
             )));
         }

@@ -3,9 +3,9 @@
 use std::fmt;
 
 use super::clusters::{Use, Window};
-use super::corrupt;
 use super::header::Header;
 use crate::FormatError;
+use crate::error::corrupt_qcow2;
 
 /// The kind of a structure. Snapshots and bitmaps are numbered from one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +101,7 @@ fn refuse_overlaps(all: &[Structure], header: &Header) -> Result<(), FormatError
     let mut free_from = 0;
     for structure in order {
         if structure.offset < free_from {
-            return Err(corrupt(format!(
+            return Err(corrupt_qcow2(format!(
                 "{} uses the cluster at {:#x}, which is in use already",
                 structure.kind, structure.offset
             )));

@@ -2,7 +2,7 @@
 
 use zstd_safe::DCtx;
 
-use super::codec::Fault;
+use super::fault::Fault;
 use crate::bytes;
 
 const MAGIC: u32 = 0xFD2F_B528;

@@ -8,13 +8,11 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, RngCore as _, SeedableRng as _};
 
 use super::super::deflate::tests::{compress, empty_blocks};
+use super::super::entries::{COMPRESSED, COPIED};
 use super::super::follower::{Decompressed, Follower};
 use super::super::references::Limits;
 use crate::test_support::{Put, installed, run};
 use crate::{FormatError, Stop, inspect};
-
-const COMPRESSED: u64 = 1 << 62;
-const COPIED: u64 = 1 << 63;
 
 /// An image by hand: its clusters are compressed and stand one behind the other, the first for the first cluster of
 /// the guest, and so on.

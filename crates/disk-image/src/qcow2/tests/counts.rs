@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use super::super::entries::COMPRESSED;
 use super::super::l2_tables::Capacity;
 use super::super::references::Limits;
 use super::super::{Follower, check};
@@ -11,8 +12,6 @@ use super::{CLUSTER, CLUSTER_BITS};
 use crate::test_support::qcow2_layout::{DATA, L1, L2, REFCOUNT_BLOCK, SPARE};
 use crate::test_support::{Put, installed, qcow2, run, run_with};
 use crate::{FileReader, FormatError, ReadAt, Stop, inspect};
-
-const COMPRESSED: u64 = 1 << 62;
 
 fn be(image: &[u8], at: usize, width: usize) -> u64 {
     image[at..at + width]

@@ -1,6 +1,7 @@
 //! What refcounts, tables, snapshots and bitmaps must keep to.
 
 use super::super::deflate::tests::compress;
+use super::super::entries::{COMPRESSED, COPIED};
 use super::super::l2_tables::Capacity;
 use super::super::references::Limits;
 use super::super::{Follower, check};
@@ -8,9 +9,6 @@ use super::{CLUSTER, CLUSTER_BITS, assert_accepted, assert_refused, refusal};
 use crate::test_support::qcow2_layout::{DATA, L1, L2, REFCOUNT_BLOCK, REFCOUNT_TABLE, SPARE};
 use crate::test_support::{Put, qcow2};
 use crate::{FormatError, Stop, inspect};
-
-const COPIED: u64 = 1 << 63;
-const COMPRESSED: u64 = 1 << 62;
 
 fn put_l2(image: &mut Vec<u8>, index: usize, entry: u64) {
     image.put_be64(L2 * CLUSTER + index * 8, entry);
