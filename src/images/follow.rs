@@ -15,6 +15,7 @@ use crate::operations::{Failure, Reason};
 
 /// How many KiB wait at the most: what comes while two threads decompress is taken in meanwhile.
 const WAITING: u32 = 8 * 1024;
+const INSTALLER_ADVICE: &str = "A server that was started with --allow-installer-images takes them";
 
 /// A follower of the bytes that are written to a content. Dropping it stops what it does.
 pub(super) struct Following {
@@ -92,6 +93,10 @@ impl Following {
         match inspected.await.map_err(|stopped| internal(&stopped))? {
             Err(FormatError::Stopped) if self.stop.is_cancelled() => Err(Failure::cancelled()),
             Err(FormatError::Io(error)) => Err(internal(&error).transient()),
+            Err(bad @ FormatError::InstallerImage { .. }) => {
+                let message = format!("{bad}. {INSTALLER_ADVICE}");
+                Err(Failure::new(Reason::Invalid, message))
+            }
             Err(bad) => Err(Failure::new(Reason::Invalid, bad.to_string())),
             Ok(inspection) => Ok(inspection),
         }

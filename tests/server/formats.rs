@@ -56,6 +56,13 @@ async fn an_installer_image_is_refused_unless_the_server_is_told_to_take_it() {
             message.contains("an installer image (ISO 9660), not an installed disk"),
             "{message}"
         );
+        assert!(
+            message.ends_with(
+                "remove that: wipefs -a -t iso9660,udf IMAGE. \
+                 A server that was started with --allow-installer-images takes them"
+            ),
+            "{message}"
+        );
     }
     let server = TestServer::start_with(|config| config.allow_installer_images = true).await;
     let operation = server.uploaded("f", "iso", &iso).await;

@@ -75,6 +75,15 @@ pub enum FormatError {
         found: Known,
     },
 
+    /// An installer image, where the options do not admit it.
+    #[error(
+        "this looks like {}; supported are qcow2 and raw with an MBR or GPT partition table; {}", found.name, found.advice
+    )]
+    InstallerImage {
+        /// The kind of it.
+        found: Known,
+    },
+
     /// A qcow2 image whose guest disk itself begins as an image does. Converted to raw, it would be opened as that.
     #[error(
         "the disk inside of the qcow2 image looks like {}, and may be opened as one once it is converted to raw; \

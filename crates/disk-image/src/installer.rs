@@ -6,8 +6,7 @@ use crate::read_at::read_up_to;
 use crate::{FormatError, ReadAt, bytes};
 
 const ADVICE: &str = "install the system from it on a disk, and make an image of that disk. Where only a remainder of \
-     an earlier installer is on an installed disk, remove that: wipefs -a -t iso9660,udf IMAGE. A server that was \
-     started with --allow-installer-images takes them";
+     an earlier installer is on an installed disk, remove that: wipefs -a -t iso9660,udf IMAGE";
 
 const ISO: Known = Known::new(
     "an installer image (ISO 9660), not an installed disk",

@@ -20,7 +20,7 @@ pub(crate) fn inspect<R: ReadAt + ?Sized>(
             found.refuse_cut(content.len())?;
             vec![format!("this is {}", found.known.name)]
         }
-        Some(found) => return Err(FormatError::Unrecognized { found: found.known }),
+        Some(found) => return Err(FormatError::InstallerImage { found: found.known }),
     };
     let length = content.len();
     if !length.is_multiple_of(SECTOR) {

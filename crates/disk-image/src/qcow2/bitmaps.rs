@@ -1,4 +1,4 @@
-//! The persistent bitmaps of a qcow2 image. A desktop never reads them; QEMU opens no image whose bitmaps are broken.
+//! The persistent bitmaps of a qcow2 image. A guest never reads them; QEMU opens no image whose bitmaps are broken.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;

@@ -1,4 +1,4 @@
-//! The table of internal snapshots. A desktop never reads them; the file must be whole all the same.
+//! The table of internal snapshots. A guest never reads them; the file must be whole all the same.
 
 use super::header::Header;
 use super::structures::{Kind, Structure};

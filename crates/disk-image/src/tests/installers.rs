@@ -21,10 +21,15 @@ fn allowed(image: &Vec<u8>) -> Result<Inspection, FormatError> {
 }
 
 fn assert_refused(image: &Vec<u8>, name: &str, what: &str) {
-    let message = inspect(image).expect_err(what).to_string();
+    let error = inspect(image).expect_err(what);
+    assert!(
+        matches!(error, FormatError::InstallerImage { .. }),
+        "{what}"
+    );
+    let message = error.to_string();
     for expected in [
         &*format!("this looks like an installer image ({name}), not an installed disk"),
-        "--allow-installer-images",
+        "remove that: wipefs -a -t iso9660,udf IMAGE",
     ] {
         assert!(message.contains(expected), "{what}: {message}");
     }
