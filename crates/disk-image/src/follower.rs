@@ -44,6 +44,7 @@ impl Follower {
             return Ok(Inspection {
                 format: Format::Qcow2,
                 virtual_size,
+                partition_table: None,
                 notes: Vec::new(),
             });
         }

@@ -1,5 +1,7 @@
 //! Answers to an inspection: formats and facts about an image, and the options to ask for them.
 
+use crate::PartitionTable;
+
 /// The formats a disk image is kept in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
@@ -42,14 +44,17 @@ impl std::fmt::Display for Format {
     }
 }
 
-/// A sound image, as [`inspect`] found it.
+/// A sound image, as [`crate::inspect`] found it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Inspection {
     /// Recognised by content alone.
     pub format: Format,
     /// The size in bytes of the disk that a guest sees; a multiple of 512.
     pub virtual_size: u64,
-    /// Faults that no desktop suffers from, for the administrator.
+    /// Of a raw image. Of a qcow2 image the disk inside is not looked into, and an installer image need not have one.
+    pub partition_table: Option<PartitionTable>,
+    /// Faults that no guest suffers from, for the administrator.
     pub notes: Vec<String>,
 }
 

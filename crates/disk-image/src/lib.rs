@@ -25,6 +25,7 @@ mod tests;
 pub use error::{FormatError, Known, Structure};
 pub use follower::Follower;
 pub use inspection::{Format, Inspection, Options};
+pub use partitions::{Partition, PartitionScheme, PartitionTable};
 pub use read_at::{FileReader, ReadAt};
 pub use stop::Stop;
 

@@ -3,7 +3,7 @@
 use crate::error::{corrupt_mbr, require_inside};
 use crate::partitions::{Area, find_overlap};
 use crate::read_at::read_up_to;
-use crate::{FormatError, ReadAt, bytes};
+use crate::{FormatError, PartitionScheme, PartitionTable, ReadAt, bytes};
 
 /// The unit in which MBR tables count, and the least size of a disk.
 pub(crate) const SECTOR: u64 = 512;
@@ -12,7 +12,9 @@ pub(crate) const SECTOR: u64 = 512;
 pub(crate) const SIGNATURE: u16 = 0xAA55;
 
 /// More logical partitions than any system numbers; what goes beyond is a loop or malice.
-const MAXIMUM_LOGICAL: u32 = 256;
+const MAXIMUM_LOGICAL: usize = 256;
+/// The number of the first logical partition, whatever the other entries have.
+const FIRST_LOGICAL: u32 = 5;
 
 const PROTECTIVE: u8 = 0xEE;
 
@@ -74,12 +76,13 @@ impl Table {
         self.entries.iter().any(|entry| entry.kind == PROTECTIVE)
     }
 
-    /// Checks the entries that are not protective, in sectors of that size. Returns those that are extended.
+    /// Checks the entries that are not protective, in sectors of that size. Returns all of them, and those that are
+    /// extended.
     pub(crate) fn check_entries(
         &self,
         sector_size: u64,
         length: u64,
-    ) -> Result<Vec<Area>, FormatError> {
+    ) -> Result<(Vec<Area>, Vec<Area>), FormatError> {
         let mut areas = Vec::new();
         let mut extended = Vec::new();
         for (number, entry) in (1..).zip(self.entries) {
@@ -104,30 +107,37 @@ impl Table {
             }
         }
         refuse_overlap(&mut areas)?;
-        Ok(extended)
+        Ok((areas, extended))
     }
 }
 
-/// Checks the partitions of a disk that has an MBR only.
-pub(crate) fn check<R: ReadAt + ?Sized>(content: &R, table: &Table) -> Result<(), FormatError> {
-    let extended = table.check_entries(SECTOR, content.len())?;
-    let mut next_number = 5;
+/// Checks the partitions of a disk that has an MBR only, and returns them.
+pub(crate) fn check<R: ReadAt + ?Sized>(
+    content: &R,
+    table: &Table,
+) -> Result<PartitionTable, FormatError> {
+    let (mut areas, extended) = table.check_entries(SECTOR, content.len())?;
+    let mut logical = Vec::new();
     for area in extended {
-        check_logical(content, area, &mut next_number)?;
+        check_logical(content, area, &mut logical)?;
     }
-    Ok(())
+    areas.append(&mut logical);
+    Ok(PartitionTable::new(PartitionScheme::Mbr, areas, SECTOR))
 }
 
 /// Follows the chain of boot records inside an extended partition. Each describes one logical partition, counted from
-/// its own place, and the next record, counted from the start of the extended partition.
+/// its own place, and the next record, counted from the start of the extended partition. Adds them to those of other
+/// extended partitions.
 fn check_logical<R: ReadAt + ?Sized>(
     content: &R,
     extended: Area,
-    next_number: &mut u32,
+    logical: &mut Vec<Area>,
 ) -> Result<(), FormatError> {
     let mut areas = Vec::new();
     let mut record = extended.first;
     loop {
+        // There are not so many that the number would not fit.
+        let number = FIRST_LOGICAL + logical.len() as u32;
         let sector = read_up_to(content, record.saturating_mul(SECTOR), 512)?;
         // An extended partition that was made and never filled may have no record at all.
         if record == extended.first && sector.iter().all(|byte| *byte == 0) {
@@ -142,7 +152,7 @@ fn check_logical<R: ReadAt + ?Sized>(
         areas.push(Area {
             first: record,
             last: record,
-            number: *next_number,
+            number,
         });
         let [partition, link, third, fourth] = Table::parse(&sector).entries;
         if !third.is_empty() || !fourth.is_empty() {
@@ -151,7 +161,6 @@ fn check_logical<R: ReadAt + ?Sized>(
             )));
         }
         if !partition.is_empty() {
-            let number = *next_number;
             let area = area(
                 record.saturating_add(partition.start),
                 partition.sectors,
@@ -164,7 +173,7 @@ fn check_logical<R: ReadAt + ?Sized>(
                 )));
             }
             areas.push(area);
-            *next_number += 1;
+            logical.push(area);
         }
         if link.is_empty() {
             break;
@@ -177,8 +186,7 @@ fn check_logical<R: ReadAt + ?Sized>(
             )));
         }
         // Each round adds a record, so that a loop ends here, or as an overlap of a record with itself.
-        if areas.len() as u64 > 2 * u64::from(MAXIMUM_LOGICAL) || *next_number > MAXIMUM_LOGICAL + 4
-        {
+        if areas.len() > 2 * MAXIMUM_LOGICAL || logical.len() >= MAXIMUM_LOGICAL {
             return Err(corrupt_mbr(format!(
                 "the extended partition {} has more than {MAXIMUM_LOGICAL} logical partitions, or a loop of them",
                 extended.number
@@ -217,8 +225,8 @@ fn refuse_overlap(areas: &mut [Area]) -> Result<(), FormatError> {
 
 #[cfg(test)]
 mod tests {
-    use crate::inspect;
     use crate::test_support::{MbrEntry, mbr, mbr_with_logical, put_boot_record};
+    use crate::{Partition, PartitionScheme, inspect};
 
     const LINUX: u8 = 0x83;
 
@@ -239,6 +247,28 @@ mod tests {
             assert_eq!(found.virtual_size, 200 * 512);
         }
         inspect(&mbr_with_logical()).unwrap();
+    }
+
+    #[test]
+    fn partitions_are_told_in_bytes_and_in_the_order_of_their_numbers() {
+        let entries = [(0, LINUX, 150, 50), (0, 0, 0, 0), (0x80, 0x07, 1, 49)];
+        for (image, expected) in [
+            (mbr(200, &entries), &[(1, 150, 50), (3, 1, 49)][..]),
+            (
+                mbr_with_logical(),
+                &[(1, 1, 49), (2, 50, 100), (5, 51, 29), (6, 101, 49)],
+            ),
+        ] {
+            let table = inspect(&image).unwrap().partition_table.unwrap();
+            assert_eq!(table.scheme, PartitionScheme::Mbr);
+            let partition = |&(number, first, sectors): &(u32, u64, u64)| Partition {
+                number,
+                offset: first * 512,
+                size: sectors * 512,
+            };
+            let expected: Vec<Partition> = expected.iter().map(partition).collect();
+            assert_eq!(table.partitions, expected);
+        }
     }
 
     #[test]

@@ -1,5 +1,65 @@
 //! Partitions as areas of sectors, whichever table named them.
 
+/// The kind of a partition table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PartitionScheme {
+    /// The master boot record, with the chain of its logical partitions.
+    Mbr,
+    /// The GUID partition table.
+    Gpt,
+}
+
+impl std::fmt::Display for PartitionScheme {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            PartitionScheme::Mbr => "MBR",
+            PartitionScheme::Gpt => "GPT",
+        })
+    }
+}
+
+/// One partition of a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Partition {
+    /// As systems count: from 1; the logical ones of an MBR from 5.
+    pub number: u32,
+    /// Of its first byte, from the start of the disk.
+    pub offset: u64,
+    /// In bytes.
+    pub size: u64,
+}
+
+/// The partition table of a disk, found sound: no partition is cut, and none is on another, but for the logical ones
+/// of an MBR, which are inside of an extended one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionTable {
+    /// The kind of the table.
+    pub scheme: PartitionScheme,
+    /// In the order of their numbers. An extended partition is among them.
+    pub partitions: Vec<Partition>,
+}
+
+impl PartitionTable {
+    pub(crate) fn new(
+        scheme: PartitionScheme,
+        mut areas: Vec<Area>,
+        sector: u64,
+    ) -> PartitionTable {
+        areas.sort_unstable_by_key(|area| area.number);
+        let partition = |area: Area| Partition {
+            number: area.number,
+            offset: area.first.saturating_mul(sector),
+            size: (area.last - area.first)
+                .saturating_add(1)
+                .saturating_mul(sector),
+        };
+        PartitionTable {
+            scheme,
+            partitions: areas.into_iter().map(partition).collect(),
+        }
+    }
+}
+
 /// The sectors of one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Area {

@@ -3,7 +3,8 @@
 use crate::mbr::{self, SECTOR};
 use crate::read_at::read_up_to;
 use crate::{
-    Format, FormatError, Inspection, Options, ReadAt, bytes, gpt, installer, probe, signatures,
+    Format, FormatError, Inspection, Options, PartitionTable, ReadAt, bytes, gpt, installer, probe,
+    signatures,
 };
 
 /// Checks a raw image, whose virtual size is its length.
@@ -14,11 +15,14 @@ pub(crate) fn inspect<R: ReadAt + ?Sized>(
     if let Some(found) = probe::disk_image(content)? {
         return Err(FormatError::Unrecognized { found });
     }
-    let notes = match installer::find(content)? {
-        None => check_table(content)?,
+    let (partition_table, notes) = match installer::find(content)? {
+        None => {
+            let (table, notes) = check_table(content)?;
+            (Some(table), notes)
+        }
         Some(found) if options.allow_installer_images => {
             found.refuse_cut(content.len())?;
-            vec![format!("this is {}", found.known.name)]
+            (None, vec![format!("this is {}", found.known.name)])
         }
         Some(found) => return Err(FormatError::InstallerImage { found: found.known }),
     };
@@ -29,12 +33,15 @@ pub(crate) fn inspect<R: ReadAt + ?Sized>(
     Ok(Inspection {
         format: Format::Raw,
         virtual_size: length,
+        partition_table,
         notes,
     })
 }
 
-/// Checks the partition table, and returns what is wrong with it and does no harm.
-fn check_table<R: ReadAt + ?Sized>(content: &R) -> Result<Vec<String>, FormatError> {
+/// Checks the partition table, and returns it with notes on faults that do no harm.
+fn check_table<R: ReadAt + ?Sized>(
+    content: &R,
+) -> Result<(PartitionTable, Vec<String>), FormatError> {
     let length = content.len();
     let first = read_up_to(content, 0, 512)?;
     if (first.len() as u64) < SECTOR {
@@ -54,10 +61,10 @@ fn check_table<R: ReadAt + ?Sized>(content: &R) -> Result<Vec<String>, FormatErr
     let checked = if table.is_protective() {
         gpt::check(content, &table)
     } else {
-        mbr::check(content, &table).map(|()| Vec::new())
+        mbr::check(content, &table).map(|found| (found, Vec::new()))
     };
     match checked {
-        Ok(notes) => Ok(notes),
+        Ok(found) => Ok(found),
         // A file system may have bytes in the place of the table that come close to one.
         Err(error) => Err(match signatures::other_content(content)? {
             Some(found)

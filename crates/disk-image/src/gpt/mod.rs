@@ -10,7 +10,7 @@ mod tests;
 
 use crate::error::corrupt_gpt;
 use crate::mbr;
-use crate::{FormatError, ReadAt};
+use crate::{FormatError, PartitionScheme, PartitionTable, ReadAt};
 use table::{Disk, Table};
 
 /// The sizes of a sector that disks have.
@@ -31,11 +31,11 @@ fn disk_with_header<R: ReadAt + ?Sized>(content: &R) -> Result<Option<Disk<'_, R
     Ok(None)
 }
 
-/// Checks the table of a disk whose boot record is protective. Returns what is wrong with it and does no harm.
+/// Checks the table of a disk whose boot record is protective. Returns it, with notes on faults that do no harm.
 pub(crate) fn check<R: ReadAt + ?Sized>(
     content: &R,
     protective: &mbr::Table,
-) -> Result<Vec<String>, FormatError> {
+) -> Result<(PartitionTable, Vec<String>), FormatError> {
     let Some(disk) = disk_with_header(content)? else {
         if content.len() < 8192 {
             return Err(FormatError::Truncated {
@@ -54,10 +54,11 @@ pub(crate) fn check<R: ReadAt + ?Sized>(
         read => read?,
     };
     refuse_other_sector_size(&disk, &primary)?;
-    disk.check(&primary)?;
+    let areas = disk.check(&primary)?;
     let note = check_backup(&disk, &primary)?;
     protective.check_entries(disk.sector, content.len())?;
-    Ok(note.into_iter().collect())
+    let table = PartitionTable::new(PartitionScheme::Gpt, areas, disk.sector);
+    Ok((table, note.into_iter().collect()))
 }
 
 /// The refusal of a damaged primary table, which can be mended where the disk ends in a sound backup.

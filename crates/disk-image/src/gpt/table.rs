@@ -195,8 +195,8 @@ impl<R: ReadAt + ?Sized> Disk<'_, R> {
     }
 
     /// Checks what the primary table says of the disk: the order of its parts, and that no partition is cut or on
-    /// another.
-    pub(super) fn check(&self, table: &Table) -> Result<(), FormatError> {
+    /// another. Returns the partitions.
+    pub(super) fn check(&self, table: &Table) -> Result<Vec<Area>, FormatError> {
         if table.entries_end > table.first_usable || table.first_usable > table.last_usable {
             return Err(corrupt_gpt(format!(
                 "its parts are out of order: entries in sectors {} up to {}, usable sectors {} to {}",
@@ -240,6 +240,6 @@ impl<R: ReadAt + ?Sized> Disk<'_, R> {
                 last_sector: self.last_sector(),
             });
         }
-        Ok(())
+        Ok(areas)
     }
 }

@@ -1,8 +1,7 @@
 //! Rules that a GPT must keep to, and which faults of its backup are only noted.
 
-use crate::FormatError;
-use crate::inspect;
 use crate::test_support::{Put, gpt, installed, put_boot_record, run, seal_gpt, seal_header};
+use crate::{FormatError, Partition, PartitionScheme, inspect};
 
 const SECTORS: usize = 200;
 const PARTITIONS: [(u64, u64); 2] = [(40, 99), (100, 150)];
@@ -25,6 +24,17 @@ fn tables_in_both_sizes_of_sectors_are_accepted() {
     ] {
         let found = inspect(&gpt(sector, SECTORS, partitions)).unwrap();
         assert_eq!(found.virtual_size, (sector * SECTORS) as u64);
+        let table = found.partition_table.unwrap();
+        assert_eq!(table.scheme, PartitionScheme::Gpt);
+        let expected: Vec<Partition> = (1..)
+            .zip(partitions)
+            .map(|(number, (first, last))| Partition {
+                number,
+                offset: first * sector as u64,
+                size: (last - first + 1) * sector as u64,
+            })
+            .collect();
+        assert_eq!(table.partitions, expected);
     }
 }
 
