@@ -9,6 +9,7 @@ pub mod contract;
 pub mod http;
 pub mod images;
 pub mod metadata;
+pub mod model;
 pub mod operations;
 pub mod rpc;
 pub mod sources;

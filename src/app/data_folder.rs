@@ -9,7 +9,8 @@ use std::sync::Arc;
 use super::Error;
 use crate::ballast::{self, Ballast};
 use crate::blobs::LocalContents;
-use crate::metadata::{self, Clock, Store};
+use crate::metadata::{self, Store};
+use crate::model::Clock;
 
 const DATABASE: &str = "metadata.sqlite";
 const LOG: &str = "metadata.sqlite-wal";

@@ -8,7 +8,8 @@ use super::data_folder::{self, Lock};
 use crate::blobs::LocalContents;
 use crate::images::verify;
 pub use crate::images::verify::{Findings, Problem, ProblemKind, Progress};
-use crate::metadata::{self, Store, SystemClock, Verification};
+use crate::metadata::{self, Store, Verification};
+use crate::model::SystemClock;
 
 /// Reads the database and all contents of a data folder. Nothing where `progress` ended it. Blocks, for as
 /// long as the disk takes.

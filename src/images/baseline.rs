@@ -7,12 +7,11 @@ use std::time::Duration;
 use futures_util::future::Either;
 use tokio::sync::oneshot;
 
-use super::{DesktopImage, DesktopImageStatus};
-use crate::metadata::{
-    Accept, Baseline, DESKTOP_IMAGE_PREFIX, IdGenerator, NewDesktopImage, OPERATION_PREFIX,
-    SystemClock,
+use crate::metadata::Baseline;
+use crate::model::{
+    Accept, DESKTOP_IMAGE_PREFIX, DesktopImage, DesktopImageStatus, IdGenerator, Kind,
+    NewDesktopImage, OPERATION_PREFIX, Operation, Outcome, Progress, SystemClock,
 };
-use crate::operations::{Kind, Operation, Outcome, Progress};
 
 /// A Copy that is answered without the store.
 pub type MadeUp = Pin<Box<dyn Future<Output = super::Result<Operation>> + Send>>;

@@ -1,10 +1,11 @@
 //! What can be done with compute images.
 
 use super::listing::{self, ListRequest};
-use super::{ComputeImage, Error, Images, Result};
+use super::{Error, Images, Result};
 use crate::blobs;
-use crate::metadata::{Accept, Change, ComputeImageChanges, NewComputeImage, Origin};
-use crate::operations::Operation;
+use crate::model::{
+    Accept, Change, ComputeImage, ComputeImageChanges, NewComputeImage, Operation, Origin,
+};
 use crate::sources::{FileUri, SourceError};
 
 /// The largest disk that an image may hold, in bytes (contract: `min_disk_size`).

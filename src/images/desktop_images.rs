@@ -3,9 +3,8 @@
 #[cfg(feature = "bench-baselines")]
 use super::baseline;
 use super::listing::{self, ListRequest};
-use super::{DesktopImage, Images, Result};
-use crate::metadata::{Accept, Change, DesktopImageChanges, NewDesktopImage};
-use crate::operations::Operation;
+use super::{Images, Result};
+use crate::model::{Accept, Change, DesktopImage, DesktopImageChanges, NewDesktopImage, Operation};
 
 impl Images {
     /// Makes a desktop image of a READY compute image. No bytes move.

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{DesktopImage, Error, Images, Result};
+use super::{Error, Images, Result};
 use crate::blobs::{self, Checksums, ContentReader};
 use crate::metadata::{ContentFacts, LiveContent};
+use crate::model::DesktopImage;
 
 /// How many whole blocks, of 4 MiB each, all downloads together keep in memory. Those that find no room read
 /// in pieces, which takes more of the processor.

@@ -1,8 +1,6 @@
 //! Where tests make a step of a worker fail, hang or end the process. Nothing of it is left in a
 //! build for use.
 
-use crate::operations::Failure;
-
 /// The steps of an import, in their order; other changes have the last one only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Step {
@@ -20,7 +18,8 @@ pub enum Step {
 
 #[cfg(not(test))]
 mod none {
-    use super::{Failure, Step};
+    use super::Step;
+    use crate::model::Failure;
 
     /// No faults.
     #[derive(Clone)]
@@ -55,7 +54,8 @@ mod injected {
 
     use tokio::sync::Notify;
 
-    use super::{Failure, Step};
+    use super::Step;
+    use crate::model::Failure;
 
     /// Where a fault is met.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -11,7 +11,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::compute_images::LARGEST_DISK;
 use super::import::internal;
 use crate::blobs::{Chunk, LocalContents};
-use crate::operations::{Failure, Reason};
+use crate::model::{Failure, Reason};
 
 /// How many KiB wait at the most: what comes while two threads decompress is taken in meanwhile.
 const WAITING: u32 = 8 * 1024;

@@ -17,8 +17,9 @@ use super::follow::Following;
 use super::upload::StatedSha256;
 use super::worker::store_failure;
 use crate::blobs::{self, Chunk, ContentWriter, Written};
-use crate::metadata::{ContentFacts, Lease};
-use crate::operations::{Ended, Failure, ProgressCounter, Reason, Run};
+use crate::metadata::ContentFacts;
+use crate::model::{Failure, Lease, Reason};
+use crate::operations::{Ended, ProgressCounter, Run};
 use crate::sources::{FileUri, SourceError, extents};
 
 const READ_SIZE: usize = 1 << 20;

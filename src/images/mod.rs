@@ -13,7 +13,6 @@ mod faults;
 mod follow;
 mod import;
 mod listing;
-mod model;
 mod quotas;
 #[cfg(test)]
 mod tests;
@@ -33,10 +32,6 @@ pub use compute_images::NewComputeImageSource;
 pub use download::Download;
 pub use errors::{Error, InvalidField, Result, damaged};
 pub use listing::ListRequest;
-pub use model::{
-    ComputeImage, ComputeImageStatus, DesktopImage, DesktopImageStatus, HardwareGeneration, Labels,
-    Os,
-};
 pub use upload::{Piece, StatedSha256, Upload, UploadError};
 pub use upload_slots::UploadSettings;
 
@@ -44,8 +39,9 @@ use faults::Faults;
 use upload_slots::UploadSlots;
 
 use crate::blobs::{self, LocalContents};
-use crate::metadata::{Accept, Change, Store};
-use crate::operations::{Engine, Operation};
+use crate::metadata::Store;
+use crate::model::{Accept, Change, Operation};
+use crate::operations::Engine;
 use crate::sources::ImportFolder;
 
 /// The images of this server. Cheap to clone.

@@ -1,7 +1,7 @@
 //! Limits of what folders may hold.
 
 use super::{Error, Images, Result};
-use crate::metadata::{Accept, Metric, Quota, QuotaScope};
+use crate::model::{Accept, Metric, Quota, QuotaScope};
 
 impl Images {
     /// The limits that stand: of a folder, or all of them.

@@ -11,11 +11,8 @@ use tokio::runtime::Runtime;
 
 use super::faults::{Fault, Place, Step};
 use super::*;
-use crate::metadata::{
-    AuditQuery, AuditStatus, Idempotency, Metric, NewComputeImage, Quota, QuotaScope, Start,
-    SystemClock,
-};
-use crate::operations::{Failure, Outcome, Reason, Settings};
+use crate::model::*;
+use crate::operations::Settings;
 
 const STEPS: [Step; 5] = [
     Step::Create,

@@ -13,8 +13,9 @@ use super::import::{Target, too_large};
 use super::upload_slots::Slot;
 use super::{Error, Images, Result};
 use crate::blobs::{self, Chunk};
-use crate::metadata::{self, Accept, Change, NewComputeImage, Origin, Start};
-use crate::operations::{Ended, Failure, Operation, Reason, Run};
+use crate::metadata;
+use crate::model::{Accept, Change, Failure, NewComputeImage, Operation, Origin, Reason, Start};
+use crate::operations::{Ended, Run};
 
 /// A body of which nothing comes for this long has ended: its sender is gone.
 const LONGEST_SILENCE: Duration = Duration::from_secs(5 * 60);

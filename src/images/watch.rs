@@ -7,7 +7,7 @@ use futures_util::stream::try_unfold;
 
 use super::{Images, Result};
 use crate::metadata::Error;
-use crate::operations::Operation;
+use crate::model::Operation;
 
 /// How often the store is asked at the least: another process may have changed the operation.
 const LONGEST_SILENCE: Duration = Duration::from_secs(1);

@@ -6,8 +6,11 @@ use super::faults::Step;
 use super::import::internal;
 use super::{Images, Result};
 use crate::blobs;
-use crate::metadata::{self, Change, ExceededQuota, Lease, Origin, QuotaScope};
-use crate::operations::{Ended, Failure, ReachedQuota, Reason, Run, Worker};
+use crate::metadata;
+use crate::model::{
+    Change, ExceededQuota, Failure, Lease, Origin, QuotaScope, ReachedQuota, Reason,
+};
+use crate::operations::{Ended, Run, Worker};
 
 /// How many contents are marked as damaged in one transaction.
 const MARKED_AT_ONCE: usize = 500;

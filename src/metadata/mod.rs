@@ -1,42 +1,22 @@
 //! Knows the store of record: images, contents and operations as rows, and each change as one
 //! named transaction. Never mentions HTTP, protobuf, or where the bytes of a content lie.
 
-mod audit;
 #[cfg(feature = "bench-baselines")]
 mod baseline;
-mod changes;
-mod ids;
-mod listing;
-mod quotas;
 mod sqlite;
 #[cfg(test)]
 mod tests;
-mod time;
 
-pub use audit::{AuditEvent, AuditKind, AuditQuery, AuditStatus, FieldChange};
 #[cfg(feature = "bench-baselines")]
 pub use baseline::Baseline;
-pub use changes::{
-    Accept, Accepted, Change, ComputeImageChanges, DesktopImageChanges, Idempotency, Lease,
-    NewComputeImage, NewDesktopImage, Origin, Start,
-};
-pub use ids::{Id, IdGenerator};
-pub use listing::{Column, Condition, Direction, ListQuery, Page, Position, name_hash};
-pub use quotas::{ExceededQuota, Metric, Quota, QuotaScope};
 pub use sqlite::Store;
 pub use sqlite::claims::{CancelRequested, Candidate, NextClaim, Occupied, Renewed};
 pub use sqlite::contents::{ContentFacts, DeletedContent, LiveContent};
 pub use sqlite::verification::{Recorded, Verification};
-#[cfg(test)]
-pub use time::ManualClock;
-pub use time::{Clock, SystemClock, Timestamp};
 
 use std::path::PathBuf;
 
-/// Prefixes of the ids that this server makes (contract).
-pub const DESKTOP_IMAGE_PREFIX: &str = "e3v";
-pub const COMPUTE_IMAGE_PREFIX: &str = "fd8";
-pub const OPERATION_PREFIX: &str = "e3v";
+use crate::model::ExceededQuota;
 
 /// Why the store did not do what was asked.
 #[derive(Debug, thiserror::Error)]

@@ -12,11 +12,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use super::Run;
 use super::retry::{self, MOST_ATTEMPTS};
 use super::run::Signals;
 use super::watchers::Watchers;
-use super::{Failure, Operation, Phase, Reason, Run};
-use crate::metadata::{Candidate, Error, Lease, NextClaim, Occupied, Result, Start, Store};
+use crate::metadata::{Candidate, Error, NextClaim, Occupied, Result, Store};
+use crate::model::{Failure, Lease, Operation, Phase, Reason, Start};
 
 /// How long the engine sleeps at the most when nothing wakes it.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);

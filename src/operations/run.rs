@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
-use super::{Engine, Progress};
-use crate::metadata::{Error, Lease};
+use super::Engine;
+use crate::metadata::Error;
+use crate::model::{Lease, Progress};
 
 /// How often progress is told at the most, and cancels by other processes are looked for.
 const BEAT: Duration = Duration::from_secs(1);

@@ -9,8 +9,8 @@ use super::{Service, request, status};
 use crate::contract::desktopimages::v1::{
     AuditEvent, ReadAuditEventsRequest, audit_event, audit_service_server::AuditService,
 };
-use crate::metadata::{self, AuditKind, AuditStatus, FieldChange};
-use crate::operations::Kind;
+use crate::model;
+use crate::model::{AuditKind, AuditStatus, FieldChange, Kind};
 
 #[tonic::async_trait]
 impl AuditService for Service {
@@ -31,7 +31,7 @@ impl AuditService for Service {
     }
 }
 
-fn message(event: metadata::AuditEvent) -> AuditEvent {
+fn message(event: model::AuditEvent) -> AuditEvent {
     AuditEvent {
         sequence: event.sequence,
         time: Some(timestamp(event.time)),

@@ -15,8 +15,9 @@ use crate::contract::yandex::cloud::compute::v1::{
     image_service_server::ImageService,
 };
 use crate::contract::yandex::cloud::operation::Operation;
-use crate::images::{self, ComputeImage, ComputeImageStatus, NewComputeImageSource};
-use crate::metadata::{ComputeImageChanges, NewComputeImage};
+use crate::images::NewComputeImageSource;
+use crate::model;
+use crate::model::{ComputeImage, ComputeImageChanges, ComputeImageStatus, NewComputeImage};
 
 #[tonic::async_trait]
 impl ImageService for Service {
@@ -142,11 +143,11 @@ impl ImageService for Service {
 /// What a request to create an image says of the image, and where its content comes from.
 pub fn new_compute_image(request: CreateImageRequest) -> (NewComputeImage, Option<Source>) {
     let hardware_generation = match request.hardware_generation.and_then(|it| it.features) {
-        Some(Features::LegacyFeatures(legacy)) => Some(images::HardwareGeneration::Legacy {
+        Some(Features::LegacyFeatures(legacy)) => Some(model::HardwareGeneration::Legacy {
             pci_topology: legacy.pci_topology,
         }),
         Some(Features::Generation2Features(features)) => {
-            Some(images::HardwareGeneration::Generation2 {
+            Some(model::HardwareGeneration::Generation2 {
                 secure_boot_template_id: features.secure_boot_template_id,
                 vtpm_enabled: features.vtpm_enabled,
             })
@@ -161,7 +162,7 @@ pub fn new_compute_image(request: CreateImageRequest) -> (NewComputeImage, Optio
         family: request.family,
         min_disk_size: request.min_disk_size,
         product_ids: request.product_ids,
-        os: request.os.map(|os| images::Os {
+        os: request.os.map(|os| model::Os {
             kind: os.r#type,
             nvidia_driver: os.nvidia.map(|nvidia| nvidia.driver),
         }),
@@ -200,10 +201,10 @@ pub fn message(image: ComputeImage) -> Image {
             .hardware_generation
             .map(|hardware| HardwareGeneration {
                 features: Some(match hardware {
-                    images::HardwareGeneration::Legacy { pci_topology } => {
+                    model::HardwareGeneration::Legacy { pci_topology } => {
                         Features::LegacyFeatures(LegacyHardwareFeatures { pci_topology })
                     }
-                    images::HardwareGeneration::Generation2 {
+                    model::HardwareGeneration::Generation2 {
                         secure_boot_template_id,
                         vtpm_enabled,
                     } => Features::Generation2Features(Generation2HardwareFeatures {

@@ -2,9 +2,9 @@
 
 use prost_types::Timestamp;
 
-use crate::metadata;
+use crate::model;
 
-pub fn timestamp(time: metadata::Timestamp) -> Timestamp {
+pub fn timestamp(time: model::Timestamp) -> Timestamp {
     Timestamp {
         seconds: time.0.div_euclid(1_000_000),
         // Less than a million microseconds.

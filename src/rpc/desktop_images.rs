@@ -12,9 +12,9 @@ use crate::contract::yandex::cloud::clouddesktop::v1::api::{
     UpdateDesktopImageRequest, desktop_image, desktop_image_service_server::DesktopImageService,
 };
 use crate::contract::yandex::cloud::operation::Operation;
-use crate::images::{self, DesktopImageStatus};
-use crate::metadata::{DesktopImageChanges, NewDesktopImage};
-use crate::operations as model;
+use crate::images;
+use crate::model;
+use crate::model::{DesktopImageChanges, DesktopImageStatus, NewDesktopImage};
 
 #[tonic::async_trait]
 impl DesktopImageService for Service {
@@ -133,7 +133,7 @@ impl Service {
 }
 
 /// A desktop image as the contract's message.
-pub fn message(image: images::DesktopImage) -> DesktopImage {
+pub fn message(image: model::DesktopImage) -> DesktopImage {
     DesktopImage {
         id: image.id,
         folder_id: image.folder_id,

@@ -19,7 +19,8 @@ use crate::contract::yandex::cloud::operation::{
     operation_service_server::OperationService,
 };
 use crate::images;
-use crate::operations::{self, Failure, Kind, Outcome, Reason};
+use crate::model;
+use crate::model::{Failure, Kind, Outcome, Reason};
 
 /// Whole seconds after which to look at a running operation again.
 const POLL_INTERVAL: &str = "x-operation-poll-interval";
@@ -46,7 +47,7 @@ impl OperationService for Service {
 }
 
 /// The answer of a method that returns an operation.
-pub fn reply(result: images::Result<operations::Operation>) -> Result<Response<Operation>, Status> {
+pub fn reply(result: images::Result<model::Operation>) -> Result<Response<Operation>, Status> {
     let operation = result.map_err(status::from_error)?;
     let running = !operation.is_done();
     let mut response = Response::new(of_request(operation)?);
@@ -60,7 +61,7 @@ pub fn reply(result: images::Result<operations::Operation>) -> Result<Response<O
 
 /// The operation that answers a request, as the contract's message. What is logged of the request says from
 /// then on which it is.
-pub fn of_request(operation: operations::Operation) -> Result<Operation, Status> {
+pub fn of_request(operation: model::Operation) -> Result<Operation, Status> {
     let span = tracing::Span::current();
     if !span.is_disabled() {
         tracing::record_all!(
@@ -74,7 +75,7 @@ pub fn of_request(operation: operations::Operation) -> Result<Operation, Status>
 }
 
 /// An operation as the contract's message.
-pub fn message(operation: operations::Operation) -> Result<Operation, Status> {
+pub fn message(operation: model::Operation) -> Result<Operation, Status> {
     let progress = progress::words(&operation);
     let image_id = operation.image_id;
     let (description, metadata) = match operation.kind {
@@ -157,7 +158,7 @@ fn error(failure: Failure) -> rpc::Status {
 
 /// The status that tells a caller of a failed operation, which its details name. None of one that has not
 /// failed.
-pub fn failure(operation: &operations::Operation) -> Option<Status> {
+pub fn failure(operation: &model::Operation) -> Option<Status> {
     let Some(Outcome::Failed(failure)) = &operation.outcome else {
         return None;
     };

@@ -1,6 +1,6 @@
 //! How far an operation is, in words.
 
-use crate::operations::{Operation, Progress, Transfer};
+use crate::model::{Operation, Progress, Transfer};
 
 /// What an operation that brings bytes in is doing, and how many there are; none where it brings
 /// none in, or has ended.
@@ -66,8 +66,7 @@ impl Unit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metadata::Timestamp;
-    use crate::operations::{Kind, Outcome};
+    use crate::model::{Kind, Outcome, Timestamp};
 
     fn operation(
         transfer: Option<Transfer>,

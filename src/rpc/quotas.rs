@@ -7,7 +7,8 @@ use crate::contract::desktopimages::v1::{
     ListQuotasRequest, ListQuotasResponse, Quota, SetQuotaRequest,
     quota_service_server::QuotaService,
 };
-use crate::metadata::{self, QuotaScope};
+use crate::model;
+use crate::model::QuotaScope;
 
 #[tonic::async_trait]
 impl QuotaService for Service {
@@ -50,7 +51,7 @@ impl QuotaService for Service {
     }
 }
 
-fn message(quota: metadata::Quota) -> Quota {
+fn message(quota: model::Quota) -> Quota {
     Quota {
         folder_id: match quota.scope {
             QuotaScope::Folder(id) => id,

@@ -8,7 +8,7 @@ use tonic::metadata::MetadataMap;
 use super::{idempotency_key, status};
 use crate::auth;
 use crate::contract::rules::{Check, Violation, violations};
-use crate::metadata::{Accept, Idempotency};
+use crate::model::{Accept, Idempotency};
 
 /// Every request has one by the time it comes here.
 const REQUEST_ID: &str = "x-request-id";

@@ -8,8 +8,8 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::contract::rules::Violation;
 use crate::images::{self, Error};
-use crate::metadata::{self, QuotaScope};
-use crate::operations::ReachedQuota;
+use crate::metadata;
+use crate::model::{QuotaScope, ReachedQuota};
 
 /// The words for a failure whose cause is for the log only.
 const INTERNAL: &str = "Internal error; the server's log says more";

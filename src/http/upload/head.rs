@@ -10,7 +10,7 @@ use crate::contract::rules::{Violation, violations};
 use crate::contract::yandex::cloud::compute::v1::CreateImageRequest;
 use crate::http::digest::{self, Algorithm, Check, Stated};
 use crate::images::StatedSha256;
-use crate::metadata::{Accept, NewComputeImage};
+use crate::model::{Accept, NewComputeImage};
 use crate::rpc;
 
 /// The fields and headers of an upload, checked.

@@ -8,7 +8,7 @@
 //!
 //! Words are in any case, except for the field. White space separates and is otherwise free.
 
-use crate::metadata::Condition;
+use crate::model::Condition;
 
 /// The conditions of a filter, all of which must hold; empty text has none. The error says what
 /// is wrong and where.

@@ -7,7 +7,7 @@ mod page_token;
 use page_token::Fingerprint;
 
 use super::{Error, InvalidField, Result};
-use crate::metadata::{ListQuery, Page};
+use crate::model::{ListQuery, Page};
 
 const DEFAULT_PAGE_SIZE: usize = 100;
 

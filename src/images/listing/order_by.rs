@@ -1,6 +1,6 @@
 //! `order_by`: columns, each with `asc` or `desc`, joined by commas.
 
-use crate::metadata::{Column, Direction};
+use crate::model::{Column, Direction};
 
 /// The order asked for; empty text asks for none. The error says what is wrong.
 pub fn parse(text: &str) -> Result<Vec<(Column, Direction)>, String> {

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
-use crate::metadata::{Position, Timestamp};
+use crate::model::{Position, Timestamp};
 
 const VERSION: u8 = 1;
 const POSITION_LENGTH: usize = 8 + 1 + 8;

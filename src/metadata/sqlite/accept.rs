@@ -4,10 +4,10 @@ use std::future::ready;
 
 use futures_util::future::Either;
 
-use super::super::{Accept, Accepted, Change, Error, FieldChange, Id, Origin, Result, Start};
+use super::super::{Error, Result};
 use super::operations::{self, New};
 use super::{Store, Transaction, claims, compute_images, desktop_images};
-use crate::operations::Kind;
+use crate::model::{Accept, Accepted, Change, FieldChange, Id, Kind, Origin, Start};
 
 /// What a change has done to the rows of images so far.
 pub(super) struct Applied {

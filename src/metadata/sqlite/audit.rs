@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use rusqlite::{Row, params};
 
-use super::super::{
-    AuditEvent, AuditKind, AuditQuery, AuditStatus, COMPUTE_IMAGE_PREFIX, DESKTOP_IMAGE_PREFIX,
-    FieldChange, Id, OPERATION_PREFIX, Result, Timestamp,
-};
+use super::super::Result;
 use super::{Store, Transaction, done, folders, from_json, operations, unreadable};
-use crate::operations::{Failure, Kind, Reason};
+use crate::model::{
+    AuditEvent, AuditKind, AuditQuery, AuditStatus, COMPUTE_IMAGE_PREFIX, DESKTOP_IMAGE_PREFIX,
+    Failure, FieldChange, Id, Kind, OPERATION_PREFIX, Reason, Timestamp,
+};
 
 const STARTED: i64 = 0;
 const DONE: i64 = 1;

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use rusqlite::{OptionalExtension, named_params, params};
 
-use super::super::{Change, Error, Id, Lease, OPERATION_PREFIX, Result, Timestamp};
+use super::super::{Error, Result};
 use super::audit::image_prefix;
 use super::operations::{self, advance};
 use super::{Store, Transaction, accept, contents};
-use crate::operations::{
-    Event, Failure, Kind, Operation, Outcome, Phase, Progress, Reason, Refused, State,
+use crate::model::{
+    Change, Event, Failure, Id, Kind, Lease, OPERATION_PREFIX, Operation, Outcome, Phase, Progress,
+    Reason, Refused, State, Timestamp,
 };
 
 /// An operation that may be claimed.

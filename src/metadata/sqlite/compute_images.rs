@@ -2,14 +2,14 @@
 
 use rusqlite::{OptionalExtension, Row, named_params, params};
 
-use super::super::{
-    COMPUTE_IMAGE_PREFIX, ComputeImageChanges, ContentFacts, Error, Id, Lease, ListQuery,
-    NewComputeImage, Origin, Page, Position, Result, name_hash,
-};
+use super::super::{ContentFacts, Error, Result};
 use super::accept::{self, Applied};
 use super::quotas::{self, Usage};
 use super::{Store, Transaction, contents, differences, folders, from_json, listing, unreadable};
-use crate::images::{ComputeImage, ComputeImageStatus as Status};
+use crate::model::{
+    COMPUTE_IMAGE_PREFIX, ComputeImage, ComputeImageChanges, ComputeImageStatus as Status, Id,
+    Lease, ListQuery, NewComputeImage, Origin, Page, Position, name_hash,
+};
 
 const TABLE: listing::Table<ComputeImage> = listing::Table {
     name: "compute_images",

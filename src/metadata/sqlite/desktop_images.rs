@@ -2,17 +2,17 @@
 
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::super::{
-    DESKTOP_IMAGE_PREFIX, DesktopImageChanges, Error, Id, ListQuery, LiveContent, NewDesktopImage,
-    Page, Position, Result, name_hash,
-};
+use super::super::{Error, LiveContent, Result};
 use super::accept::Applied;
 use super::quotas::{self, Usage};
 use super::{
     Store, Transaction, compute_images, contents, differences, folders, from_json, listing,
     unreadable,
 };
-use crate::images::{DesktopImage, DesktopImageStatus as Status};
+use crate::model::{
+    DESKTOP_IMAGE_PREFIX, DesktopImage, DesktopImageChanges, DesktopImageStatus as Status, Id,
+    ListQuery, NewDesktopImage, Page, Position, name_hash,
+};
 
 const SELECT: &str = "SELECT image.key, id_rest, folder.id AS folder_id, folder_key, status, name,
     description, labels, min_disk_size, content_key, content.stored_size

@@ -1,8 +1,10 @@
 //! The fields that an update sets to another value, as audit events name them.
 
-use super::super::{ComputeImageChanges, DesktopImageChanges, FieldChange, Result};
+use super::super::Result;
 use super::compute_images;
-use crate::images::{ComputeImage, DesktopImage, Labels};
+use crate::model::{
+    ComputeImage, ComputeImageChanges, DesktopImage, DesktopImageChanges, FieldChange, Labels,
+};
 
 pub(super) fn of_desktop_image(
     image: &DesktopImage,

@@ -8,10 +8,10 @@ use std::sync::LazyLock;
 
 use rusqlite::{ToSql, params_from_iter};
 
-use super::super::{Id, Idempotency, Result, Timestamp};
+use super::super::Result;
 use super::Transaction;
 use super::audit::STARTED_AND_DONE;
-use crate::operations::Phase;
+use crate::model::{Id, Idempotency, Phase, Timestamp};
 
 /// An operation that is to be written.
 pub(super) struct Done {

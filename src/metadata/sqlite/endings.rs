@@ -2,10 +2,10 @@
 
 use rusqlite::params;
 
-use super::super::{ContentFacts, Lease, Result};
+use super::super::{ContentFacts, Result};
 use super::operations::{self, advance};
 use super::{Store, accept, compute_images, contents};
-use crate::operations::{Event, Failure, Operation, Outcome, Phase, State};
+use crate::model::{Event, Failure, Lease, Operation, Outcome, Phase, State};
 
 impl Store {
     /// Ends a claimed change of rows in success.

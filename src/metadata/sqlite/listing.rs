@@ -5,10 +5,9 @@ use std::time::Duration;
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Row, params, params_from_iter};
 
-use super::super::{
-    Column, Direction, Error, Id, ListQuery, Page, Position, Result, Timestamp, name_hash,
-};
+use super::super::{Error, Result};
 use super::{Transaction, folders};
+use crate::model::{Column, Direction, Id, ListQuery, Page, Position, Timestamp, name_hash};
 
 /// What differs between the kinds of images.
 pub(super) struct Table<T> {

@@ -32,7 +32,8 @@ use tokio::sync::Notify;
 
 use crate::ballast::Ballast;
 
-use super::{Clock, Error, Id, IdGenerator, Result, Timestamp};
+use super::{Error, Result};
+use crate::model::{Clock, Id, IdGenerator, Timestamp};
 use quotas::Limits;
 use readers::Readers;
 use transaction::Transaction;

@@ -2,14 +2,13 @@
 
 use rusqlite::{OptionalExtension, Row, named_params, params};
 
-use super::super::{
-    Accept, AuditKind, Change, Error, FieldChange, Id, OPERATION_PREFIX, Result, Timestamp,
-};
+use super::super::{Error, Result};
 use super::audit::{self, About, Step, image_prefix};
 use super::done::{self, Done};
 use super::{Store, Transaction, compute_images, from_json, unreadable, uploads};
-use crate::operations::{
-    Event, Failure, Kind, Operation, Outcome, Phase, Progress, Reason, Refused, State,
+use crate::model::{
+    Accept, AuditKind, Change, Event, Failure, FieldChange, Id, Kind, OPERATION_PREFIX, Operation,
+    Outcome, Phase, Progress, Reason, Refused, State, Timestamp,
 };
 
 const SELECT: &str = "SELECT operation.key, id_rest, kind, phase, folder.id AS folder_id,
@@ -236,7 +235,7 @@ pub(super) fn refusal(refused: Refused, id: &str) -> Error {
 /// whose operation has ended or was claimed by another since.
 pub(super) fn advance(
     transaction: &Transaction<'_>,
-    lease: &super::super::Lease,
+    lease: &crate::model::Lease,
     event: Event,
 ) -> Result<State> {
     match state(transaction, lease.key)? {

@@ -4,12 +4,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::super::{
-    Accept, AuditKind, Error, ExceededQuota, FieldChange, Metric, Quota, QuotaScope, Result,
-};
+use super::super::{Error, Result};
 use super::audit::{self, About, Step};
 use super::folders::{self, TOTAL};
 use super::{Store, Transaction, unreadable};
+use crate::model::{Accept, AuditKind, ExceededQuota, FieldChange, Metric, Quota, QuotaScope};
 
 /// What an image takes of its folder's quotas.
 #[derive(Debug, Clone, Copy)]

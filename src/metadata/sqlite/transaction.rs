@@ -6,9 +6,9 @@ use std::ops::{Deref, DerefMut};
 
 use rusqlite::{CachedStatement, Connection, Statement, TransactionBehavior};
 
-use super::super::Id;
 use super::compute_images::Source;
 use super::done::Waiting;
+use crate::model::Id;
 
 /// A transaction, rolled back where it is dropped without `commit`. One that holds a thousand
 /// commands runs the same few statements a thousand times: it finds them by a look at a short list,

@@ -3,10 +3,13 @@
 
 use rusqlite::{OptionalExtension, params};
 
-use super::super::{Accept, Change, Error, Id, Lease, OPERATION_PREFIX, Result};
+use super::super::{Error, Result};
 use super::audit::image_prefix;
 use super::{Store, accept, claims, contents, operations};
-use crate::operations::{Event, Failure, Outcome, Phase, Reason, State, Transfer};
+use crate::model::{
+    Accept, Change, Event, Failure, Id, Lease, OPERATION_PREFIX, Outcome, Phase, Reason, State,
+    Transfer,
+};
 
 /// Values of the column `upload`.
 const NONE: i64 = 0;
@@ -112,7 +115,7 @@ impl Store {
 }
 
 /// The way of an operation to its end, for one that is not to succeed.
-fn end(state: State) -> std::result::Result<State, crate::operations::Refused> {
+fn end(state: State) -> std::result::Result<State, crate::model::Refused> {
     let undoing = match state.phase {
         Phase::Undoing => state,
         _ => state.after(Event::Claimed)?.after(Event::Abandoned)?,

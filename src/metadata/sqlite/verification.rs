@@ -6,8 +6,9 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, TransactionBehavior, params};
 
-use super::super::{COMPUTE_IMAGE_PREFIX, DESKTOP_IMAGE_PREFIX, Id, Result};
+use super::super::Result;
 use super::{BUSY_TIMEOUT, schema};
+use crate::model::{COMPUTE_IMAGE_PREFIX, DESKTOP_IMAGE_PREFIX, Id};
 
 /// How many faults of the database are told at the most.
 const FAULTS: usize = 100;

@@ -1,7 +1,6 @@
 //! Who may go on with an operation, and for how long.
 
 use super::*;
-use crate::operations::{Phase, Progress};
 
 /// Every write that a worker can make, by one that has lost its lease.
 async fn is_powerless(store: &Store, lease: &Lease) {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::*;
-use crate::operations::{Failure, Operation, Outcome, Reason};
+use crate::model::*;
 
 const LEASE: Duration = Duration::from_secs(10);
 const HORIZON: Duration = Duration::from_secs(61);

@@ -3,7 +3,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::operations::{Event, Phase, State};
 
 /// What a test does to an operation, in an order that nobody planned.
 const EVENTS: [Event; 6] = [
@@ -134,7 +133,7 @@ async fn follow(change: usize, events: Vec<Event>) {
     let desktop = store.desktop_image(&operation.image_id).await;
     let compute = store.compute_image(&operation.image_id).await;
     let there = desktop.is_ok() || compute.is_ok();
-    use crate::operations::Kind;
+    use crate::model::Kind;
     let deleted = operation.kind == Kind::DeleteDesktopImage && succeeded;
     assert_eq!(there, (succeeded || stays) && !deleted);
     if let Ok(image) = desktop {

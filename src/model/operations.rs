@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::metadata::Timestamp;
+use crate::model::Timestamp;
 
 /// A mutation that was accepted: what it is, how far it is, and how it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,6 +11,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::{Clock, Timestamp};
 
+/// Prefixes of the ids that this server makes (contract).
+pub const DESKTOP_IMAGE_PREFIX: &str = "e3v";
+pub const COMPUTE_IMAGE_PREFIX: &str = "fd8";
+pub const OPERATION_PREFIX: &str = "e3v";
+
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
 const PREFIX_LENGTH: usize = 3;
 const CHARACTERS: usize = 17;

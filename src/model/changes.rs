@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::images::{HardwareGeneration, Labels, Os};
-use crate::operations::{Failure, Kind, Operation, Phase, Transfer};
+use crate::model::{Failure, HardwareGeneration, Kind, Labels, Operation, Os, Phase, Transfer};
 
 /// A change of images. What has been accepted and not ended keeps it in its row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -188,7 +187,7 @@ pub struct Lease {
     pub cancel_requested: bool,
     /// What the attempt before failed of, or what is being undone.
     pub failure: Option<Failure>,
-    pub(super) key: i64,
-    pub(super) folder_key: i64,
-    pub(super) token: i64,
+    pub key: i64,
+    pub folder_key: i64,
+    pub token: i64,
 }

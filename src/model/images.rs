@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::metadata::Timestamp;
+use crate::model::Timestamp;
 
 pub type Labels = BTreeMap<String, String>;
 

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use serde::{Deserialize, Serialize};
 
 use super::Timestamp;
-use crate::operations::Kind;
+use crate::model::Kind;
 
 /// That a mutation began, or how it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
