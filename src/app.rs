@@ -20,12 +20,12 @@ use crate::http::{self, Edge, Guard, serve};
 pub use crate::http::{AllowedOrigin, TransferSettings};
 pub use crate::images::UploadSettings;
 use crate::images::{self, Images};
-use crate::metadata::{self, Store};
 use crate::model::SystemClock;
 use crate::operations::Engine;
 pub use crate::operations::Settings as OperationSettings;
 use crate::rpc;
 use crate::sources::ImportFolder;
+use crate::store::{self, Store};
 use data_folder::{DataFolder, Lock};
 
 /// How often contents on the deletion list are looked for, beside the times they are put there.
@@ -135,7 +135,7 @@ pub enum Error {
     #[error("cannot make a temporary folder: {0}")]
     Temporary(io::Error),
     #[error(transparent)]
-    Metadata(#[from] metadata::Error),
+    Store(#[from] store::Error),
     #[error(transparent)]
     Images(#[from] images::Error),
     #[error(transparent)]
@@ -335,7 +335,7 @@ async fn maintain(
 }
 
 /// Forgets in small batches, between which others write.
-async fn expire(store: &Store, retention: &Retention) -> metadata::Result<()> {
+async fn expire(store: &Store, retention: &Retention) -> store::Result<()> {
     while store.forget_operations(retention.operations, BATCH).await? > 0 {
         tokio::time::sleep(BATCH_PAUSE).await;
     }

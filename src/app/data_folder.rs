@@ -9,8 +9,8 @@ use std::sync::Arc;
 use super::Error;
 use crate::ballast::{self, Ballast};
 use crate::blobs::LocalContents;
-use crate::metadata::{self, Store};
 use crate::model::Clock;
+use crate::store::{self, Store};
 
 const DATABASE: &str = "metadata.sqlite";
 const LOG: &str = "metadata.sqlite-wal";
@@ -63,7 +63,7 @@ impl DataFolder {
             let store = match Store::open(&database, clock.clone()) {
                 // A start makes room too: what is left undone is ended. Where the index of the log finds no
                 // room, SQLite tells of an input or output error.
-                Err(metadata::Error::Full | metadata::Error::Sqlite(_))
+                Err(store::Error::Full | store::Error::Sqlite(_))
                     if ballast.is_disk_full() && ballast.give() =>
                 {
                     Store::open(&database, clock)?

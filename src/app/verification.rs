@@ -8,8 +8,8 @@ use super::data_folder::{self, Lock};
 use crate::blobs::LocalContents;
 use crate::images::verify;
 pub use crate::images::verify::{Findings, Problem, ProblemKind, Progress};
-use crate::metadata::{self, Store, Verification};
 use crate::model::SystemClock;
+use crate::store::{self, Store, Verification};
 
 /// Reads the database and all contents of a data folder. Nothing where `progress` ended it. Blocks, for as
 /// long as the disk takes.
@@ -23,7 +23,7 @@ pub fn verify(folder: &Path, progress: &mut impl Progress) -> Result<Option<Find
         });
     }
     let mut database = match Verification::open(&path) {
-        Err(metadata::Error::OlderSchema { .. }) => {
+        Err(store::Error::OlderSchema { .. }) => {
             // Where a server runs, it has to be one of this version.
             let _lock = Lock::take(folder)?;
             drop(Store::open(&path, Arc::new(SystemClock))?);

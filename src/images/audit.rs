@@ -8,8 +8,8 @@ use futures_util::Stream;
 use futures_util::stream::try_unfold;
 
 use super::{Images, Result};
-use crate::metadata::Error;
 use crate::model::{AuditEvent, AuditQuery};
+use crate::store::Error;
 
 /// How many events are held at a time.
 const PAGE: NonZeroUsize = NonZeroUsize::new(100).unwrap();

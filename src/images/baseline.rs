@@ -7,11 +7,11 @@ use std::time::Duration;
 use futures_util::future::Either;
 use tokio::sync::oneshot;
 
-use crate::metadata::Baseline;
 use crate::model::{
     Accept, DESKTOP_IMAGE_PREFIX, DesktopImage, DesktopImageStatus, IdGenerator, Kind,
     NewDesktopImage, OPERATION_PREFIX, Operation, Outcome, Progress, SystemClock,
 };
+use crate::store::Baseline;
 
 /// A Copy that is answered without the store.
 pub type MadeUp = Pin<Box<dyn Future<Output = super::Result<Operation>> + Send>>;

@@ -2,7 +2,7 @@
 
 use super::{Error, Images, Result};
 use crate::blobs::{self, LocalContents};
-use crate::metadata::{self, DeletedContent};
+use crate::store::{self, DeletedContent};
 
 /// How many contents are removed before their ids are forgotten together.
 const SWEEP: usize = 100;
@@ -24,7 +24,7 @@ impl Images {
             }
             match self.sweep().await {
                 // The next start sweeps.
-                Ok(()) | Err(Error::Metadata(metadata::Error::Closed)) => {}
+                Ok(()) | Err(Error::Store(store::Error::Closed)) => {}
                 Err(error) => tracing::warn!(
                     %error,
                     "contents were not removed; the next sweep tries again"

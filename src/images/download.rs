@@ -10,8 +10,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Error, Images, Result};
 use crate::blobs::{self, Checksums, ContentReader};
-use crate::metadata::{ContentFacts, LiveContent};
 use crate::model::DesktopImage;
+use crate::store::{ContentFacts, LiveContent};
 
 /// How many whole blocks, of 4 MiB each, all downloads together keep in memory. Those that find no room read
 /// in pieces, which takes more of the processor.

@@ -1,6 +1,6 @@
 //! Why a use case did not do what was asked.
 
-use crate::{blobs, metadata};
+use crate::{blobs, store};
 
 /// What is wrong with one field of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub enum Error {
     #[error("the bytes of image {image_id:?} are damaged")]
     Damaged { image_id: String },
     #[error(transparent)]
-    Metadata(#[from] metadata::Error),
+    Store(#[from] store::Error),
     #[error(transparent)]
     Blobs(#[from] blobs::Error),
 }

@@ -17,10 +17,10 @@ use super::follow::Following;
 use super::upload::StatedSha256;
 use super::worker::store_failure;
 use crate::blobs::{self, Chunk, ContentWriter, Written};
-use crate::metadata::ContentFacts;
 use crate::model::{Failure, Lease, Reason};
 use crate::operations::{Ended, ProgressCounter, Run};
 use crate::sources::{FileUri, SourceError, extents};
+use crate::store::ContentFacts;
 
 const READ_SIZE: usize = 1 << 20;
 /// Holes are passed on in parts, between which a copy can be stopped.

@@ -39,10 +39,10 @@ use faults::Faults;
 use upload_slots::UploadSlots;
 
 use crate::blobs::{self, LocalContents};
-use crate::metadata::Store;
 use crate::model::{Accept, Change, Operation};
 use crate::operations::Engine;
 use crate::sources::ImportFolder;
+use crate::store::Store;
 
 /// The images of this server. Cheap to clone.
 #[derive(Clone)]

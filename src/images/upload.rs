@@ -13,9 +13,9 @@ use super::import::{Target, too_large};
 use super::upload_slots::Slot;
 use super::{Error, Images, Result};
 use crate::blobs::{self, Chunk};
-use crate::metadata;
 use crate::model::{Accept, Change, Failure, NewComputeImage, Operation, Origin, Reason, Start};
 use crate::operations::{Ended, Run};
+use crate::store;
 
 /// A body of which nothing comes for this long has ended: its sender is gone.
 const LONGEST_SILENCE: Duration = Duration::from_secs(5 * 60);
@@ -196,7 +196,7 @@ impl Images {
         match tokio::time::timeout(LONGEST_RECORDING, recording).await {
             Ok(Ok(Ok(Some(operation)))) => Ok(operation),
             // Another worker may have ended it.
-            Ok(Ok(Ok(None) | Err(metadata::Error::LeaseLost { .. }))) => self.operation(&id).await,
+            Ok(Ok(Ok(None) | Err(store::Error::LeaseLost { .. }))) => self.operation(&id).await,
             Ok(Ok(Err(error))) => Err(error.into()),
             Ok(Err(stopped)) => Err(blobs::Error::Io(stopped.into()).into()),
             Err(_) if no_room => Err(blobs::Error::Full.into()),

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use super::errors::damaged_content;
 use crate::blobs::{self, Checksums, Examined, LocalContents};
-use crate::metadata::{self, Recorded, Verification};
+use crate::store::{self, Recorded, Verification};
 
 /// How many images are named of those that have damaged bytes.
 const IMAGES_NAMED: usize = 10;
@@ -252,7 +252,7 @@ impl Findings {
         }
     }
 
-    fn not_noted(&mut self, content: &Recorded, error: &metadata::Error) {
+    fn not_noted(&mut self, content: &Recorded, error: &store::Error) {
         self.unverified(format!(
             "what was found of content {} could not be noted: {error}",
             content.id

@@ -6,8 +6,8 @@ use futures_util::Stream;
 use futures_util::stream::try_unfold;
 
 use super::{Images, Result};
-use crate::metadata::Error;
 use crate::model::Operation;
+use crate::store::Error;
 
 /// How often the store is asked at the least: another process may have changed the operation.
 const LONGEST_SILENCE: Duration = Duration::from_secs(1);

@@ -6,11 +6,11 @@ use super::faults::Step;
 use super::import::internal;
 use super::{Images, Result};
 use crate::blobs;
-use crate::metadata;
 use crate::model::{
     Change, ExceededQuota, Failure, Lease, Origin, QuotaScope, ReachedQuota, Reason,
 };
 use crate::operations::{Ended, Run, Worker};
+use crate::store;
 
 /// How many contents are marked as damaged in one transaction.
 const MARKED_AT_ONCE: usize = 500;
@@ -106,8 +106,8 @@ impl Images {
 }
 
 /// What a refusal of the store means for an operation.
-pub(super) fn store_failure(error: &metadata::Error) -> Failure {
-    use metadata::Error as E;
+pub(super) fn store_failure(error: &store::Error) -> Failure {
+    use store::Error as E;
     match error {
         E::MinDiskSizeTooSmall { .. } => Failure::new(Reason::Invalid, error.to_string()),
         E::ImageNotFound { id } => {

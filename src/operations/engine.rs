@@ -16,8 +16,8 @@ use super::Run;
 use super::retry::{self, MOST_ATTEMPTS};
 use super::run::Signals;
 use super::watchers::Watchers;
-use crate::metadata::{Candidate, Error, NextClaim, Occupied, Result, Store};
 use crate::model::{Failure, Lease, Operation, Phase, Reason, Start};
+use crate::store::{Candidate, Error, NextClaim, Occupied, Result, Store};
 
 /// How long the engine sleeps at the most when nothing wakes it.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);

@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
 use super::Engine;
-use crate::metadata::Error;
 use crate::model::{Lease, Progress};
+use crate::store::Error;
 
 /// How often progress is told at the most, and cancels by other processes are looked for.
 const BEAT: Duration = Duration::from_secs(1);

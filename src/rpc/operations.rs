@@ -124,7 +124,7 @@ fn response(kind: Kind, resource: Option<String>) -> Result<Any, Status> {
         });
     };
     let unreadable =
-        |error: serde_json::Error| status::from_error(crate::metadata::Error::Json(error).into());
+        |error: serde_json::Error| status::from_error(crate::store::Error::Json(error).into());
     Ok(match kind {
         Kind::CopyDesktopImage | Kind::UpdateDesktopImage | Kind::DeleteDesktopImage => {
             let image = serde_json::from_str(&resource).map_err(unreadable)?;

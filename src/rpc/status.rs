@@ -8,8 +8,8 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::contract::rules::Violation;
 use crate::images::{self, Error};
-use crate::metadata;
 use crate::model::{QuotaScope, ReachedQuota};
+use crate::store;
 
 /// The words for a failure whose cause is for the log only.
 const INTERNAL: &str = "Internal error; the server's log says more";
@@ -92,7 +92,7 @@ pub fn from_error(error: Error) -> Status {
             Status::unimplemented(format!("{what} is not supported by this server"))
         }
         Error::Damaged { image_id } => Status::data_loss(images::damaged(&shown(&image_id))),
-        Error::Metadata(error) => from_metadata(error),
+        Error::Store(error) => from_store(error),
         Error::Blobs(crate::blobs::Error::Full) => disk_full(),
         Error::Blobs(error @ crate::blobs::Error::NoDescriptors(_)) => no_descriptors(&error),
         Error::Blobs(lost @ crate::blobs::Error::FolderLost { .. }) => {
@@ -103,8 +103,8 @@ pub fn from_error(error: Error) -> Status {
     }
 }
 
-fn from_metadata(error: metadata::Error) -> Status {
-    use metadata::Error as E;
+fn from_store(error: store::Error) -> Status {
+    use store::Error as E;
     match error {
         E::ImageNotFound { id } => {
             let id = shown(&id);
@@ -287,7 +287,7 @@ mod tests {
         assert!(status.message().contains("\n  - name: Field is required\n"));
         assert!(status.message().ends_with(" more"), "{}", status.message());
         let id = "я".repeat(100_000);
-        let status = from_metadata(metadata::Error::ImageNotFound { id });
+        let status = from_store(store::Error::ImageNotFound { id });
         assert!(metadata_size(&status) < METADATA_LIMIT);
     }
 }

@@ -2,7 +2,7 @@
 //! after a restart.
 
 use desktop_images::app::{Error, Server};
-use desktop_images::metadata;
+use desktop_images::store;
 use serde_json::json;
 use tonic::Code;
 
@@ -48,7 +48,7 @@ async fn a_database_of_a_newer_version_is_left_alone() {
     };
     let known = version(1);
     let refusal = server.start_again().await.unwrap_err();
-    let newer = metadata::Error::NewerSchema {
+    let newer = store::Error::NewerSchema {
         path: path.clone(),
         found: known + 1,
         known,

@@ -1,7 +1,7 @@
 //! Idempotency keys of uploads, which are tied to one only once its body is there.
 
 use super::*;
-use crate::metadata::sqlite::Store;
+use crate::store::sqlite::Store;
 
 fn keyed(request_hash: u8) -> Accept {
     Accept {
