@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::ballast::Ballast;
+use crate::grpc;
 use crate::http::{self, Edge, Guard, serve};
 pub use crate::http::{AllowedOrigin, TransferSettings};
 pub use crate::images::UploadSettings;
@@ -23,7 +24,6 @@ use crate::images::{self, Images};
 use crate::model::SystemClock;
 use crate::operations::Engine;
 pub use crate::operations::Settings as OperationSettings;
-use crate::rpc;
 use crate::sources::ImportFolder;
 use crate::store::{self, Store};
 use data_folder::{DataFolder, Lock};
@@ -199,7 +199,7 @@ impl Server {
         .allow_installer_images(config.allow_installer_images)
         .with_upload_settings(config.uploads.clone());
         images.serve().await?;
-        let (routes, health) = rpc::routes(&images).await;
+        let (routes, health) = grpc::routes(&images).await;
         let origins = config.cors_allow_origins.as_slice();
         let guard = Guard::without_tokens(address, origins);
         let edge = Edge::new(images.clone(), routes, guard, origins)?;

@@ -6,7 +6,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::data_folder::Place;
-use crate::rpc::Health;
+use crate::grpc::Health;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 /// A disk that takes longer to tell of a folder is as good as lost.

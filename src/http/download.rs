@@ -17,8 +17,8 @@ use transcoding::ResponseBody;
 use super::conditions::{Comparison, is_fresh, names};
 use super::{Peer, digest, error, file_name};
 use crate::contract::rules::Violation;
+use crate::grpc;
 use crate::images::Images;
-use crate::rpc;
 
 const PREFIX: &str = "/cloud-desktop/v1/images/";
 const SUFFIX: &str = ":download";
@@ -54,7 +54,7 @@ pub async fn answer(
     };
     let download = match images.download(image_id).await {
         Ok(download) => download,
-        Err(failed) => return error(&rpc::from_error(failed), request_id),
+        Err(failed) => return error(&grpc::from_error(failed), request_id),
     };
     let size = u64::try_from(download.facts.size).unwrap_or_default();
     let etag = format!("\"{}\"", hex(&download.facts.sha256));
@@ -139,7 +139,7 @@ fn unknown_parameter(query: &str) -> Option<Status> {
     let parameter = query.split('&').find(|parameter| !parameter.is_empty())?;
     let name = parameter.split('=').next().unwrap_or_default();
     let name = percent_decode_str(name).decode_utf8_lossy();
-    Some(rpc::invalid(vec![Violation {
+    Some(grpc::invalid(vec![Violation {
         field: name.chars().take(LONGEST_ECHO).collect(),
         description:
             "Unknown query parameter: a download takes none, and is in the image's own format"

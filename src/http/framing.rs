@@ -7,7 +7,7 @@ use http::{HeaderMap, Method, Request, Version, header};
 use tonic::Status;
 
 use crate::contract::rules::Violation;
-use crate::rpc;
+use crate::grpc;
 
 /// Finds the host and port that a request is for; none where HTTP/1.0 names none. The error is the
 /// refusal of a request that could be read in two ways.
@@ -124,7 +124,7 @@ fn transfer_encoding(headers: &HeaderMap) -> Result<(), Status> {
 }
 
 fn wrong(field: &str, description: &str) -> Status {
-    rpc::invalid(vec![Violation {
+    grpc::invalid(vec![Violation {
         field: field.to_owned(),
         description: description.to_owned(),
     }])

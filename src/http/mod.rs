@@ -14,7 +14,7 @@ mod encoding;
 mod event_ids;
 mod file_name;
 mod framing;
-mod grpc;
+mod grpc_requests;
 mod guard;
 mod lingering;
 mod prefer;
@@ -43,15 +43,15 @@ use tracing::{Instrument, field};
 use transcoding::{Deadlines, ResponseBody, Transcoder, errors};
 
 use crate::contract;
+use crate::grpc;
 use crate::images::Images;
-use crate::rpc;
 
 use answered::Asked;
 pub use cors::AllowedOrigin;
 pub use descriptors::raise_limit as raise_descriptor_limit;
 use docs::Docs;
 use event_ids::EventIds;
-use grpc::Methods;
+use grpc_requests::Methods;
 pub use guard::Guard;
 pub use server::{Peer, Times, TransferSettings, serve};
 use unread::RequestBody;
@@ -81,10 +81,10 @@ impl Edge {
         guard: Guard,
         origins: &[AllowedOrigin],
     ) -> Result<Self, transcoding::BuildError> {
-        let pool = rpc::descriptor_pool();
+        let pool = grpc::descriptor_pool();
         let services = Transcoder::new(
             &pool,
-            rpc::services(),
+            grpc::services(),
             GrpcWebLayer::new().layer(Deadlines::new(routes.prepare())),
             transcoding::Settings {
                 events: Some(Arc::new(EventIds)),
@@ -94,7 +94,7 @@ impl Edge {
         Ok(Self {
             images,
             services,
-            methods: Methods::new(&pool, rpc::services()),
+            methods: Methods::new(&pool, grpc::services()),
             guard,
             cors: cors::layer(origins),
             docs: Docs::new()?,
@@ -166,7 +166,7 @@ impl Edge {
             let allow = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
             return at_once(not_allowed(&request, allow, request_id));
         }
-        if grpc::concerns(&request) {
+        if grpc_requests::concerns(&request) {
             return self.call(request, request_id);
         }
         if request.uri().path() == upload::PATH {

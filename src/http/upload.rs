@@ -15,8 +15,8 @@ use transcoding::ResponseBody;
 
 use super::{Peer, error, prefer};
 use crate::contract::{self, yandex::cloud::operation::Operation};
+use crate::grpc;
 use crate::images::{Images, Upload};
-use crate::rpc;
 use body::Pieces;
 
 pub const PATH: &str = "/compute/v1/images:upload";
@@ -34,7 +34,7 @@ pub async fn answer(
     if matches!(place, Some(Err(_))) {
         let busy =
             "This connection has as many uploads under way as one may have; use another or wait";
-        return error(&rpc::busy(busy), request_id);
+        return error(&grpc::busy(busy), request_id);
     }
     let strict = prefer::is_strict(&head.headers);
     let announced = match head::announced(&head) {
@@ -56,8 +56,8 @@ pub async fn answer(
         body: Pieces::new(body, head.version, announced.check),
     };
     let ended = images.upload_compute_image(announced.accept, upload).await;
-    let mut response = match ended.map_err(rpc::from_error) {
-        Ok(operation) => match rpc::operation_failure(&operation).filter(|_| strict) {
+    let mut response = match ended.map_err(grpc::from_error) {
+        Ok(operation) => match grpc::operation_failure(&operation).filter(|_| strict) {
             Some(failed) => {
                 let mut response = error(&failed, request_id);
                 if let Ok(place) = HeaderValue::try_from(format!("/operations/{}", operation.id)) {
@@ -65,7 +65,7 @@ pub async fn answer(
                 }
                 response
             }
-            None => rpc::operation_of_request(operation)
+            None => grpc::operation_of_request(operation)
                 .and_then(|operation| reply(&operation))
                 .unwrap_or_else(|failed| error(&failed, request_id)),
         },
@@ -82,8 +82,8 @@ fn reply(operation: &Operation) -> Result<Response<ResponseBody>, Status> {
     let mut message = DynamicMessage::new(contract::descriptor::<Operation>());
     message
         .merge(operation.encode_to_vec().as_slice())
-        .map_err(|error| rpc::internal(&error))?;
-    let text = transcoding::to_json(&message).map_err(|error| rpc::internal(&error))?;
+        .map_err(|error| grpc::internal(&error))?;
+    let text = transcoding::to_json(&message).map_err(|error| grpc::internal(&error))?;
     let body = Bytes::from(text);
     let mut response = Response::new(ResponseBody::from(body));
     response.headers_mut().insert(

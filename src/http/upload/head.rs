@@ -8,10 +8,10 @@ use tonic::metadata::MetadataMap;
 use crate::contract;
 use crate::contract::rules::{Violation, violations};
 use crate::contract::yandex::cloud::compute::v1::CreateImageRequest;
+use crate::grpc;
 use crate::http::digest::{self, Algorithm, Check, Stated};
 use crate::images::StatedSha256;
 use crate::model::{Accept, NewComputeImage};
-use crate::rpc;
 
 /// The fields and headers of an upload, checked.
 pub struct Announced {
@@ -61,7 +61,7 @@ pub fn announced(head: &Parts) -> Result<Announced, Refused> {
     let query = head.uri.query().unwrap_or_default();
     let request: CreateImageRequest = transcoding::message_from_query(&descriptor, query)?
         .transcode_to()
-        .map_err(|error| rpc::internal(&error))?;
+        .map_err(|error| grpc::internal(&error))?;
     let mut violations = violations(&request);
     // The body is the source.
     violations.retain(|violation| violation.field != "source");
@@ -76,7 +76,7 @@ pub fn announced(head: &Parts) -> Result<Announced, Refused> {
         (Vec::new(), Vec::new())
     });
     if !violations.is_empty() {
-        return Err(rpc::invalid(violations).into());
+        return Err(grpc::invalid(violations).into());
     }
     let sha256 = sha256.into_iter().next();
     let value = sha256.map(|stated| stated.value);
@@ -85,8 +85,8 @@ pub fn announced(head: &Parts) -> Result<Announced, Refused> {
         method.push_str(&format!(" {value:?}"));
     }
     let metadata = MetadataMap::from_headers(head.headers.clone());
-    let accept = rpc::accept(&metadata, &method, &request)?;
-    let (new, _) = rpc::new_compute_image(request);
+    let accept = grpc::accept(&metadata, &method, &request)?;
+    let (new, _) = grpc::new_compute_image(request);
     Ok(Announced {
         accept,
         new,
