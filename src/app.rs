@@ -17,13 +17,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ballast::Ballast;
 use crate::grpc;
-use crate::http::{self, Edge, Guard, serve};
-pub use crate::http::{AllowedOrigin, TransferSettings};
 pub use crate::images::UploadSettings;
 use crate::images::{self, Images};
 use crate::model::SystemClock;
 use crate::operations::Engine;
 pub use crate::operations::Settings as OperationSettings;
+use crate::server::{self, Edge, Guard, serve};
+pub use crate::server::{AllowedOrigin, TransferSettings};
 use crate::sources::ImportFolder;
 use crate::store::{self, Store};
 use data_folder::{DataFolder, Lock};
@@ -158,7 +158,7 @@ pub struct Server {
 impl Server {
     /// Opens the data, takes up what an earlier process left undone, and listens.
     pub async fn start(config: Config) -> Result<Self, Error> {
-        http::raise_descriptor_limit();
+        server::raise_descriptor_limit();
         // First of all: a taken port must leave all as it was.
         let listener = bind(config.listen)
             .await
@@ -209,7 +209,7 @@ impl Server {
             listener,
             move |request| edge.answer(request),
             stop.clone(),
-            http::Times {
+            server::Times {
                 drain: config.drain_timeout,
                 idle: config.idle_timeout,
             },

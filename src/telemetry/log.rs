@@ -123,7 +123,7 @@ mod tests {
             "WARN",
             "off",
             "info,hyper=debug",
-            "info, desktop_images::http=trace",
+            "info, desktop_images::server=trace",
             "desktop_images[request{method=GET}]=debug,warn",
             "[operation]=trace",
         ] {

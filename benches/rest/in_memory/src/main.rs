@@ -119,7 +119,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             let transcoder = transcoder()?;
             let answer = move |request| transcoder.clone().call(request);
             let (listener, stop) = (TcpListener::bind(address).await?, CancellationToken::new());
-            desktop_images::http::serve(listener, answer, stop, Duration::ZERO).await;
+            desktop_images::server::serve(listener, answer, stop, Duration::ZERO).await;
             Ok(())
         }
         "transcoder" => serve(address, transcoder()?).await,

@@ -9,9 +9,9 @@ use crate::contract;
 use crate::contract::rules::{Violation, violations};
 use crate::contract::yandex::cloud::compute::v1::CreateImageRequest;
 use crate::grpc;
-use crate::http::digest::{self, Algorithm, Check, Stated};
 use crate::images::StatedSha256;
 use crate::model::{Accept, NewComputeImage};
+use crate::server::digest::{self, Algorithm, Check, Stated};
 
 /// The fields and headers of an upload, checked.
 pub struct Announced {

@@ -10,8 +10,8 @@ use http_body::Body as _;
 use tonic::body::Body;
 
 use super::head;
-use crate::http::digest::Check;
 use crate::images::{Piece, UploadError};
+use crate::server::digest::Check;
 
 /// The pieces of a body.
 pub struct Pieces {

@@ -19,7 +19,7 @@ mod guard;
 mod lingering;
 mod prefer;
 mod request_id;
-mod server;
+mod serve;
 mod small_writes;
 mod stalls;
 mod streams;
@@ -53,7 +53,7 @@ use docs::Docs;
 use event_ids::EventIds;
 use grpc_requests::Methods;
 pub use guard::Guard;
-pub use server::{Peer, Times, TransferSettings, serve};
+pub use serve::{Peer, Times, TransferSettings, serve};
 use unread::RequestBody;
 
 /// A reply on its way.
