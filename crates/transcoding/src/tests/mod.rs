@@ -50,7 +50,7 @@ fn pool() -> &'static DescriptorPool {
     static POOL: OnceLock<DescriptorPool> = OnceLock::new();
     POOL.get_or_init(|| {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let folders = ["tests/data", "proto"].map(|folder| root.join(folder));
+        let folders = ["tests/data", "examples/proto", "proto"].map(|folder| root.join(folder));
         let mut compiler = protox::Compiler::new(folders).expect("the folders are there");
         compiler
             .open_files([
