@@ -11,7 +11,7 @@ mod things;
 use libfuzzer_sys::fuzz_target;
 use things::THINGS;
 
-/// What the codec refuses by the letter of the mapping and prost-reflect takes.
+/// Problems that the codec refuses by the letter of the mapping and prost-reflect takes.
 const STRICTER: [&str; 9] = [
     // A type URL with a dot before the full name, which prost-reflect takes.
     "the message type \".",
@@ -30,7 +30,7 @@ const STRICTER: [&str; 9] = [
     "multiple fields provided for oneof",
 ];
 
-/// What the codec takes by the letter of the mapping and prost-reflect refuses.
+/// Problems of prost-reflect with what the codec takes by the letter of the mapping.
 const LOOSER: [&str; 6] = [
     // "1e3" in a string.
     "invalid digit found in string",

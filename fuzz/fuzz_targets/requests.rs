@@ -1,4 +1,4 @@
-//! What an HTTP request means, told plainly: each text is one assignment, assignments are compared in
+//! The meaning of an HTTP request, told plainly: each text is one assignment, assignments are compared in
 //! pairs, and the message is all of them one behind the other.
 
 use std::sync::LazyLock;
@@ -185,7 +185,7 @@ fn read_body(rule: &HttpRule, body: &str) -> Result<DynamicMessage, Refusal> {
     Ok(reference::decode(&wire, &input).expect("it was encoded"))
 }
 
-/// What a name and a text assign, if they are right.
+/// The assignment of a name and a text, if they are right.
 fn assign(rule: &HttpRule, name: &str, text: &str) -> Option<Assignment> {
     let (name, key) = match name.split_once('[') {
         Some((name, key)) => (name, Some(key.strip_suffix(']')?)),

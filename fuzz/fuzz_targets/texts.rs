@@ -1,4 +1,4 @@
-//! What one text in a path or a query is as the value of a field.
+//! One text in a path or a query as the value of a field.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use prost_reflect::{DynamicMessage, Kind, MessageDescriptor, Value};

@@ -13,7 +13,7 @@ use prost_reflect::SerializeOptions;
 use serde_json::Value;
 use things::THINGS;
 
-/// What the codec refuses by the letter of the mapping and prost-reflect writes.
+/// Problems that the codec refuses by the letter of the mapping and prost-reflect writes.
 const STRICTER: [&str; 6] = [
     // prost-reflect takes an entry of a map for bytes with a length whatever its wire type.
     "its wire type is ",
@@ -26,7 +26,7 @@ const STRICTER: [&str; 6] = [
     "groups are nested too deep",
 ];
 
-/// What the codec writes and prost-reflect refuses: an Any that holds nothing.
+/// The problem of prost-reflect with what the codec writes: an Any that holds nothing.
 const LOOSER: &str = "missing at least one '/'";
 
 fuzz_target!(|wire: &[u8]| {

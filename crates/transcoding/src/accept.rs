@@ -32,7 +32,7 @@ impl StreamForm {
         }
     }
 
-    /// What may stand between any two elements and means nothing.
+    /// Bytes that may stand between any two elements and mean nothing.
     pub(crate) fn heartbeat(self) -> Option<Bytes> {
         match self {
             Self::Array => Some(Bytes::from_static(b" ")),

@@ -11,7 +11,7 @@ use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use tonic::{Status, body::Body};
 
-/// What a response is sent from. That of most is not boxed, as [`Body`] is.
+/// The body of a response. That of most is not boxed, as [`Body`] is.
 pub struct ResponseBody {
     kind: Kind,
     end: Option<End>,
@@ -56,7 +56,7 @@ impl Drop for ResponseBody {
 enum Kind {
     /// Bytes that are there, or none.
     Whole(Bytes),
-    /// What arrives.
+    /// Bytes that arrive.
     Arriving(Body),
 }
 

@@ -38,7 +38,7 @@ impl Deadline {
         Ok(Instant::now().checked_add(timeout).map(Self))
     }
 
-    /// What the future makes, unless it makes it too late or it is too late already.
+    /// The output of the future, unless it comes too late or the deadline has passed already.
     pub(super) async fn limit<F: Future>(self, future: F) -> Option<F::Output> {
         if self.0 <= Instant::now() {
             return None;

@@ -5,10 +5,10 @@ use std::fmt::Debug;
 use http::{HeaderName, HeaderValue};
 use prost_reflect::DynamicMessage;
 
-/// What a client saw last, sent when it connects again (HTML standard, section 9.2).
+/// The id that a client saw last, sent when it connects again (HTML standard, section 9.2).
 pub(crate) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// What the services know of the order of their messages, and the transcoding does not. Methods are named
+/// Knowledge of the order of messages, which services have and the transcoding has not. Methods are named
 /// `package.Service/Method`.
 pub trait Events: Debug + Send + Sync {
     /// The `id` of the event that an encoded message of a method becomes. `None`: it has none, and a client

@@ -79,7 +79,7 @@ pub(crate) struct Messages {
     body: Body,
     /// Bytes that have arrived and are not taken yet.
     data: Bytes,
-    /// What has arrived of a message that comes in several parts; then `data` is empty.
+    /// The part that has arrived of a message that comes in several; then `data` is empty.
     part: BytesMut,
     trailers: HeaderMap,
 }

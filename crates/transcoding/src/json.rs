@@ -1,4 +1,4 @@
-//! What the API tells of a body that is not the JSON asked for; and messages at hand as JSON.
+//! Errors of a body that is not the JSON asked for; and messages at hand as JSON.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,7 +20,7 @@ pub(crate) struct JsonError {
     what: &'static str,
     line: usize,
     column: usize,
-    /// What is wrong.
+    /// The problem.
     pub problem: String,
     /// The field concerned, by the names the client wrote, as `a.b[0].c`.
     pub field: Option<String>,

@@ -18,7 +18,7 @@ use super::{
 /// The deepest field that a query parameter may name, in names.
 const MAX_NAMES: usize = 32;
 
-/// What becomes of a parameter whose name is no field.
+/// The treatment of a parameter whose name is no field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unknown {
     Refused,

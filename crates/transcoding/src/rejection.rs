@@ -38,7 +38,7 @@ pub(crate) enum Rejection {
     Field {
         /// The field.
         field: String,
-        /// What is wrong with it, and what would be right.
+        /// The problem with it, and what would be right.
         problem: String,
     },
     /// The body is not the JSON asked for.
@@ -78,7 +78,7 @@ pub(crate) enum Rejection {
     BadHeader {
         /// The header.
         name: String,
-        /// What would be right.
+        /// The form that would be right.
         problem: &'static str,
     },
     /// The time that the client gave is over.

@@ -25,7 +25,7 @@ pub(crate) enum Form {
     Stream(StreamForm),
 }
 
-/// What the head of a request says of its reply.
+/// Wishes for the reply in the head of a request.
 pub(crate) struct Asked {
     pub method: http::Method,
     /// Whether metadata behind the reply can be sent as trailers.
@@ -90,14 +90,14 @@ pub(crate) fn response(
     response
 }
 
-/// What a message is answered as.
+/// A message as it is answered.
 pub(crate) struct Payload {
     pub content_type: HeaderValue,
     pub bytes: Bytes,
 }
 
 impl Payload {
-    /// What the only message of a reply is answered as.
+    /// The only message of a reply as it is answered.
     fn of(message: &Bytes, binding: &Binding, codec: &Codec) -> Result<Self, Status> {
         let payload = match binding.gives_raw_body {
             true => Self::raw(message, binding),
@@ -165,7 +165,7 @@ pub(crate) fn options(allow: &str) -> Response<ResponseBody> {
     response
 }
 
-/// What HEAD answers: the headers of the reply that GET would have, its length among them.
+/// The answer to HEAD: the headers of the reply that GET would have, its length among them.
 pub(crate) fn without_body(response: Response<ResponseBody>) -> Response<ResponseBody> {
     let (mut parts, body) = response.into_parts();
     if let Some(length) = http_body::Body::size_hint(&body).exact() {

@@ -31,7 +31,7 @@ pub struct Route<T> {
     pub serves_head: bool,
     /// The template of the path.
     pub template: Template,
-    /// What the route leads to.
+    /// The target of the route.
     pub value: T,
 }
 

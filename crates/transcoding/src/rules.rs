@@ -34,7 +34,7 @@ pub enum BuildError {
     BadTemplate {
         /// The gRPC method.
         method: String,
-        /// What is wrong, and where.
+        /// The problem, and where it is.
         source: TemplateError,
     },
     /// A rule that cannot be served.
@@ -44,7 +44,7 @@ pub enum BuildError {
         method: String,
         /// The rule, as `GET /path`.
         rule: String,
-        /// What is wrong, and what would be right.
+        /// The problem, and what would be right.
         problem: String,
     },
     /// Two rules that match the same requests.

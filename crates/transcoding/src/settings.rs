@@ -18,7 +18,7 @@ pub struct Settings {
     pub json: codec::Settings,
     /// How long a stream is quiet before it sends a heartbeat.
     pub heartbeat: Duration,
-    /// What names the events of streams; without it they have no ids.
+    /// The ids of the events of streams; without it they have none.
     pub events: Option<Arc<dyn Events>>,
 }
 

@@ -163,7 +163,7 @@ struct Writer {
     next: Next,
 }
 
-/// What a stream goes on with.
+/// The next part of a stream.
 enum Next {
     /// The message that is there, or the next that comes.
     Message(Option<Bytes>),
@@ -268,7 +268,7 @@ impl Writer {
         text.freeze()
     }
 
-    /// What stands behind the last message. A browser asks for events again when they end, unless
+    /// The part behind the last message. A browser asks for events again when they end, unless
     /// it is told that this was the end.
     fn end(&mut self, end: Result<(), Status>) -> Bytes {
         let mut text = BytesMut::new();
@@ -318,6 +318,6 @@ impl Writer {
 enum Name {
     /// That of a message: its id, if it has one.
     Id(Option<String>),
-    /// What is no message.
+    /// An event that is no message.
     Event(&'static str),
 }

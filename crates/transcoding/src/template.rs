@@ -21,13 +21,13 @@ use super::percent;
 pub struct Template {
     /// The segments, variables replaced by what they match.
     pub segments: Vec<Segment>,
-    /// What stands behind the last `:`, decoded.
+    /// The text behind the last `:`, decoded.
     pub verb: Option<String>,
     /// The variables, in the order of their segments.
     pub variables: Vec<Variable>,
 }
 
-/// What one segment of a template matches.
+/// One segment of a template, by what it matches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Segment {
     /// This text and no other, after decoding.

@@ -1,4 +1,4 @@
-//! What goes wrong, and where.
+//! Errors of the codec: the problem, and where it is.
 
 use std::fmt;
 
@@ -82,7 +82,7 @@ impl JsonError {
         self.0.is_syntax
     }
 
-    /// What is wrong, and what would be right.
+    /// The problem, and what would be right.
     pub fn problem(&self) -> &str {
         &self.0.problem
     }
@@ -123,7 +123,7 @@ impl WireError {
         self.0.is_malformed
     }
 
-    /// What is wrong.
+    /// The problem.
     pub fn problem(&self) -> &str {
         &self.0.problem
     }

@@ -4,7 +4,7 @@
 //! costs more than the bytes themselves; here room lies ready behind the text, and what is short is
 //! copied in blocks of a fixed size, a few bytes too many where that is quicker.
 
-/// What a piece is copied by.
+/// The size of the copy that writes a piece.
 const BLOCK: usize = 32;
 /// Room is made by multiples of this.
 const STEP: usize = 1024;
@@ -84,7 +84,7 @@ impl JsonText {
         self.bytes[..self.length].get_mut(at)
     }
 
-    /// What lies behind the text: at least `count` bytes.
+    /// The bytes behind the text, at least `count`.
     #[inline]
     fn room(&mut self, count: usize) -> &mut [u8] {
         if self.bytes.len() - self.length < count {
@@ -246,7 +246,7 @@ fn verdict(has_escapes: bool, is_ascii: bool) -> Option<bool> {
 /// How many bytes of a longer string are looked at as one: what every processor of these days does.
 const WIDE: usize = 16;
 
-/// What was in blocks of bytes, each byte of a block by itself: compilers make one instruction of that.
+/// The bytes of blocks, gathered by their place in a block: compilers make one instruction of that.
 #[derive(Default)]
 struct Seen {
     /// Not 0 where there was something to escape.

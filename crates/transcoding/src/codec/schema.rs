@@ -65,9 +65,9 @@ pub(super) struct Field {
     pub oneof: Option<usize>,
     /// The name in the proto file.
     pub name: String,
-    /// What comes before the value in JSON: `,"name":`.
+    /// The text before the value in JSON: `,"name":`.
     pub key: Piece,
-    /// What stands in JSON for the field where it is not set: `,"name":0`, or nothing.
+    /// The JSON of the field where it is not set: `,"name":0`, or nothing.
     pub absent: Piece,
 }
 

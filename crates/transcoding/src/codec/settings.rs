@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
     /// Whether scalars and enums with their default value, empty lists and empty maps are written.
-    /// What knows if it was set (messages, `optional`, members of a oneof) is written only if it was.
+    /// Fields with presence (messages, `optional`, members of a oneof) are written only if they are set.
     pub print_defaults: bool,
     /// Whether fields have the names of the proto file rather than lowerCamelCase ones. Both are read.
     pub proto_names: bool,
@@ -12,11 +12,11 @@ pub struct Settings {
     pub enum_numbers: bool,
     /// Whether unknown fields and unknown names of enum values are skipped rather than refused.
     pub ignore_unknown: bool,
-    /// What becomes of an Any whose message cannot be written.
+    /// The form of an Any whose message cannot be written.
     pub undecodable_any: UndecodableAny,
 }
 
-/// What becomes of an Any of a type that the descriptors lack, or of bytes that are not its type.
+/// The form of an Any of a type that the descriptors lack, or of bytes that are not its type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UndecodableAny {
     /// It is an error.

@@ -2,7 +2,7 @@
 
 use super::json_text::JsonText;
 
-/// What a Timestamp holds: 0001-01-01T00:00:00Z to 9999-12-31T23:59:59Z, in seconds since 1970.
+/// The range of a Timestamp: 0001-01-01T00:00:00Z to 9999-12-31T23:59:59Z, in seconds since 1970.
 const TIMESTAMPS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 /// The longest Duration, 10000 years, in seconds.
 const LONGEST: i64 = 315_576_000_000;

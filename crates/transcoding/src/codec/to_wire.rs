@@ -20,7 +20,7 @@ pub(super) struct Builder<'c, 'j> {
     pub reader: Reader<'j>,
 }
 
-/// What a value has become.
+/// The outcome of putting a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Put {
     /// The default of its kind.

@@ -1,4 +1,4 @@
-//! What values a field takes, beyond what its type says, in words of JSON Schema.
+//! Limits of the values of a field, beyond those of its type, in words of JSON Schema.
 
 use prost_reflect::FieldDescriptor;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 /// Inclusive bounds, either of which may be open.
 pub type Bounds = (Option<i64>, Option<i64>);
 
-/// What a field may hold. The limits of a value are those of each element where the field is a list,
+/// Limits of the values of a field. The limits of a value are those of each element where the field is a list,
 /// and of each value where it is a map.
 #[derive(Debug, Clone, Default)]
 pub struct Limits {
@@ -22,7 +22,7 @@ pub struct Limits {
     pub pattern: Option<String>,
     /// The length of the keys of a map.
     pub key_length: Bounds,
-    /// What the keys of a map match.
+    /// A regular expression that the keys of a map match.
     pub key_pattern: Option<String>,
 }
 

@@ -4,7 +4,7 @@
 //! can: one type for each value, `format` for numbers and bytes, no `null`. Numbers of 64 bits are strings in
 //! JSON, as they are written.
 //!
-//! What OpenAPI 3.1 has no words for is said in prose: methods of an API's own making (`custom`) are
+//! Prose tells what OpenAPI 3.1 has no words for: methods of an API's own making (`custom`) are
 //! listed in the description of the whole, and that a variable may hold slashes in that of the
 //! parameter. Streams of requests, which are served over gRPC only, are left out.
 
@@ -37,14 +37,14 @@ const ANY: [Method; 5] = [
     Method::PATCH,
 ];
 
-/// What a document says of the whole API.
+/// The head of a document, which describes the whole API.
 #[derive(Debug, Clone, Copy)]
 pub struct Info<'i> {
     /// The name of the API.
     pub title: &'i str,
     /// The version of the API.
     pub version: &'i str,
-    /// What it is for, in CommonMark.
+    /// The purpose of the API, in CommonMark.
     pub description: &'i str,
 }
 

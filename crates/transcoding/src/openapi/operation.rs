@@ -18,7 +18,7 @@ use crate::{
 /// The deepest field that is written out as a query parameter, in names. Deeper ones work, too.
 const MAX_NAMES: usize = 4;
 
-/// What is said of the forms of a stream.
+/// The description of the forms of a stream.
 const STREAM: &str = "\n\nOne after another: as a JSON array, as lines of one message each, or as \
     server-sent events with one in the `data` of each and an event `end` behind them. A failure on the \
     way is the last element: a `google.rpc.Status` with `@type`, as an event of the name `error`.";
@@ -120,7 +120,7 @@ fn path_parameters(
         .collect()
 }
 
-/// What a variable matches, as templates write it.
+/// The pattern of a variable, as templates write it.
 fn pattern(template: &Template, variable: &Variable) -> String {
     let segments = template.segments.get(variable.start..variable.end);
     let segments = segments.unwrap_or_default().iter();

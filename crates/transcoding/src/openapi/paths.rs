@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::template::{Segment, Template, Variable};
 
-/// What a literal of a path keeps as it is.
+/// The bytes that a literal of a path does not keep as they are.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')

@@ -80,7 +80,7 @@ fn thing_of(json: &str) -> DynamicMessage {
     DynamicMessage::decode(thing(), message.encode_to_vec().as_slice()).expect("it decodes")
 }
 
-/// What an HTTP client sees.
+/// The response that an HTTP client sees.
 struct Reply {
     status: u16,
     headers: HeaderMap,

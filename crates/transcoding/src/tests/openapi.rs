@@ -1,4 +1,4 @@
-//! What the OpenAPI document says of the services made for tests.
+//! The OpenAPI document of the services made for tests.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! What holds for any request and any text.
+//! Properties of any request and any text.
 
 use proptest::prelude::*;
 use prost_reflect::{DynamicMessage, Value};
@@ -37,7 +37,7 @@ proptest! {
 }
 
 proptest! {
-    /// What is taken as the value of a field can be written back as JSON, whatever the text.
+    /// A text taken as the value of a field can be written back as JSON, whatever it is.
     #[test]
     fn any_text_is_a_value_or_is_refused(
         text in prop_oneof![

@@ -8,7 +8,7 @@ use super::{
     template::{Segment, Template},
 };
 
-/// What a capture of several segments keeps as it is in the path, escaped or not.
+/// Characters that a capture of several segments keeps as they are in the path, escaped or not.
 const RESERVED: &str = ":/?#[]@!$&'()*+,;=";
 
 /// A router of the rules that do not conflict, and these. A route's value is its index.

@@ -1,4 +1,4 @@
-//! What passes while a call runs: as much as the client takes, as long as its deadline allows.
+//! Bytes that pass while a call runs: as much as the client takes, as long as its deadline allows.
 
 use std::{
     convert::Infallible,

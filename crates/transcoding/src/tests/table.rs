@@ -73,7 +73,7 @@ struct JsonSettings {
     any_as_base64: bool,
 }
 
-/// What the service answers: by default one empty message and OK.
+/// The answer of the service: by default one empty message and OK.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Answer {
@@ -91,7 +91,7 @@ struct Answer {
     trailers: BTreeMap<String, String>,
 }
 
-/// What the client sees.
+/// The response that the client sees.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Reply {
@@ -218,7 +218,7 @@ fn answer(answer: &Answer, output: &MessageDescriptor) -> Response<Body> {
     response
 }
 
-/// What of a case does not hold.
+/// Checks a case; the error says which part of it does not hold.
 async fn check(case: Case) -> Result<(), String> {
     let case = Arc::new(case);
     let service = Scripted {

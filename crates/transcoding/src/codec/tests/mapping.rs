@@ -1,4 +1,4 @@
-//! What the mapping says, case by case, over a message with a field of every kind.
+//! The mapping, case by case, over a message with a field of every kind.
 
 use std::sync::LazyLock;
 
@@ -53,7 +53,7 @@ pub(super) fn json(wire: &[u8], settings: Settings) -> Result<String, String> {
     Ok(String::from_utf8(json).expect("JSON is UTF-8"))
 }
 
-/// What is read and written again.
+/// The text of a message that is read and written again.
 fn again(text: &str) -> String {
     let wire = wire(text, BRIEF).unwrap_or_else(|error| panic!("{error:?}: {text}"));
     json(&wire, BRIEF).unwrap_or_else(|error| panic!("{error}: {text}"))

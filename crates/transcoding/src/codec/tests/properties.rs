@@ -11,7 +11,7 @@ use super::{
     reference,
 };
 
-/// What is behind the type and the message on the tape.
+/// The choices behind the type and the message on the tape.
 fn tape() -> impl Strategy<Value = (Vec<u32>, Vec<u32>, Vec<u32>)> {
     use proptest::collection::vec;
     let choice = || prop_oneof![3 => 0_u32..16, 1 => any::<u32>()];
