@@ -1,4 +1,4 @@
-//! Holds the room table of `ARCHITECTURE.md`: a room of the product uses only the rooms that its row
+//! Holds the module table of `ARCHITECTURE.md`: a module of the product uses only the modules that its row
 //! names, and only the crates under `crates/`. That those use nothing of the product, the compiler holds.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 type Table = BTreeMap<String, BTreeSet<String>>;
 
-/// The rows of the table: `| `src/room/` | its job | `other`, `another` |`, or `all`.
+/// The rows of the table: `| `src/module/` | its job | `other`, `another` |`, or `all`.
 fn table() -> Table {
     let text = fs::read_to_string("ARCHITECTURE.md").expect("ARCHITECTURE.md");
     let mut table = Table::new();
     for line in text.lines().filter(|line| line.starts_with("| `src/")) {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-        let room = cells[1]
+        let module = cells[1]
             .trim_matches('`')
             .trim_start_matches("src/")
             .trim_end_matches('/')
@@ -22,7 +22,7 @@ fn table() -> Table {
         let uses = cells[3].split('`').skip(1).step_by(2);
         let uses = uses.map(|used| used.replace('-', "_"));
         let all = (cells[3] == "all").then(|| "all".to_owned());
-        table.insert(room, uses.chain(all).collect());
+        table.insert(module, uses.chain(all).collect());
     }
     table
 }
@@ -36,19 +36,19 @@ fn crates() -> Vec<String> {
         .collect()
 }
 
-/// The rooms that exist, with their files.
-fn rooms() -> BTreeMap<String, Vec<PathBuf>> {
-    let mut rooms = BTreeMap::<String, Vec<PathBuf>>::new();
+/// The modules that exist, with their files.
+fn modules() -> BTreeMap<String, Vec<PathBuf>> {
+    let mut modules = BTreeMap::<String, Vec<PathBuf>>::new();
     for file in rust_files(Path::new("src")) {
         let below = file.strip_prefix("src").expect("below src");
         let first = below.components().next().expect("not src itself");
-        let room = first.as_os_str().to_string_lossy();
-        let room = room.trim_end_matches(".rs").to_owned();
-        if room != "lib" {
-            rooms.entry(room).or_default().push(file);
+        let module = first.as_os_str().to_string_lossy();
+        let module = module.trim_end_matches(".rs").to_owned();
+        if module != "lib" {
+            modules.entry(module).or_default().push(file);
         }
     }
-    rooms
+    modules
 }
 
 fn rust_files(folder: &Path) -> Vec<PathBuf> {
@@ -64,7 +64,7 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The rooms named by `crate::room` or `crate::{room, other::…}` in a text, with their lines.
+/// The modules named by `crate::module` or `crate::{module, other::…}` in a text, with their lines.
 fn uses(text: &str, root: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for (start, _) in text.match_indices(root) {
@@ -126,15 +126,15 @@ fn top_level_items(group: &str) -> Vec<String> {
 }
 
 #[test]
-fn rooms_use_only_what_the_table_allows() {
-    let (table, rooms, crates) = (table(), rooms(), crates());
+fn modules_use_only_what_the_table_allows() {
+    let (table, modules, crates) = (table(), modules(), crates());
     let mut wrong = Vec::new();
-    for (room, files) in &rooms {
-        let Some(allowed) = table.get(room) else {
-            wrong.push(format!("src/{room} has no row in the table"));
+    for (module, files) in &modules {
+        let Some(allowed) = table.get(module) else {
+            wrong.push(format!("src/{module} has no row in the table"));
             continue;
         };
-        let root = if room == "main" {
+        let root = if module == "main" {
             "desktop_images::"
         } else {
             "crate::"
@@ -142,31 +142,31 @@ fn rooms_use_only_what_the_table_allows() {
         for file in files {
             let text = fs::read_to_string(file).expect("a source file");
             for (line, used) in uses(&text, root) {
-                let known = rooms.contains_key(&used);
-                if known && used != *room && !allowed.contains(&used) && !allowed.contains("all") {
-                    wrong.push(format!("{}:{line}: {room} uses {used}", file.display()));
+                let known = modules.contains_key(&used);
+                if known && used != *module && !allowed.contains(&used) && !allowed.contains("all") {
+                    wrong.push(format!("{}:{line}: {module} uses {used}", file.display()));
                 }
             }
             let forbidden = |used: &&String| !allowed.contains(*used) && !allowed.contains("all");
             for used in crates.iter().filter(forbidden) {
                 for line in lines_with_crate(&text, used) {
-                    wrong.push(format!("{}:{line}: {room} uses {used}", file.display()));
+                    wrong.push(format!("{}:{line}: {module} uses {used}", file.display()));
                 }
             }
         }
     }
-    for room in table.keys().filter(|room| !rooms.contains_key(*room)) {
+    for module in table.keys().filter(|module| !modules.contains_key(*module)) {
         wrong.push(format!(
-            "the table has a row for src/{room}, which is not there"
+            "the table has a row for src/{module}, which is not there"
         ));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
-fn every_room_opens_with_what_it_knows_and_what_it_never_mentions() {
-    for room in rooms().keys() {
-        let Ok(text) = fs::read_to_string(format!("src/{room}/mod.rs")) else {
+fn every_module_opens_with_what_it_knows_and_what_it_never_mentions() {
+    for module in modules().keys() {
+        let Ok(text) = fs::read_to_string(format!("src/{module}/mod.rs")) else {
             continue;
         };
         let opening: String = text
@@ -177,7 +177,7 @@ fn every_room_opens_with_what_it_knows_and_what_it_never_mentions() {
         for words in ["Knows ", "Never mentions "] {
             assert!(
                 opening.contains(words),
-                "src/{room}/mod.rs does not say: {words}…"
+                "src/{module}/mod.rs does not say: {words}…"
             );
         }
     }
