@@ -28,13 +28,13 @@ use crate::sources::ImportFolder;
 use crate::store::{self, Store};
 use data_folder::{DataFolder, Lock};
 
-/// How often contents on the deletion list are looked for, beside the times they are put there.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+/// How often contents among the tombstones are looked for, beside the times they are put there.
+const GARBAGE_COLLECTION_INTERVAL: Duration = Duration::from_secs(60);
 /// How often room on the disk is looked for while it is short, and how many times as rarely otherwise.
 const ROOM_INTERVAL: Duration = Duration::from_secs(1);
 const LOOKS: u64 = 60;
 /// How long a page token lives on after its last item was deleted or renamed.
-const RETIRED_NAMES: Duration = Duration::from_secs(24 * 60 * 60);
+const FORMER_NAMES: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How many rows are forgotten at once, and the pause before the next ones.
 const BATCH: usize = 200;
@@ -156,7 +156,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens the data, takes up what an earlier process left undone, and listens.
+    /// Opens the data, resumes what an earlier process left unfinished, and listens.
     pub async fn start(config: Config) -> Result<Self, Error> {
         server::raise_descriptor_limit();
         // First of all: a taken port must leave all as it was.
@@ -312,18 +312,18 @@ async fn maintain(
     retention: Retention,
     stop: CancellationToken,
 ) {
-    let mut interval = tokio::time::interval(SWEEP_INTERVAL);
+    let mut interval = tokio::time::interval(GARBAGE_COLLECTION_INTERVAL);
     loop {
         tokio::select! {
             _ = interval.tick() => {}
             () = stop.cancelled() => return,
         }
-        engine.tidy();
-        if let Err(error) = images.sweep().await {
-            tracing::warn!(%error, "contents were not removed; the next sweep tries again");
+        engine.prune();
+        if let Err(error) = images.collect_garbage().await {
+            tracing::warn!(%error, "contents were not removed; the next garbage collection tries again");
         }
-        if let Err(error) = store.forget_retired_names(RETIRED_NAMES).await {
-            tracing::warn!(%error, "retired names were not forgotten");
+        if let Err(error) = store.prune_former_names(FORMER_NAMES).await {
+            tracing::warn!(%error, "former names were not pruned");
         }
         tokio::select! {
             expired = expire(&store, &retention) => if let Err(error) = expired {

@@ -143,7 +143,8 @@ fn modules_use_only_what_the_table_allows() {
             let text = fs::read_to_string(file).expect("a source file");
             for (line, used) in uses(&text, root) {
                 let known = modules.contains_key(&used);
-                if known && used != *module && !allowed.contains(&used) && !allowed.contains("all") {
+                if known && used != *module && !allowed.contains(&used) && !allowed.contains("all")
+                {
                     wrong.push(format!("{}:{line}: {module} uses {used}", file.display()));
                 }
             }

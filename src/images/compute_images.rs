@@ -108,7 +108,7 @@ impl Images {
         let operation = self
             .accept(accept, Change::DeleteComputeImage { id })
             .await?;
-        self.sweep_soon();
+        self.collect_garbage_soon();
         Ok(operation)
     }
 

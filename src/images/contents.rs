@@ -5,42 +5,41 @@ use crate::blobs::{self, LocalContents};
 use crate::store::{self, DeletedContent};
 
 /// How many contents are removed before their ids are forgotten together.
-const SWEEP: usize = 100;
+const BATCH: usize = 100;
 
 impl Images {
-    /// Has the bytes of contents on the deletion list removed in the background.
-    pub fn sweep_soon(&self) {
-        self.to_sweep.notify_one();
+    /// Has the bytes of contents among the tombstones removed in the background.
+    pub fn collect_garbage_soon(&self) {
+        self.garbage_noted.notify_one();
     }
 
-    /// Sweeps whenever that is asked for: once for all who ask meanwhile.
-    pub(super) async fn sweep_when_asked(self) {
+    /// Collects garbage whenever that is asked for: once for all who ask meanwhile.
+    pub(super) async fn collect_garbage_when_asked(self) {
         let stopping = self.engine.stopping();
         loop {
             tokio::select! {
-                () = self.to_sweep.notified() => {}
+                () = self.garbage_noted.notified() => {}
                 () = self.store.removals() => {}
                 () = stopping.cancelled() => return,
             }
-            match self.sweep().await {
-                // The next start sweeps.
+            match self.collect_garbage().await {
+                // The next start collects it.
                 Ok(()) | Err(Error::Store(store::Error::Closed)) => {}
                 Err(error) => tracing::warn!(
                     %error,
-                    "contents were not removed; the next sweep tries again"
+                    "contents were not removed; the next garbage collection tries again"
                 ),
             }
         }
     }
 
-    /// Puts contents that no image refers to any more on the deletion list, and removes the bytes of all
-    /// that are on it. What cannot be removed, or may
-    /// come back, is tried again at the next sweep.
-    pub async fn sweep(&self) -> Result<()> {
-        while self.store.remove_unreferenced(SWEEP).await? == SWEEP {}
+    /// Makes tombstones of contents that no image refers to any more, and removes the bytes of all that have one.
+    /// Bytes that cannot be removed, or may come back, are tried again at the next garbage collection.
+    pub async fn collect_garbage(&self) -> Result<()> {
+        while self.store.remove_unreferenced(BATCH).await? == BATCH {}
         let mut last = String::new();
         loop {
-            let deleted = self.store.contents_to_delete(last, SWEEP).await?;
+            let deleted = self.store.contents_to_delete(last, BATCH).await?;
             match deleted.last() {
                 Some(content) => last = content.id.clone(),
                 None => return Ok(()),
@@ -67,7 +66,7 @@ impl Images {
 }
 
 /// Removes contents; the ids of those that are gone for good. The others are tried again at the
-/// next sweep.
+/// next garbage collection.
 fn remove_all(contents: &LocalContents, deleted: Vec<DeletedContent>) -> Vec<String> {
     deleted
         .into_iter()

@@ -50,7 +50,7 @@ impl Images {
         let operation = self
             .accept(accept, Change::DeleteDesktopImage { id })
             .await?;
-        self.sweep_soon();
+        self.collect_garbage_soon();
         Ok(operation)
     }
 }

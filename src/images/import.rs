@@ -125,7 +125,7 @@ impl Images {
         self.faults.after(Step::Complete).await?;
         let operation = ended.map_err(|error| store_failure(&error))?;
         // An equal content may have been there.
-        self.sweep_soon();
+        self.collect_garbage_soon();
         Ok(operation)
     }
 }

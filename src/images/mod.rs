@@ -53,7 +53,7 @@ pub struct Images {
     import_folder: Option<Arc<ImportFolder>>,
     accepted: disk_image::Options,
     upload_slots: UploadSlots,
-    to_sweep: Arc<Notify>,
+    garbage_noted: Arc<Notify>,
     download_blocks: Arc<Semaphore>,
     faults: Faults,
 }
@@ -72,7 +72,7 @@ impl Images {
             import_folder: import_folder.map(Arc::new),
             accepted: disk_image::Options::default(),
             upload_slots: UploadSlots::new(UploadSettings::default()),
-            to_sweep: Arc::default(),
+            garbage_noted: Arc::default(),
             download_blocks: Arc::new(Semaphore::new(download::BLOCKS_IN_MEMORY)),
             faults: Faults::none(),
         }

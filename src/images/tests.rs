@@ -140,7 +140,7 @@ impl Process {
                 .collect();
             assert_eq!(used[0], i64::from(succeeded));
             assert_eq!(used[1] > 0, succeeded);
-            self.images.sweep().await.unwrap();
+            self.images.collect_garbage().await.unwrap();
         });
         let files: Vec<_> = std::fs::read_dir(folder.join("contents"))
             .unwrap()

@@ -168,7 +168,7 @@ impl Images {
             if let Some(id) = self.store.supersede(accept).await? {
                 tracing::info!(operation_id = id, "an upload is superseded by a retry");
                 self.engine.lose(&id);
-                self.sweep_soon();
+                self.collect_garbage_soon();
                 found = First::Superseded;
                 continue;
             }

@@ -18,9 +18,9 @@ const MARKED_AT_ONCE: usize = 500;
 #[async_trait]
 impl Worker for Images {
     async fn run(&self, run: &Run) -> Ended {
-        // The claim put what an earlier attempt wrote on the deletion list.
+        // The claim put what an earlier attempt wrote among the tombstones.
         if run.lease.attempt > 1 {
-            self.sweep_soon();
+            self.collect_garbage_soon();
         }
         match &run.lease.change {
             Change::CreateComputeImage {
@@ -40,13 +40,13 @@ impl Worker for Images {
                 let ended = self.store.complete(&run.lease).await;
                 self.faults.after(Step::Complete).await?;
                 let operation = ended.map_err(|error| store_failure(&error))?;
-                self.sweep_soon();
+                self.collect_garbage_soon();
                 Ok(operation)
             }
         }
     }
 
-    /// At once, not only by the sweep: the failure may be that there is no room left, which the
+    /// At once, not only by the garbage collection: the failure may be that there is no room left, which the
     /// record of it needs too.
     async fn undo(&self, lease: &Lease) {
         let contents = self.contents.clone();
@@ -60,10 +60,12 @@ impl Worker for Images {
             removed
         });
         if !removed.await.unwrap_or(false) {
-            tracing::warn!("the bytes of a failed import were not removed; the sweep tries again");
+            tracing::warn!(
+                "the bytes of a failed import were not removed; the garbage collection tries again"
+            );
         }
         self.faults.undone().await;
-        self.sweep_soon();
+        self.collect_garbage_soon();
     }
 }
 
@@ -96,10 +98,10 @@ impl Images {
                 self.store.mark_damaged(some.to_vec()).await?;
             }
         }
-        if let Err(error) = self.sweep().await {
-            tracing::warn!(%error, "contents were not removed; the next sweep tries again");
+        if let Err(error) = self.collect_garbage().await {
+            tracing::warn!(%error, "contents were not removed; the next garbage collection tries again");
         }
-        self.engine.spawn(self.clone().sweep_when_asked());
+        self.engine.spawn(self.clone().collect_garbage_when_asked());
         self.engine.serve(std::sync::Arc::new(self.clone()));
         Ok(())
     }

@@ -129,7 +129,8 @@ impl Engine {
         self.inner.work.notify_one();
     }
 
-    /// Takes care of an operation that its accepter works on, got not before `claimed`.
+    /// Runs the heartbeat of a lease that the accepting request already holds. `claimed` is a lower bound of when
+    /// the lease was acquired.
     pub fn attend(&self, lease: Lease, claimed: Instant) -> Run {
         Run::start(self, lease, claimed, false)
     }
@@ -162,7 +163,7 @@ impl Engine {
         self.inner.draining.cancel();
     }
 
-    /// Stops all work that was started, to be taken up again at the next start.
+    /// Stops all work that was started, to be resumed at the next start.
     pub async fn stop(&self) {
         self.inner.draining.cancel();
         self.inner.stopping.cancel();
@@ -171,8 +172,8 @@ impl Engine {
     }
 
     /// Forgets what nobody waits for any more.
-    pub fn tidy(&self) {
-        self.inner.watchers.tidy();
+    pub fn prune(&self) {
+        self.inner.watchers.prune();
     }
 
     async fn look_for_work(self, worker: Arc<dyn Worker>) {
@@ -196,7 +197,7 @@ impl Engine {
     }
 
     /// The next operation, or how long to wait for one. One that cannot be claimed because its
-    /// row is damaged is avoided for a while, lest it stand before all others.
+    /// row is damaged is passed over for a while, so that it does not stand before all others.
     async fn claim_next(
         &self,
         has_place: bool,
@@ -288,8 +289,8 @@ impl Engine {
         self.inner.tasks.spawn(driven.instrument(span));
     }
 
-    /// Brings a run to its end: recorded already where it succeeded, else put off where another
-    /// attempt may succeed, else undone and recorded. None when it was put off.
+    /// Brings a run to its end: recorded already where it succeeded, else rescheduled where
+    /// another attempt may succeed, else rolled back and recorded. None when it was rescheduled.
     pub async fn conclude(
         &self,
         run: Run,

@@ -1,4 +1,4 @@
-//! Knows how accepted operations are brought to their end: claimed, run, put off, cancelled, undone.
+//! Knows how accepted operations are brought to their end: claimed, run, rescheduled, cancelled, rolled back.
 //! Never mentions what an operation does, nor how it is asked for.
 
 mod engine;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// How often an operation is taken up at the most, and before it counts as one that ends the
+/// How often an operation is attempted at the most, and before it counts as one that ends the
 /// process.
 pub const MOST_ATTEMPTS: i64 = 10;
 /// How long after the first failure another attempt may begin.

@@ -29,7 +29,7 @@ impl Watchers {
     }
 
     /// Forgets operations that nobody waits for any more.
-    pub fn tidy(&self) {
+    pub fn prune(&self) {
         self.lock().retain(|_, sender| sender.receiver_count() > 0);
     }
 

@@ -250,7 +250,7 @@ async fn start(folder: &Path, slow: bool) -> ServerProcess {
 
 fn command(folder: &Path) -> Command {
     let mut command = ServerProcess::serve(Command::new(ServerProcess::PROGRAM), folder);
-    // What a killed server was at is taken up when its lease has run out.
+    // An operation of a killed server is resumed when its lease has run out.
     command.args(["--lease-duration", "1s"]);
     command
 }

@@ -125,8 +125,8 @@ fn run(connection: &Connection, orders: &Receiver<()>, state: &State) {
     }
 }
 
-/// Moves what has been committed; of a long log what was committed meanwhile, too, lest the writer has
-/// to move it.
+/// Moves what has been committed; of a long log what was committed meanwhile, too, so that the writer
+/// need not move it.
 ///
 /// SQLite syncs what it moved only if no commit came meanwhile. Such a commit orders the next round,
 /// which thus follows at once, is short, and syncs for both.

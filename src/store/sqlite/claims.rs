@@ -108,7 +108,7 @@ impl Store {
     }
 
     /// Takes an operation whose turn has come for a new attempt, with a content of its own where
-    /// it brings one; what the attempt before wrote is put on the deletion list. None when another
+    /// it brings one; what the attempt before wrote is put among the tombstones. None when another
     /// worker was faster.
     pub async fn claim(
         &self,
@@ -194,7 +194,7 @@ impl Store {
     }
 
     /// Puts another attempt off by `pause`, unless that is after the time that retries have had:
-    /// `patience` from the first failure. What the attempt wrote is put on the deletion list.
+    /// `patience` from the first failure. What the attempt wrote is put among the tombstones.
     /// Tells whether there will be another attempt.
     pub async fn retry(
         &self,

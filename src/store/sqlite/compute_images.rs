@@ -266,7 +266,7 @@ pub(super) fn update(
         None => image.min_disk_size,
     };
     if *name != image.name {
-        listing::retire_name(transaction, id, &image.name, store.now())?;
+        listing::note_former_name(transaction, id, &image.name, store.now())?;
     }
     transaction
         .prepare_cached(
@@ -313,7 +313,7 @@ pub(super) fn delete(transaction: &Transaction<'_>, store: &Store, id: &str) -> 
 
 /// Removes an image; desktop images copied from it keep the content.
 fn remove(transaction: &Transaction<'_>, store: &Store, found: Found) -> Result<Applied> {
-    listing::retire_name(transaction, &found.image.id, &found.image.name, store.now())?;
+    listing::note_former_name(transaction, &found.image.id, &found.image.name, store.now())?;
     transaction
         .prepare_cached("DELETE FROM compute_images WHERE key = ?1")?
         .execute([found.id.key])?;

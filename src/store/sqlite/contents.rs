@@ -7,7 +7,7 @@ use rusqlite::{OptionalExtension, params};
 use super::super::{Error, Result};
 use super::{Store, Transaction};
 
-/// How long the deletion list remembers what a worker was writing: one that lost its lease without
+/// How long a tombstone remembers what a worker was writing: one that lost its lease without
 /// knowing has stopped by then.
 const LATE_WRITES: Duration = Duration::from_secs(10 * 60);
 const CONTENT_PREFIX: &str = "cnt";
@@ -86,7 +86,7 @@ impl Store {
     }
 
     /// Looks at contents that images have stopped referring to, at most `limit` of them, and puts those on
-    /// the deletion list that no other image refers to. Returns how many it has looked at.
+    /// the tombstones that no other image refers to. Returns how many it has looked at.
     pub async fn remove_unreferenced(&self, limit: usize) -> Result<usize> {
         self.write_in_any_case(move |transaction, store| {
             let candidates: Vec<i64> = transaction
@@ -245,7 +245,7 @@ fn keep_checksums(transaction: &Transaction<'_>, key: i64, checksums: &[u8]) -> 
     Ok(())
 }
 
-/// Puts all that an operation was writing on the deletion list; the ids.
+/// Puts all that an operation was writing among the tombstones; the ids.
 pub(super) fn discard_pending(
     transaction: &Transaction<'_>,
     store: &Store,
@@ -281,7 +281,7 @@ fn is_referenced(transaction: &Transaction<'_>, key: i64) -> Result<bool> {
     Ok(referenced)
 }
 
-/// Puts a content on the deletion list. The foreign keys have the last word.
+/// Puts a content among the tombstones. The foreign keys have the last word.
 fn discard_unreferenced(transaction: &Transaction<'_>, store: &Store, key: i64) -> Result<()> {
     match discard(transaction, store, key, Duration::ZERO) {
         Err(Error::Sqlite(error)) if is_foreign_key(&error) => Ok(()),
@@ -293,7 +293,7 @@ fn is_foreign_key(error: &rusqlite::Error) -> bool {
     error.sqlite_extended_error_code() == Some(rusqlite::ffi::SQLITE_CONSTRAINT_FOREIGNKEY)
 }
 
-/// The row goes and the id is put on the deletion list. The foreign keys refuse it for a content
+/// The row goes and the id is put among the tombstones. The foreign keys refuse it for a content
 /// that an image refers to; a refused statement leaves nothing behind. Returns the id, if the row was
 /// there.
 fn discard(
@@ -312,7 +312,7 @@ fn discard(
     Ok(id)
 }
 
-/// Puts the id of a content on the deletion list: its bytes go once this is committed.
+/// Puts the id of a content among the tombstones: its bytes go once this is committed.
 fn list_deletion(
     transaction: &Transaction<'_>,
     store: &Store,

@@ -204,7 +204,7 @@ pub(super) fn update(
     let differences = differences::of_desktop_image(&found.image, changes);
     let image = &mut found.image;
     if let Some(name) = changes.name.as_ref().filter(|name| **name != image.name) {
-        listing::retire_name(transaction, id, &image.name, store.now())?;
+        listing::note_former_name(transaction, id, &image.name, store.now())?;
         image.name.clone_from(name);
     }
     if let Some(description) = &changes.description {
@@ -256,7 +256,7 @@ pub(super) fn delete(transaction: &Transaction<'_>, store: &Store, id: &str) -> 
 
 /// Removes an image. Its content is looked at later.
 fn remove(transaction: &Transaction<'_>, store: &Store, found: Found) -> Result<Applied> {
-    listing::retire_name(transaction, &found.image.id, &found.image.name, store.now())?;
+    listing::note_former_name(transaction, &found.image.id, &found.image.name, store.now())?;
     transaction
         .prepare_cached("DELETE FROM desktop_images WHERE key = ?1")?
         .execute([found.id.key])?;

@@ -233,7 +233,7 @@ fn name_at(
 }
 
 /// Keeps a name that an image gives up, for the page tokens that refer to it.
-pub(super) fn retire_name(
+pub(super) fn note_former_name(
     transaction: &Transaction<'_>,
     image_id: &str,
     name: &str,
@@ -252,8 +252,8 @@ pub(super) fn retire_name(
 }
 
 impl super::Store {
-    /// Forgets names retired longer ago than `age`; page tokens that refer to them expire.
-    pub async fn forget_retired_names(&self, age: Duration) -> Result<()> {
+    /// Prunes names given up longer ago than `age`; page tokens that refer to them expire.
+    pub async fn prune_former_names(&self, age: Duration) -> Result<()> {
         const BATCH: usize = 1000;
         loop {
             let forgotten = self

@@ -146,7 +146,7 @@ impl Store {
     }
 
     /// Returns once there is something to remove that was not there at the last call: contents that an
-    /// image has stopped referring to, or bytes on the deletion list.
+    /// image has stopped referring to, or bytes among the tombstones.
     pub async fn removals(&self) {
         self.inner.removals.notified().await;
     }

@@ -1,6 +1,6 @@
 //! Threads that read. A look-up takes less time than it takes to wake a thread for it, so few
-//! threads do what waits, one after another. What has waited for long brings one more, lest quick
-//! reads wait for slow ones.
+//! threads do what waits, one after another. A read that has waited for long brings one more, so that quick
+//! reads do not wait for slow ones.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};

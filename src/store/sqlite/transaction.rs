@@ -113,7 +113,7 @@ impl<'c> DerefMut for Prepared<'_, 'c> {
 impl Drop for Prepared<'_, '_> {
     fn drop(&mut self) {
         if let Some(mut named) = self.named.take() {
-            // Lest a value stands where the next user binds none.
+            // Otherwise a value would stand where the next user binds none.
             named.statement.clear_bindings();
             if named.changes_sources {
                 self.transaction.sources.borrow_mut().clear();

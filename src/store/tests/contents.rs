@@ -13,7 +13,7 @@ impl Fixture {
         accepted.unwrap().image_id
     }
 
-    /// The ids on the deletion list.
+    /// The ids among the tombstones.
     async fn deleted(&self) -> Vec<String> {
         let listed = self.store.contents_to_delete(String::new(), 99).await;
         listed.unwrap().into_iter().map(|it| it.id).collect()
