@@ -85,7 +85,14 @@ pub(super) fn read<R: ReadAt + ?Sized>(
     structures: &Structures,
     capacity: Capacity,
 ) -> Result<Vec<L2Table>, FormatError> {
-    let mut found = Found::default();
+    // Room for all at once: a vector that grows has its elements twice for a while.
+    let entries = structures.l1_tables().map(|l1| l1.size / 8).sum::<u64>();
+    let most = capacity.tables.saturating_add(capacity.gathered);
+    let room = usize::try_from(entries).map_or(most, |entries| entries.min(most));
+    let mut found = Found {
+        tables: Vec::with_capacity(room),
+        sorted: 0,
+    };
     let length = tables.content.len();
     for l1 in structures.l1_tables() {
         let (active, suffix) = match l1.kind {
@@ -129,7 +136,6 @@ pub(super) fn read<R: ReadAt + ?Sized>(
 }
 
 /// The tables found so far: sorted ones, one of each cluster, and behind them those that were not looked up yet.
-#[derive(Default)]
 struct Found {
     tables: Vec<L2Table>,
     sorted: usize,
