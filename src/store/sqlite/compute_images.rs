@@ -1,9 +1,12 @@
 //! Compute images, and what changes them.
 
+use rusqlite::types::ValueRef;
 use rusqlite::{OptionalExtension, Row, named_params, params};
+use serde::de::DeserializeOwned;
 
 use super::super::{ContentFacts, Error, Result};
 use super::accept::{self, Applied};
+use super::columns::Columns;
 use super::quotas::{self, Usage};
 use super::{Store, Transaction, contents, differences, folders, from_json, listing, unreadable};
 use crate::model::{
@@ -31,10 +34,10 @@ const TABLE: listing::Table<ComputeImage> = listing::Table {
     },
 };
 
-const SELECT: &str = "SELECT image.key, id_rest, folder.id AS folder_id, folder_key, status, name,
-    description, labels, family, min_disk_size, product_ids, os, pooled, hardware_generation,
-    content_key, coalesce(content.size, 0) AS size,
-    coalesce(content.stored_size, 0) AS stored_size,
+/// In the order of [`image`], then what else the store needs.
+const SELECT: &str = "SELECT image.key, id_rest, folder.id, status, name, description, labels, family,
+    coalesce(content.size, 0), coalesce(content.stored_size, 0), min_disk_size, product_ids, os, pooled,
+    hardware_generation, folder_key, content_key,
     coalesce(content.virtual_size, 0) AS virtual_size,
     coalesce(content.damaged, 0) AS damaged
     FROM compute_images AS image LEFT JOIN contents AS content ON content.key = image.content_key
@@ -452,29 +455,34 @@ fn check_name_is_free(
 }
 
 fn image(row: &Row<'_>) -> rusqlite::Result<ComputeImage> {
-    let status: i64 = row.get("status")?;
-    let os: Option<String> = row.get("os")?;
-    let hardware: Option<String> = row.get("hardware_generation")?;
+    let mut columns = Columns::of(row);
     let id = Id {
-        key: row.get("key")?,
-        rest: row.get("id_rest")?,
+        key: columns.take()?,
+        rest: columns.take()?,
     };
     Ok(ComputeImage {
         id: id.text(COMPUTE_IMAGE_PREFIX),
-        folder_id: row.get("folder_id")?,
         created_at: id.created_at(),
-        status: Status::from_number(status)
-            .ok_or_else(|| unreadable(format!("status {status}")))?,
-        name: row.get("name")?,
-        description: row.get("description")?,
-        labels: from_json(row.get_ref("labels")?.as_str()?)?,
-        family: row.get("family")?,
-        size: row.get("size")?,
-        storage_size: row.get("stored_size")?,
-        min_disk_size: row.get("min_disk_size")?,
-        product_ids: from_json(row.get_ref("product_ids")?.as_str()?)?,
-        os: os.as_deref().map(from_json).transpose()?,
-        pooled: row.get("pooled")?,
-        hardware_generation: hardware.as_deref().map(from_json).transpose()?,
+        folder_id: columns.take()?,
+        status: status(columns.take()?)?,
+        name: columns.take()?,
+        description: columns.take()?,
+        labels: from_json(columns.take_ref()?.as_str()?)?,
+        family: columns.take()?,
+        size: columns.take()?,
+        storage_size: columns.take()?,
+        min_disk_size: columns.take()?,
+        product_ids: from_json(columns.take_ref()?.as_str()?)?,
+        os: optional_json(columns.take_ref()?)?,
+        pooled: columns.take()?,
+        hardware_generation: optional_json(columns.take_ref()?)?,
     })
+}
+
+fn status(number: i64) -> rusqlite::Result<Status> {
+    Status::from_number(number).ok_or_else(|| unreadable(format!("status {number}")))
+}
+
+fn optional_json<T: DeserializeOwned>(value: ValueRef<'_>) -> rusqlite::Result<Option<T>> {
+    value.as_str_or_null()?.map(from_json).transpose()
 }

@@ -4,6 +4,7 @@ use rusqlite::{OptionalExtension, Row, params};
 
 use super::super::{Error, LiveContent, Result};
 use super::accept::Applied;
+use super::columns::Columns;
 use super::quotas::{self, Usage};
 use super::{
     Store, Transaction, compute_images, contents, differences, folders, from_json, listing,
@@ -14,8 +15,9 @@ use crate::model::{
     ListQuery, NewDesktopImage, Page, Position, name_hash,
 };
 
-const SELECT: &str = "SELECT image.key, id_rest, folder.id AS folder_id, folder_key, status, name,
-    description, labels, min_disk_size, content_key, content.stored_size
+/// In the order of [`image`], then what else the store needs.
+const SELECT: &str = "SELECT image.key, id_rest, folder.id, status, name, description, labels,
+    content.stored_size, min_disk_size, folder_key, content_key
     FROM desktop_images AS image JOIN contents AS content ON content.key = image.content_key
     JOIN folders AS folder ON folder.key = folder_key";
 
@@ -323,23 +325,25 @@ fn find(transaction: &Transaction<'_>, id: &str) -> Result<Found> {
         .ok_or_else(not_found)
 }
 
-/// By the places of the columns in `SELECT`: a name would be looked up anew in each row.
 fn image(row: &Row<'_>) -> rusqlite::Result<DesktopImage> {
-    let status: i64 = row.get(4)?;
+    let mut columns = Columns::of(row);
     let id = Id {
-        key: row.get(0)?,
-        rest: row.get(1)?,
+        key: columns.take()?,
+        rest: columns.take()?,
     };
     Ok(DesktopImage {
         id: id.text(DESKTOP_IMAGE_PREFIX),
-        folder_id: row.get(2)?,
         created_at: id.created_at(),
-        status: Status::from_number(status)
-            .ok_or_else(|| unreadable(format!("status {status}")))?,
-        name: row.get(5)?,
-        description: row.get(6)?,
-        labels: from_json(row.get_ref(7)?.as_str()?)?,
-        storage_size: row.get(10)?,
-        min_disk_size: row.get(8)?,
+        folder_id: columns.take()?,
+        status: status(columns.take()?)?,
+        name: columns.take()?,
+        description: columns.take()?,
+        labels: from_json(columns.take_ref()?.as_str()?)?,
+        storage_size: columns.take()?,
+        min_disk_size: columns.take()?,
     })
+}
+
+fn status(number: i64) -> rusqlite::Result<Status> {
+    Status::from_number(number).ok_or_else(|| unreadable(format!("status {number}")))
 }

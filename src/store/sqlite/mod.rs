@@ -4,6 +4,7 @@ mod accept;
 mod audit;
 mod checkpoint;
 pub mod claims;
+mod columns;
 mod compute_images;
 mod content_folder;
 pub mod contents;
