@@ -9,6 +9,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+use disk_image::is_zero;
 use rustix::fs::OFlags;
 
 use crate::ballast::Ballast;
@@ -173,15 +174,6 @@ impl AlignedBuffer {
     fn bytes(&mut self) -> &mut [u8] {
         &mut self.storage[self.start..][..GATHERED]
     }
-}
-
-/// Looks at 64 bytes at a time, which the compiler turns into vector instructions.
-fn is_zero(block: &[u8]) -> bool {
-    let (groups, rest) = block.as_chunks::<64>();
-    groups
-        .iter()
-        .all(|group| group.iter().fold(0, |bits, byte| bits | byte) == 0)
-        && rest.iter().all(|byte| *byte == 0)
 }
 
 #[cfg(test)]

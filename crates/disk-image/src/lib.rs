@@ -72,7 +72,7 @@ pub use error::{FormatError, Known, Structure};
 pub use follower::Follower;
 pub use inspection::{Format, Inspection, Options};
 pub use partitions::{Partition, PartitionScheme, PartitionTable};
-pub use read_at::{FileReader, ReadAt};
+pub use read_at::{FileReader, ReadAt, is_zero};
 pub use stop::Stop;
 
 /// Recognises a disk image and checks that it is whole, sound and complete in itself, as an installed disk is.

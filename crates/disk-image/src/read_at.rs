@@ -134,7 +134,7 @@ pub(crate) fn for_each_piece<R: ReadAt + ?Sized>(
 }
 
 /// Whether all bytes are zero. Whole blocks are looked at before any decision, which processors do fastest.
-pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+pub fn is_zero(bytes: &[u8]) -> bool {
     bytes
         .chunks(512)
         .all(|block| block.iter().fold(0, |sum, byte| sum | byte) == 0)
