@@ -22,7 +22,7 @@ use super::compression::{ACCEPT_ENCODING, ACCEPTED, Coding, ENCODING, Unreadable
 
 /// The flag and the length before each message.
 pub const PREFIX: usize = 5;
-/// The largest request, in bytes of a message.
+/// The largest request where the service names no limit, in bytes of a message.
 pub const MAX_REQUEST: usize = 4 << 20;
 /// How long a request of one message may take to arrive: it is small.
 const LONGEST_ARRIVAL: Duration = Duration::from_secs(30);
@@ -38,6 +38,17 @@ pub struct Takes {
     pub limit: usize,
     /// The type of the messages, where what reads them later does not judge them in our words.
     pub checked: Option<MessageDescriptor>,
+}
+
+impl Takes {
+    /// One message of at most this many bytes.
+    pub fn one(limit: Option<usize>) -> Self {
+        Self {
+            one_message: true,
+            limit: limit.unwrap_or(MAX_REQUEST),
+            checked: None,
+        }
+    }
 }
 
 /// The request with plain frames; the error refuses its compression.
@@ -344,11 +355,7 @@ mod tests {
         Plain {
             body,
             coding: None,
-            takes: Takes {
-                one_message: true,
-                limit: MAX_REQUEST,
-                checked: None,
-            },
+            takes: Takes::one(None),
             buffer: BytesMut::new(),
             messages: 0,
             has_ended: false,

@@ -3,9 +3,12 @@
 
 pub mod codec;
 mod compression;
+pub mod encode;
 mod framed;
 mod framing;
 pub mod rules;
+pub mod streams;
+pub mod unary;
 
 use std::sync::LazyLock;
 
@@ -16,6 +19,10 @@ pub use framed::Framed;
 #[allow(clippy::all, missing_docs, rustdoc::all, unused_mut)]
 mod packages {
     include!(concat!(env!("OUT_DIR"), "/packages.rs"));
+}
+#[allow(clippy::all, unused_variables)]
+mod encoders {
+    include!(concat!(env!("OUT_DIR"), "/encoders.rs"));
 }
 pub use packages::{desktopimages, google, yandex};
 

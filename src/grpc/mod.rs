@@ -19,17 +19,7 @@ use prost_reflect::DescriptorPool;
 use tonic::service::Routes;
 use tonic_reflection::pb::{v1, v1alpha};
 
-use crate::contract::desktopimages::v1::{
-    audit_service_server::AuditServiceServer,
-    operation_watch_service_server::OperationWatchServiceServer,
-    quota_service_server::QuotaServiceServer,
-};
-use crate::contract::yandex::cloud::{
-    clouddesktop::v1::api::desktop_image_service_server::DesktopImageServiceServer,
-    compute::v1::image_service_server::ImageServiceServer,
-    operation::operation_service_server::OperationServiceServer,
-};
-use crate::contract::{self, Framed};
+use crate::contract::{self, Framed, desktopimages, yandex::cloud};
 use crate::images::Images;
 use reflection::Reflection;
 
@@ -87,30 +77,41 @@ pub async fn routes(images: &Images) -> (Routes, Health) {
     let pool = descriptor_pool();
     // It tells of what is served, not of all that is described.
     let reflection = Reflection::new(pool.clone(), services());
-    let routes = Routes::new(Framed::checked(health_service, &pool))
-        .add_service(Framed::checked(
+    let routes = Routes::new(Framed::new(health_service, &pool))
+        .add_service(Framed::new(
             v1::server_reflection_server::ServerReflectionServer::new(reflection.clone()),
             &pool,
         ))
-        .add_service(Framed::checked(
+        .add_service(Framed::new(
             v1alpha::server_reflection_server::ServerReflectionServer::new(reflection),
             &pool,
         ))
-        .add_service(Framed::new(
-            DesktopImageServiceServer::new(service.clone()),
-            &pool,
+        .add_service(
+            cloud::clouddesktop::v1::api::desktop_image_service_server::DesktopImageServiceServer::new(
+                service.clone(),
+            ),
+        )
+        .add_service(
+            cloud::compute::v1::image_service_server::ImageServiceServer::new(
+                service.clone(),
+            ),
+        )
+        .add_service(
+            cloud::operation::operation_service_server::OperationServiceServer::new(
+                service.clone(),
+            ),
+        )
+        .add_service(
+            desktopimages::v1::operation_watch_service_server::OperationWatchServiceServer::new(
+                service.clone(),
+            ),
+        )
+        .add_service(desktopimages::v1::quota_service_server::QuotaServiceServer::new(
+            service.clone(),
         ))
-        .add_service(Framed::new(ImageServiceServer::new(service.clone()), &pool))
-        .add_service(Framed::new(
-            OperationServiceServer::new(service.clone()),
-            &pool,
-        ))
-        .add_service(Framed::new(
-            OperationWatchServiceServer::new(service.clone()),
-            &pool,
-        ))
-        .add_service(Framed::new(QuotaServiceServer::new(service.clone()), &pool))
-        .add_service(Framed::new(AuditServiceServer::new(service), &pool));
+        .add_service(desktopimages::v1::audit_service_server::AuditServiceServer::new(
+            service,
+        ));
     (routes, health)
 }
 
