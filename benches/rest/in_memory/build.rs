@@ -39,6 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .service_generator(services::Services::new(
             tonic,
             "desktop_images::contract::unary::answer",
+            "desktop_images::contract::streams::answer",
         ))
         .compile_fds(compiler.file_descriptor_set())?;
     pbjson_build::Builder::new()
