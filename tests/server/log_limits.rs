@@ -60,12 +60,25 @@ async fn the_last_words_of_a_server_whose_commit_failed_are_in_its_log() {
     let source = server
         .compute_image("sources", "", &Disk::mbr(1, Fill::Sparse(1)))
         .await;
-    let copies = (0..16).map(|_| async {
-        let caller = server.caller(Transport::Grpc);
-        let request = json!({"folderId": "f", "imageId": source});
-        while caller.call(Method::Copy, request.clone()).await.is_ok() {}
+    let copies = (0..16).map(async |caller: usize| {
+        for number in 0.. {
+            let name = format!("{caller} {number}");
+            let request = json!({"folderId": "f", "name": name, "imageId": source});
+            let copied = server
+                .caller(Transport::Grpc)
+                .call(Method::Copy, request)
+                .await;
+            if copied.is_err() {
+                return number;
+            }
+        }
+        unreachable!("the numbers do not end")
     });
-    within("the server ends", join_all(copies)).await;
+    let copied: i32 = within("the server ends", join_all(copies))
+        .await
+        .iter()
+        .sum();
+    assert!(copied > 0);
     assert_eq!(server.exit_code().await, None, "ended by a signal");
     let log = std::fs::read_to_string(folder.path().join("server.log")).unwrap();
     assert!(log.contains("a commit failed; the process ends"), "{log}");
