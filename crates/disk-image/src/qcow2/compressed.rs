@@ -5,7 +5,7 @@ use super::codec::Codec;
 use super::fault::Fault;
 use super::header::Header;
 use crate::error::corrupt_qcow2;
-use crate::read_at::read_up_to;
+use crate::read_at::{is_zero, read_up_to};
 use crate::{FormatError, ReadAt};
 
 const SECTOR: u64 = 512;
@@ -41,8 +41,8 @@ impl Descriptor {
 /// Compressed clusters whose last sector is not wholly in the file.
 ///
 /// QEMU counts compressed data in sectors and writes only the bytes, so that a file may rightly end inside of a
-/// sector; `qemu-img convert` fills it up, other ways of writing do not. Such a file ends exactly where the last data
-/// end, and that is what tells it from a file that was cut.
+/// sector; `qemu-img convert` fills it up with zeros, other ways of writing do not. Such a file ends where the last data
+/// end, be they data that were overwritten or discarded since; one that ends within zeros was cut.
 #[derive(Default)]
 pub(super) struct TailClusters {
     codec: Option<Codec>,
@@ -92,9 +92,15 @@ impl TailClusters {
         Ok(())
     }
 
-    /// Checks, after all clusters, that the file ends where their data end.
-    pub(super) fn check_end(&self, length: u64) -> Result<(), FormatError> {
-        if self.found > 0 && self.data_end != length {
+    /// Checks, after all clusters, that the file does not end within zeros behind their data.
+    pub(super) fn check_end<R: ReadAt + ?Sized>(&self, content: &R) -> Result<(), FormatError> {
+        let length = content.len();
+        if self.found == 0 || self.data_end == length {
+            return Ok(());
+        }
+        // The data end in the last sector, or in the one before.
+        let behind = read_up_to(content, self.data_end, 2 * SECTOR as usize)?;
+        if is_zero(&behind) {
             return Err(FormatError::Truncated {
                 what: "the last sector of compressed data".to_owned(),
                 needed: length.next_multiple_of(SECTOR),

@@ -62,9 +62,9 @@ impl<'a, R: ReadAt + ?Sized> Walk<'a, R> {
         Ok(())
     }
 
-    /// Checks, after all tables, that the file ends where its last data end.
+    /// Checks, after all tables, that the file was not cut behind its last data.
     pub(super) fn check_end(&self) -> Result<(), FormatError> {
-        self.tail.check_end(self.tables.content.len())
+        self.tail.check_end(self.tables.content)
     }
 
     /// Returns whether the table has any entry.

@@ -305,6 +305,14 @@ fn compressed_data_may_end_the_file_inside_of_a_sector_and_not_be_cut() {
         let result = inspect(&image[..start + length]);
         assert_eq!(result.is_ok(), accepted, "{length}: {result:?}");
     }
+    // The second is discarded: its data may end the file all the same.
+    let mut discarded = image.clone();
+    put_l2(&mut discarded, 4, 0);
+    put_refcount(&mut discarded, SPARE, 1);
+    for (length, accepted) in [(512, true), (16, true), (8, true), (7, false)] {
+        let result = inspect(&discarded[..start + length]);
+        assert_eq!(result.is_ok(), accepted, "{length}: {result:?}");
+    }
     // Counted once, used twice.
     put_refcount(&mut image, SPARE, 1);
     assert!(
