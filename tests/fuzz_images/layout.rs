@@ -262,8 +262,10 @@ pub fn refcount_place(image: &[u8], cluster: usize) -> Option<(usize, usize, u32
         _ => number(image, 96, 4).min(6) as u32,
     };
     let per_block = (size * 8) >> order;
-    let entry = number(image, 48, 8) as usize + cluster / per_block * 8;
-    let block = number(image, entry, 8) as usize;
+    // An earlier step may have put anything there.
+    let offset = |at: usize| (number(image, at, 8) as usize).min(image.len());
+    let entry = offset(48) + cluster / per_block * 8;
+    let block = offset(entry);
     let bit = (cluster % per_block) << order;
     (block != 0).then_some((block + bit / 8, bit % 8, 1 << order))
 }

@@ -1,5 +1,6 @@
 // Requests that are refused by their head, with Go's net/http. Arguments: HOST:PORT, method, path, the
-// expected status, bytes of the body, how often, and the version of HTTP.
+// expected status, bytes of the body, how often, and the version of HTTP. Environment: FRESH, not empty for a
+// connection of its own for each request.
 package main
 
 import (
@@ -37,7 +38,7 @@ func main() {
 	var protocols http.Protocols
 	protocols.SetHTTP1(os.Args[7] == "1.1")
 	protocols.SetUnencryptedHTTP2(os.Args[7] == "2")
-	client := http.Client{Transport: &http.Transport{Protocols: &protocols}}
+	client := http.Client{Transport: &http.Transport{Protocols: &protocols, DisableKeepAlives: os.Getenv("FRESH") != ""}}
 	for range times {
 		body := io.LimitReader(zeros{}, size)
 		request, err := http.NewRequest(method, "http://"+address+path, io.NopCloser(body))
