@@ -129,8 +129,7 @@ impl Engine {
         self.inner.work.notify_one();
     }
 
-    /// Runs the heartbeat of a lease that the accepting request already holds. `claimed` is a lower bound of when
-    /// the lease was acquired.
+    /// Runs the heartbeat of a lease that the accepting request holds, acquired not before `claimed`.
     pub fn attend(&self, lease: Lease, claimed: Instant) -> Run {
         Run::start(self, lease, claimed, false)
     }
@@ -289,8 +288,7 @@ impl Engine {
         self.inner.tasks.spawn(driven.instrument(span));
     }
 
-    /// Brings a run to its end: recorded already where it succeeded, else rescheduled where
-    /// another attempt may succeed, else rolled back and recorded. None when it was rescheduled.
+    /// Brings a run to its end: recorded where it succeeded, else rescheduled (None) or rolled back and recorded.
     pub async fn conclude(
         &self,
         run: Run,
