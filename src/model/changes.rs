@@ -177,7 +177,7 @@ pub struct Lease {
     pub change: Change,
     /// The content that this attempt writes to; empty where it writes none.
     pub content_id: String,
-    /// What earlier attempts wrote to; among the tombstones since the claim.
+    /// Ids of contents that earlier attempts wrote to; they have tombstones since the claim.
     pub discarded: Vec<String>,
     /// Whether it is an upload whose idempotency key is not tied to it yet.
     pub key_is_free: bool,

@@ -13,7 +13,8 @@ const LONGEST_FLUSH: Duration = Duration::from_secs(1);
 
 static LINES: Lines = Lines::new(Limits::USUAL);
 
-/// Hands each line to [`LINES`]: the library writes a line at once.
+/// Hands each line to [`LINES`]. tracing-subscriber 0.3 writes an event by one call
+/// (<https://docs.rs/tracing-subscriber/0.3/src/tracing_subscriber/fmt/fmt_layer.rs.html>).
 struct Writer;
 
 impl Write for Writer {
@@ -70,7 +71,7 @@ fn directives(text: &str) -> Vec<&str> {
 ///
 /// # Errors
 ///
-/// The filter is none, the thread that writes cannot be started, or a log was started before.
+/// The filter cannot be parsed, the thread that writes cannot be started, or a log was started before.
 pub fn start(format: LogFormat, filter: &str) -> Result<(), Box<dyn Error + Send + Sync>> {
     let filter = EnvFilter::try_new(filter)?;
     let log = tracing_subscriber::fmt()

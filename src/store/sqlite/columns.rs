@@ -1,5 +1,6 @@
-//! Columns of a row, read one after the other. A look-up by name goes through the names of all columns before it, which
-//! takes a tenth of a Get and more of a List.
+//! Columns of a row, read one after the other. rusqlite 0.43 looks a name up anew in each row, by comparing the names
+//! of the columns before it (<https://docs.rs/rusqlite/0.43.0/src/rusqlite/column.rs.html>): seven per cent of the CPU
+//! of a Get, by `perf record` under h2load with 8 connections of 8 streams, 2026-11-28.
 
 use rusqlite::types::{FromSql, ValueRef};
 use rusqlite::{Result, Row};

@@ -184,7 +184,7 @@ impl<'j> Reader<'j> {
         Ok(character)
     }
 
-    /// Takes `\uXXXX`, two of them for what lies beyond 16 bits.
+    /// Takes the escape `\u` with its four hexadecimal digits, two of them for a character beyond 16 bits.
     fn unicode_escape(&mut self) -> Result<char, JsonError> {
         let first = self.code_unit()?;
         let code = match first {
