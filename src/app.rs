@@ -149,7 +149,7 @@ pub struct Server {
     serving: JoinHandle<()>,
     maintenance: JoinHandle<()>,
     engine: Engine,
-    store: Store,
+    store: Arc<dyn Store>,
     /// Held as long as the data folder is in use.
     _lock: Lock,
     temporary: Option<TempDir>,
@@ -308,7 +308,7 @@ async fn keep_room(ballast: Ballast, stop: CancellationToken) {
 async fn maintain(
     images: Images,
     engine: Engine,
-    store: Store,
+    store: Arc<dyn Store>,
     retention: Retention,
     stop: CancellationToken,
 ) {
@@ -326,7 +326,7 @@ async fn maintain(
             tracing::warn!(%error, "former names were not pruned");
         }
         tokio::select! {
-            expired = expire(&store, &retention) => if let Err(error) = expired {
+            expired = expire(&*store, &retention) => if let Err(error) = expired {
                 tracing::warn!(%error, "what has ended long ago was not forgotten");
             },
             () = stop.cancelled() => return,
@@ -335,7 +335,7 @@ async fn maintain(
 }
 
 /// Forgets in small batches, between which others write.
-async fn expire(store: &Store, retention: &Retention) -> store::Result<()> {
+async fn expire(store: &dyn Store, retention: &Retention) -> store::Result<()> {
     while store.forget_operations(retention.operations, BATCH).await? > 0 {
         tokio::time::sleep(BATCH_PAUSE).await;
     }

@@ -10,6 +10,7 @@ use super::Error;
 use crate::ballast::{self, Ballast};
 use crate::blobs::LocalContents;
 use crate::model::Clock;
+use crate::store::sqlite::SqliteStore;
 use crate::store::{self, Store};
 
 const DATABASE: &str = "metadata.sqlite";
@@ -27,7 +28,7 @@ const STICKY: u32 = 0o1000;
 
 /// A data folder that this process holds.
 pub struct DataFolder {
-    pub store: Store,
+    pub store: Arc<SqliteStore>,
     pub place: Place,
     pub ballast: Ballast,
     pub lock: Lock,
@@ -60,18 +61,18 @@ impl DataFolder {
             }
             create_private(&database).map_err(failed(&path))?;
             let ballast = Ballast::open(&path);
-            let store = match Store::open(&database, clock.clone()) {
+            let store = match SqliteStore::open(&database, clock.clone()) {
                 // A start makes room too: what is left undone is ended. Where the index of the log finds no
                 // room, SQLite tells of an input or output error.
-                Err(store::Error::Full | store::Error::Sqlite(_))
+                Err(store::Error::Full | store::Error::Failed(_))
                     if ballast.is_disk_full() && ballast.give() =>
                 {
-                    Store::open(&database, clock)?
+                    SqliteStore::open(&database, clock)?
                 }
                 opened => opened?,
             };
             store.keep_room(ballast.clone());
-            Ok((lock, store, ballast))
+            Ok((lock, Arc::new(store), ballast))
         })
         .await?;
         let database = folder.join(DATABASE);
@@ -160,11 +161,11 @@ async fn blocking<T: Send + 'static>(
 /// Opens the content folder, if it is the one that the database speaks of.
 async fn open_contents(
     folder: &Path,
-    store: &Store,
+    store: &SqliteStore,
     adopt_empty: bool,
 ) -> Result<LocalContents, Error> {
     let path = folder.join(CONTENTS);
-    let live = store.live_contents().await?;
+    let live = store.live_blobs().await?;
     let lost = |reason: String| Error::ContentsLost {
         folder: path.clone(),
         contents: live.len(),

@@ -9,7 +9,8 @@ use crate::blobs::LocalContents;
 use crate::images::verify;
 pub use crate::images::verify::{Findings, Problem, ProblemKind, Progress};
 use crate::model::SystemClock;
-use crate::store::{self, Store, Verification};
+use crate::store;
+use crate::store::sqlite::{SqliteStore, Verification};
 
 /// Reads the database and all contents of a data folder. Nothing where `progress` ended it. Blocks, for as
 /// long as the disk takes.
@@ -26,7 +27,7 @@ pub fn verify(folder: &Path, progress: &mut impl Progress) -> Result<Option<Find
         Err(store::Error::OlderSchema { .. }) => {
             // Where a server runs, it has to be one of this version.
             let _lock = Lock::take(folder)?;
-            drop(Store::open(&path, Arc::new(SystemClock))?);
+            drop(SqliteStore::open(&path, Arc::new(SystemClock))?);
             Verification::open(&path)?
         }
         opened => opened?,

@@ -20,7 +20,7 @@ use crate::contract::yandex::cloud::operation::{
 };
 use crate::images;
 use crate::model;
-use crate::model::{Failure, Kind, Outcome, Reason};
+use crate::model::{Failure, Kind, Outcome, Reason, Resource};
 
 /// Whole seconds after which to look at a running operation again.
 const POLL_INTERVAL: &str = "x-operation-poll-interval";
@@ -98,10 +98,7 @@ pub fn message(operation: model::Operation) -> Result<Operation, Status> {
     let done = operation.outcome.is_some();
     let result = match operation.outcome {
         None => None,
-        Some(Outcome::Succeeded(resource)) => Some(operation::Result::Response(response(
-            operation.kind,
-            resource,
-        )?)),
+        Some(Outcome::Succeeded(resource)) => Some(operation::Result::Response(response(resource))),
         Some(Outcome::Failed(failure)) => Some(operation::Result::Error(error(failure))),
     };
     Ok(Operation {
@@ -116,25 +113,15 @@ pub fn message(operation: model::Operation) -> Result<Operation, Status> {
     })
 }
 
-fn response(kind: Kind, resource: Option<String>) -> Result<Any, Status> {
-    let Some(resource) = resource else {
-        return Ok(Any {
+fn response(resource: Option<Resource>) -> Any {
+    match resource {
+        Some(Resource::DesktopImage(image)) => any(&desktop_images::message(image)),
+        Some(Resource::ComputeImage(image)) => any(&compute_images::message(image)),
+        None => Any {
             type_url: "type.googleapis.com/google.protobuf.Empty".to_owned(),
             value: Vec::new(),
-        });
-    };
-    let unreadable =
-        |error: serde_json::Error| status::from_error(crate::store::Error::Json(error).into());
-    Ok(match kind {
-        Kind::CopyDesktopImage | Kind::UpdateDesktopImage | Kind::DeleteDesktopImage => {
-            let image = serde_json::from_str(&resource).map_err(unreadable)?;
-            any(&desktop_images::message(image))
-        }
-        Kind::CreateComputeImage | Kind::UpdateComputeImage | Kind::DeleteComputeImage => {
-            let image = serde_json::from_str(&resource).map_err(unreadable)?;
-            any(&compute_images::message(image))
-        }
-    })
+        },
+    }
 }
 
 fn error(failure: Failure) -> rpc::Status {

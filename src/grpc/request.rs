@@ -8,7 +8,7 @@ use tonic::metadata::MetadataMap;
 use super::{idempotency_key, status};
 use crate::auth;
 use crate::contract::rules::{Check, Violation, violations};
-use crate::model::{Accept, Idempotency};
+use crate::model::{Idempotency, RequestContext};
 
 /// Every request has one by the time it comes here.
 const REQUEST_ID: &str = "x-request-id";
@@ -33,7 +33,7 @@ pub fn accept(
     metadata: &MetadataMap,
     method: &str,
     request: &impl Message,
-) -> Result<Accept, Status> {
+) -> Result<RequestContext, Status> {
     let idempotency = idempotency_key::of(metadata)?.map(|key| {
         let mut hash = Sha256::new();
         hash.update(method);
@@ -45,7 +45,7 @@ pub fn accept(
         }
     });
     let request_id = metadata.get(REQUEST_ID).and_then(|id| id.to_str().ok());
-    Ok(Accept {
+    Ok(RequestContext {
         subject: auth::ANONYMOUS.to_owned(),
         request_id: request_id.unwrap_or_default().to_owned(),
         idempotency,

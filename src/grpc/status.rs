@@ -8,7 +8,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::contract::rules::Violation;
 use crate::images::{self, Error};
-use crate::model::{QuotaScope, ReachedQuota};
+use crate::model::{ExceededQuota, QuotaScope, ReachedQuota, Refusal};
 use crate::store;
 
 /// The words for a failure whose cause is for the log only.
@@ -106,64 +106,7 @@ pub fn from_error(error: Error) -> Status {
 fn from_store(error: store::Error) -> Status {
     use store::Error as E;
     match error {
-        E::ImageNotFound { id } => {
-            let id = shown(&id);
-            let message = format!("Image \"{id}\" not found");
-            let details = ErrorDetails::with_resource_info("image", id, "", message.clone());
-            Status::with_error_details(Code::NotFound, message, details)
-        }
-        E::OperationNotFound { id } => {
-            let id = shown(&id);
-            let message = format!("Operation \"{id}\" not found");
-            let details = ErrorDetails::with_resource_info("operation", id, "", message.clone());
-            Status::with_error_details(Code::NotFound, message, details)
-        }
-        E::NameTaken { folder_id, name } => {
-            let (folder_id, name) = (shown(&folder_id), shown(&name));
-            let message =
-                format!("Image with name \"{name}\" already exists in folder {folder_id}");
-            let details = ErrorDetails::with_resource_info("image", name, "", message.clone());
-            Status::with_error_details(Code::AlreadyExists, message, details)
-        }
-        E::ImageNotReady { id } => Status::failed_precondition(format!(
-            "Image \"{}\" is not ready: wait for the operation that creates it, or cancel that",
-            shown(&id)
-        )),
-        E::ImageBeingDeleted { id } => {
-            Status::failed_precondition(format!("Image \"{}\" is being deleted", shown(&id)))
-        }
-        E::ContentDamaged { id } => {
-            let id = shown(&id);
-            let message = images::damaged(&id);
-            let details = ErrorDetails::with_precondition_failure_violation(
-                "CONTENT_DAMAGED",
-                id,
-                message.clone(),
-            );
-            Status::with_error_details(Code::FailedPrecondition, message, details)
-        }
-        E::QuotaExceeded(exceeded) => {
-            let subject = match exceeded.scope {
-                QuotaScope::Folder(id) => format!("folder:{}", shown(&id)),
-                QuotaScope::Total => "total".to_owned(),
-            };
-            let message = format!("Quota limit {} exceeded", exceeded.metric.name());
-            let reached = ReachedQuota {
-                name: exceeded.metric.name().to_owned(),
-                limit: exceeded.limit,
-                used: exceeded.used,
-                requested: exceeded.requested,
-            };
-            let description = quota_words(&message, &reached);
-            let mut details = ErrorDetails::with_quota_failure_violation(subject, description);
-            let numbers: HashMap<_, _> = quota_numbers(&reached).into_iter().collect();
-            details.set_error_info(QUOTA_REASON, DOMAIN, numbers);
-            Status::with_error_details(Code::ResourceExhausted, message, details)
-        }
-        error @ E::MinDiskSizeTooSmall { .. } => invalid_field("min_disk_size", error.to_string()),
-        E::IdempotencyKeyReused => Status::invalid_argument(
-            "The idempotency key was used with another request; use a new key for a new request",
-        ),
+        E::Refused(refusal) => from_refusal(refusal),
         E::PageTokenExpired => invalid_field("page_token", "has expired; start again without one"),
         E::Full => disk_full(),
         E::Closed => unavailable("The server is shutting down", SHORT_PAUSE),
@@ -176,14 +119,79 @@ fn from_store(error: store::Error) -> Status {
             tracing::error!(%error, "a request failed");
             Status::data_loss("The server's database is damaged")
         }
-        error @ (E::LeaseLost { .. }
-        | E::CancelRequested { .. }
-        | E::NewerSchema { .. }
-        | E::OlderSchema { .. }
-        | E::Foreign(_)
-        | E::Json(_)
-        | E::Sqlite(_)) => internal(&error),
+        error @ (E::NewerSchema { .. } | E::OlderSchema { .. } | E::Foreign(_) | E::Failed(_)) => {
+            internal(&error)
+        }
     }
+}
+
+fn from_refusal(refusal: Refusal) -> Status {
+    use Refusal as R;
+    match refusal {
+        R::ImageNotFound { id } => {
+            let id = shown(&id);
+            let message = format!("Image \"{id}\" not found");
+            let details = ErrorDetails::with_resource_info("image", id, "", message.clone());
+            Status::with_error_details(Code::NotFound, message, details)
+        }
+        R::OperationNotFound { id } => {
+            let id = shown(&id);
+            let message = format!("Operation \"{id}\" not found");
+            let details = ErrorDetails::with_resource_info("operation", id, "", message.clone());
+            Status::with_error_details(Code::NotFound, message, details)
+        }
+        R::NameTaken { folder_id, name } => {
+            let (folder_id, name) = (shown(&folder_id), shown(&name));
+            let message =
+                format!("Image with name \"{name}\" already exists in folder {folder_id}");
+            let details = ErrorDetails::with_resource_info("image", name, "", message.clone());
+            Status::with_error_details(Code::AlreadyExists, message, details)
+        }
+        R::ImageNotReady { id } => Status::failed_precondition(format!(
+            "Image \"{}\" is not ready: wait for the operation that creates it, or cancel that",
+            shown(&id)
+        )),
+        R::ImageBeingDeleted { id } => {
+            Status::failed_precondition(format!("Image \"{}\" is being deleted", shown(&id)))
+        }
+        R::BlobDamaged { id } => {
+            let id = shown(&id);
+            let message = images::damaged(&id);
+            let details = ErrorDetails::with_precondition_failure_violation(
+                "CONTENT_DAMAGED",
+                id,
+                message.clone(),
+            );
+            Status::with_error_details(Code::FailedPrecondition, message, details)
+        }
+        R::QuotaExceeded(exceeded) => quota_exceeded(exceeded),
+        refusal @ R::MinDiskSizeTooSmall { .. } => {
+            invalid_field("min_disk_size", refusal.to_string())
+        }
+        R::IdempotencyKeyReused => Status::invalid_argument(
+            "The idempotency key was used with another request; use a new key for a new request",
+        ),
+        refusal @ (R::LeaseLost { .. } | R::CancelRequested { .. }) => internal(&refusal),
+    }
+}
+
+fn quota_exceeded(exceeded: ExceededQuota) -> Status {
+    let subject = match exceeded.scope {
+        QuotaScope::Folder(id) => format!("folder:{}", shown(&id)),
+        QuotaScope::Total => "total".to_owned(),
+    };
+    let message = format!("Quota limit {} exceeded", exceeded.metric.name());
+    let reached = ReachedQuota {
+        name: exceeded.metric.name().to_owned(),
+        limit: exceeded.limit,
+        used: exceeded.used,
+        requested: exceeded.requested,
+    };
+    let description = quota_words(&message, &reached);
+    let mut details = ErrorDetails::with_quota_failure_violation(subject, description);
+    let numbers: HashMap<_, _> = quota_numbers(&reached).into_iter().collect();
+    details.set_error_info(QUOTA_REASON, DOMAIN, numbers);
+    Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
 /// The words for a limit that is in the way, with its numbers.
@@ -287,7 +295,7 @@ mod tests {
         assert!(status.message().contains("\n  - name: Field is required\n"));
         assert!(status.message().ends_with(" more"), "{}", status.message());
         let id = "я".repeat(100_000);
-        let status = from_store(store::Error::ImageNotFound { id });
+        let status = from_refusal(Refusal::ImageNotFound { id });
         assert!(metadata_size(&status) < METADATA_LIMIT);
     }
 }

@@ -4,7 +4,7 @@ use super::listing::{self, ListRequest};
 use super::{Error, Images, Result};
 use crate::blobs;
 use crate::model::{
-    Accept, Change, ComputeImage, ComputeImageChanges, NewComputeImage, Operation, Origin,
+    Change, ComputeImage, ComputeImageChanges, NewComputeImage, Operation, Origin, RequestContext,
 };
 use crate::sources::{FileUri, SourceError};
 
@@ -26,7 +26,7 @@ impl Images {
     /// Makes a compute image: from another one, or from a file.
     pub async fn create_compute_image(
         &self,
-        accept: Accept,
+        request: RequestContext,
         new: NewComputeImage,
         source: NewComputeImageSource,
     ) -> Result<Operation> {
@@ -34,7 +34,7 @@ impl Images {
             NewComputeImageSource::ComputeImage(id) => Origin::ComputeImage(id),
             NewComputeImageSource::Uri(uri) => {
                 // The file may be gone since the first of equal requests.
-                if let Some(first) = self.store.repeated_operation(&accept).await? {
+                if let Some(first) = self.store.repeated_operation(&request).await? {
                     return Ok(first);
                 }
                 self.check_uri(&uri).await?;
@@ -43,7 +43,7 @@ impl Images {
             NewComputeImageSource::Disk => return Err(Error::Unsupported("disk_id")),
             NewComputeImageSource::Snapshot => return Err(Error::Unsupported("snapshot_id")),
         };
-        self.accept(accept, Change::CreateComputeImage { new, origin })
+        self.accept(request, Change::CreateComputeImage { new, origin })
             .await
     }
 
@@ -93,20 +93,24 @@ impl Images {
     /// Changes the given fields.
     pub async fn update_compute_image(
         &self,
-        accept: Accept,
+        request: RequestContext,
         id: &str,
         changes: ComputeImageChanges,
     ) -> Result<Operation> {
         let id = id.to_owned();
-        self.accept(accept, Change::UpdateComputeImage { id, changes })
+        self.accept(request, Change::UpdateComputeImage { id, changes })
             .await
     }
 
     /// Removes a compute image; desktop images copied from it stay.
-    pub async fn delete_compute_image(&self, accept: Accept, id: &str) -> Result<Operation> {
+    pub async fn delete_compute_image(
+        &self,
+        request: RequestContext,
+        id: &str,
+    ) -> Result<Operation> {
         let id = id.to_owned();
         let operation = self
-            .accept(accept, Change::DeleteComputeImage { id })
+            .accept(request, Change::DeleteComputeImage { id })
             .await?;
         self.collect_garbage_soon();
         Ok(operation)

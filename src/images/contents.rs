@@ -2,7 +2,8 @@
 
 use super::{Error, Images, Result};
 use crate::blobs::{self, LocalContents};
-use crate::store::{self, DeletedContent};
+use crate::model::DeletedBlob;
+use crate::store;
 
 /// How many contents are removed before their ids are forgotten together.
 const BATCH: usize = 100;
@@ -39,7 +40,7 @@ impl Images {
         while self.store.remove_unreferenced(BATCH).await? == BATCH {}
         let mut last = String::new();
         loop {
-            let deleted = self.store.contents_to_delete(last, BATCH).await?;
+            let deleted = self.store.blobs_to_delete(last, BATCH).await?;
             match deleted.last() {
                 Some(content) => last = content.id.clone(),
                 None => return Ok(()),
@@ -59,7 +60,7 @@ impl Images {
             .await
             .map_err(|stopped| blobs::Error::Io(stopped.into()))??;
             if !removed.is_empty() {
-                self.store.contents_deleted(removed).await?;
+                self.store.blobs_deleted(removed).await?;
             }
         }
     }
@@ -67,7 +68,7 @@ impl Images {
 
 /// Removes contents; the ids of those that are gone for good. The others are tried again at the
 /// next garbage collection.
-fn remove_all(contents: &LocalContents, deleted: Vec<DeletedContent>) -> Vec<String> {
+fn remove_all(contents: &LocalContents, deleted: Vec<DeletedBlob>) -> Vec<String> {
     deleted
         .into_iter()
         .filter(|content| {

@@ -1,23 +1,19 @@
 //! What can be done with desktop images.
 
-#[cfg(feature = "bench-baselines")]
-use super::baseline;
 use super::listing::{self, ListRequest};
 use super::{Images, Result};
-use crate::model::{Accept, Change, DesktopImage, DesktopImageChanges, NewDesktopImage, Operation};
+use crate::model::{
+    Change, DesktopImage, DesktopImageChanges, NewDesktopImage, Operation, RequestContext,
+};
 
 impl Images {
     /// Makes a desktop image of a READY compute image. No bytes move.
     pub fn copy_desktop_image(
         &self,
-        accept: Accept,
+        request: RequestContext,
         new: NewDesktopImage,
     ) -> impl Future<Output = Result<Operation>> + Send {
-        let stored = |accept, new| self.accept(accept, Change::CopyDesktopImage(new));
-        #[cfg(feature = "bench-baselines")]
-        return baseline::copy_desktop_image(accept, new, stored);
-        #[cfg(not(feature = "bench-baselines"))]
-        stored(accept, new)
+        self.accept(request, Change::CopyDesktopImage(new))
     }
 
     pub async fn desktop_image(&self, id: &str) -> Result<DesktopImage> {
@@ -36,19 +32,23 @@ impl Images {
     /// Changes the given fields. A given name is not empty.
     pub async fn update_desktop_image(
         &self,
-        accept: Accept,
+        request: RequestContext,
         id: &str,
         changes: DesktopImageChanges,
     ) -> Result<Operation> {
         let id = id.to_owned();
-        self.accept(accept, Change::UpdateDesktopImage { id, changes })
+        self.accept(request, Change::UpdateDesktopImage { id, changes })
             .await
     }
 
-    pub async fn delete_desktop_image(&self, accept: Accept, id: &str) -> Result<Operation> {
+    pub async fn delete_desktop_image(
+        &self,
+        request: RequestContext,
+        id: &str,
+    ) -> Result<Operation> {
         let id = id.to_owned();
         let operation = self
-            .accept(accept, Change::DeleteDesktopImage { id })
+            .accept(request, Change::DeleteDesktopImage { id })
             .await?;
         self.collect_garbage_soon();
         Ok(operation)

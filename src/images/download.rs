@@ -10,8 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Error, Images, Result};
 use crate::blobs::{self, Checksums, ContentReader};
-use crate::model::DesktopImage;
-use crate::store::{ContentFacts, LiveContent};
+use crate::model::{BlobFacts, DesktopImage, LiveBlob};
 
 /// How many whole blocks, of 4 MiB each, all downloads together keep in memory. Those that find no room read
 /// in pieces, which takes more of the processor.
@@ -24,7 +23,7 @@ const READS_AHEAD: usize = 2;
 /// A desktop image and its bytes, readable to the end even if the image is deleted meanwhile.
 pub struct Download {
     pub image: DesktopImage,
-    pub facts: ContentFacts,
+    pub facts: BlobFacts,
     content_id: String,
     reader: ContentReader,
     images: Images,
@@ -38,7 +37,7 @@ impl Images {
         };
         let mut missing = None;
         loop {
-            let (image, content) = self.store.desktop_image_content(image_id).await?;
+            let (image, content) = self.store.desktop_image_blob(image_id).await?;
             let size = u64::try_from(content.facts.size).unwrap_or_default();
             let checksums = checksums(&content, size);
             // Which of its blocks are sound, nobody knows.
@@ -86,7 +85,7 @@ impl Images {
 }
 
 /// The checksums of a content, if it has any that can be relied on.
-fn checksums(content: &LiveContent, size: u64) -> Option<Checksums> {
+fn checksums(content: &LiveBlob, size: u64) -> Option<Checksums> {
     let checksums = Checksums::from_bytes(content.checksums.as_ref()?, size);
     if checksums.is_none() {
         tracing::warn!(

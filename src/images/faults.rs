@@ -38,7 +38,7 @@ mod none {
             Ok(())
         }
 
-        pub async fn undone(&self) {}
+        pub async fn rolled_back(&self) {}
     }
 }
 #[cfg(not(test))]
@@ -62,7 +62,7 @@ mod injected {
     pub enum Place {
         Before(Step),
         After(Step),
-        Undone,
+        RolledBack,
     }
 
     #[derive(Debug, Clone)]
@@ -107,9 +107,9 @@ mod injected {
             self.meet(Place::After(step)).await
         }
 
-        pub async fn undone(&self) {
+        pub async fn rolled_back(&self) {
             // Only a hang makes a difference there.
-            let _ = self.meet(Place::Undone).await;
+            let _ = self.meet(Place::RolledBack).await;
         }
 
         async fn meet(&self, place: Place) -> Result<(), Failure> {

@@ -17,10 +17,10 @@ use super::follow::Following;
 use super::upload::StatedSha256;
 use super::worker::store_failure;
 use crate::blobs::{self, Chunk, ContentWriter, Written};
-use crate::model::{Failure, Lease, Reason};
+use crate::model::rules::{CompleteImport, TieKey};
+use crate::model::{BlobFacts, Failure, Lease, Reason};
 use crate::operations::{Ended, ProgressCounter, Run};
 use crate::sources::{FileUri, SourceError, extents};
-use crate::store::ContentFacts;
 
 const READ_SIZE: usize = 1 << 20;
 /// Holes are passed on in parts, between which a copy can be stopped.
@@ -71,7 +71,7 @@ impl Images {
     ) -> std::result::Result<ContentWriter, Failure> {
         self.faults.before(Step::Create).await?;
         let contents = self.contents.clone();
-        let id = lease.content_id.clone();
+        let id = lease.blob_id.clone();
         let writer = tokio::task::spawn_blocking(move || contents.create(&id))
             .await
             .map_err(|stopped| internal(&stopped))?
@@ -99,10 +99,10 @@ impl Images {
             stated.check(&written.sha256)?;
         }
         if lease.key_is_free {
-            let tied = self.store.tie_key(lease).await;
+            let tied = self.store.execute(TieKey(lease.clone())).await;
             tied.map_err(|error| store_failure(&error))?;
         }
-        let (contents, id) = (self.contents.clone(), lease.content_id.clone());
+        let (contents, id) = (self.contents.clone(), lease.blob_id.clone());
         let following = target.following;
         let inspection = following.inspect(contents, id, self.accepted).await?;
         for note in &inspection.notes {
@@ -120,8 +120,12 @@ impl Images {
         }
         let facts = facts(&written, &inspection);
         self.faults.before(Step::Complete).await?;
-        let checksums = written.checksums.to_bytes();
-        let ended = self.store.complete_import(lease, facts, checksums).await;
+        let complete = CompleteImport {
+            lease: lease.clone(),
+            facts,
+            checksums: written.checksums.to_bytes(),
+        };
+        let ended = self.store.execute(complete).await;
         self.faults.after(Step::Complete).await?;
         let operation = ended.map_err(|error| store_failure(&error))?;
         // An equal content may have been there.
@@ -194,10 +198,10 @@ pub(super) fn internal(cause: &dyn std::error::Error) -> Failure {
     )
 }
 
-fn facts(written: &Written, inspection: &Inspection) -> ContentFacts {
+fn facts(written: &Written, inspection: &Inspection) -> BlobFacts {
     // Files of more than 2^63 bytes do not exist.
     let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-    ContentFacts {
+    BlobFacts {
         format: inspection.format.as_str().to_owned(),
         size: signed(written.size),
         stored_size: signed(written.stored_size),

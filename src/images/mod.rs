@@ -2,8 +2,6 @@
 //! HTTP, gRPC or SQL.
 
 mod audit;
-#[cfg(feature = "bench-baselines")]
-mod baseline;
 mod compute_images;
 mod contents;
 mod desktop_images;
@@ -25,7 +23,6 @@ mod worker;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use futures_util::future::Either;
 use tokio::sync::{Notify, Semaphore};
 
 pub use compute_images::NewComputeImageSource;
@@ -39,7 +36,8 @@ use faults::Faults;
 use upload_slots::UploadSlots;
 
 use crate::blobs::{self, LocalContents};
-use crate::model::{Accept, Change, Operation};
+use crate::model::rules::Accept;
+use crate::model::{Change, Operation, RequestContext};
 use crate::operations::Engine;
 use crate::sources::ImportFolder;
 use crate::store::Store;
@@ -47,7 +45,7 @@ use crate::store::Store;
 /// The images of this server. Cheap to clone.
 #[derive(Clone)]
 pub struct Images {
-    store: Store,
+    store: Arc<dyn Store>,
     contents: LocalContents,
     engine: Engine,
     import_folder: Option<Arc<ImportFolder>>,
@@ -60,7 +58,7 @@ pub struct Images {
 
 impl Images {
     pub fn new(
-        store: Store,
+        store: Arc<dyn Store>,
         contents: LocalContents,
         engine: Engine,
         import_folder: Option<ImportFolder>,
@@ -95,17 +93,15 @@ impl Images {
     /// Accepts a change. What was accepted is done also when the caller is gone.
     fn accept(
         &self,
-        accept: Accept,
+        request: RequestContext,
         change: Change,
     ) -> impl Future<Output = Result<Operation>> + Send {
         let start = self.engine.start();
-        let accepted = if change.makes_room() {
-            let store = self.store.clone();
-            let accepted = async move { store.accept_in_any_case(accept, change, start).await };
-            Either::Left(Box::pin(accepted))
-        } else {
-            Either::Right(self.store.accept(accept, change, start))
-        };
+        let accepted = self.store.execute(Accept {
+            request,
+            change,
+            start,
+        });
         accepted.map(|accepted| {
             let operation = accepted?.operation;
             if !operation.is_done() {

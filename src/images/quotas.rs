@@ -1,7 +1,8 @@
 //! Limits of what folders may hold.
 
 use super::{Error, Images, Result};
-use crate::model::{Accept, Metric, Quota, QuotaScope};
+use crate::model::rules::SetQuota;
+use crate::model::{Metric, Quota, QuotaScope, RequestContext};
 
 impl Images {
     /// The limits that stand: of a folder, or all of them.
@@ -15,7 +16,7 @@ impl Images {
     /// Sets a limit by its name, or takes it away; what is used.
     pub async fn set_quota(
         &self,
-        accept: Accept,
+        request: RequestContext,
         scope: QuotaScope,
         name: &str,
         limit: Option<i64>,
@@ -24,6 +25,12 @@ impl Images {
             let known = Metric::ALL.map(Metric::name).join(", ");
             return Err(Error::invalid("name", format!("Must be one of {known}")));
         };
-        Ok(self.store.set_quota(accept, scope, metric, limit).await?)
+        let set = SetQuota {
+            request,
+            scope,
+            metric,
+            limit,
+        };
+        Ok(self.store.set_quota(set).await?)
     }
 }

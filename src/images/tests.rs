@@ -11,8 +11,10 @@ use tokio::runtime::Runtime;
 
 use super::faults::{Fault, Place, Step};
 use super::*;
+use crate::model::rules::{Accept, SetQuota};
 use crate::model::*;
 use crate::operations::Settings;
+use crate::store::sqlite::SqliteStore;
 
 const STEPS: [Step; 5] = [
     Step::Create,
@@ -33,7 +35,7 @@ fn places() -> impl Iterator<Item = Place> {
 struct Process {
     runtime: Runtime,
     images: Images,
-    store: Store,
+    store: Arc<dyn Store>,
 }
 
 impl Process {
@@ -45,7 +47,8 @@ impl Process {
             .unwrap();
         let _entered = runtime.enter();
         let path = folder.join("metadata.sqlite");
-        let store = Store::open(&path, Arc::new(SystemClock)).unwrap();
+        let store = SqliteStore::open(&path, Arc::new(SystemClock)).unwrap();
+        let store: Arc<dyn Store> = Arc::new(store);
         let settings = Settings {
             lease: Duration::from_millis(600),
             ..Settings::default()
@@ -71,7 +74,7 @@ impl Process {
 
     fn import(&self, folder: &Path) -> Operation {
         let uri = format!("file://{}/imports/disk.img", folder.display());
-        let accept = Accept {
+        let accept = RequestContext {
             subject: "somebody".to_owned(),
             request_id: "a request".to_owned(),
             idempotency: None,
@@ -194,8 +197,8 @@ fn folder() -> TempDir {
     let runtime = Runtime::new().unwrap();
     runtime.block_on(async {
         let path = folder.path().join("metadata.sqlite");
-        let store = Store::open(&path, Arc::new(SystemClock)).unwrap();
-        let accept = Accept {
+        let store = SqliteStore::open(&path, Arc::new(SystemClock)).unwrap();
+        let request = RequestContext {
             subject: "somebody".to_owned(),
             request_id: "a request".to_owned(),
             idempotency: None,
@@ -203,7 +206,12 @@ fn folder() -> TempDir {
         for metric in [Metric::ComputeImagesCount, Metric::ComputeImagesSize] {
             let limit = Some(1 << 40);
             store
-                .set_quota(accept.clone(), QuotaScope::Total, metric, limit)
+                .set_quota(SetQuota {
+                    request: request.clone(),
+                    scope: QuotaScope::Total,
+                    metric,
+                    limit,
+                })
                 .await
                 .unwrap();
         }
@@ -249,7 +257,7 @@ fn what_may_pass_is_tried_again_wherever_it_comes() {
 }
 
 #[test]
-fn what_does_not_pass_is_undone_wherever_it_comes() {
+fn what_does_not_pass_is_rolled_back_wherever_it_comes() {
     at_every_place(|place| {
         let folder = folder();
         let faults = Faults::default();
@@ -297,7 +305,7 @@ fn a_kill_between_two_halves_of_an_undoing_leaves_the_other_half_to_the_next_pro
         let faults = Faults::default();
         let failure = Failure::new(Reason::Invalid, "the last word");
         faults.plan(place, Fault::Fail(failure.clone()));
-        faults.plan(Place::Undone, Fault::Hang);
+        faults.plan(Place::RolledBack, Fault::Hang);
         let process = Process::start(folder.path(), faults.clone());
         let operation = process.import(folder.path());
         process.runtime.block_on(faults.hanging());
@@ -356,15 +364,17 @@ fn a_change_of_rows_is_done_once_however_its_process_ends() {
         faults.plan(place, Fault::Hang);
         let process = Process::start(folder.path(), faults.clone());
         let deletion = Change::DeleteComputeImage { id: source };
-        let accept = Accept {
+        let request = RequestContext {
             subject: "somebody".to_owned(),
             request_id: "another".to_owned(),
             idempotency: None,
         };
-        let start = Start::After(Duration::ZERO);
-        let accepted = process
-            .runtime
-            .block_on(process.store.accept(accept, deletion, start));
+        let accept = Accept {
+            request,
+            change: deletion,
+            start: Start::After(Duration::ZERO),
+        };
+        let accepted = process.runtime.block_on(process.store.execute(accept));
         let operation = accepted.unwrap().operation;
         process.runtime.block_on(faults.hanging());
         process.kill();
@@ -390,10 +400,10 @@ fn a_change_of_rows_is_done_once_however_its_process_ends() {
 fn upload(
     disk: Vec<u8>,
 ) -> (
-    Accept,
+    RequestContext,
     Upload<impl Stream<Item = std::result::Result<Piece, UploadError>> + Send + 'static>,
 ) {
-    let accept = Accept {
+    let accept = RequestContext {
         subject: "somebody".to_owned(),
         request_id: "a request".to_owned(),
         idempotency: Some(Idempotency {

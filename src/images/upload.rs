@@ -13,7 +13,10 @@ use super::import::{Target, too_large};
 use super::upload_slots::Slot;
 use super::{Error, Images, Result};
 use crate::blobs::{self, Chunk};
-use crate::model::{Accept, Change, Failure, NewComputeImage, Operation, Origin, Reason, Start};
+use crate::model::rules::{Accept, Supersede};
+use crate::model::{
+    Change, Failure, NewComputeImage, Operation, Origin, Reason, Refusal, RequestContext, Start,
+};
 use crate::operations::{Ended, Run};
 use crate::store;
 
@@ -94,7 +97,7 @@ impl Images {
     /// taken to its end is dropped where it is.
     pub async fn upload_compute_image<S>(
         &self,
-        accept: Accept,
+        request: RequestContext,
         upload: Upload<S>,
     ) -> Result<Operation>
     where
@@ -103,12 +106,16 @@ impl Images {
         // A caller that hangs up drops this future, at any await; the spawned one goes on.
         let images = self.clone();
         self.engine
-            .spawn(async move { images.accept_and_take(accept, upload).await })
+            .spawn(async move { images.accept_and_take(request, upload).await })
             .await
             .map_err(|stopped| blobs::Error::Io(stopped.into()))?
     }
 
-    async fn accept_and_take<S>(&self, accept: Accept, upload: Upload<S>) -> Result<Operation>
+    async fn accept_and_take<S>(
+        &self,
+        request: RequestContext,
+        upload: Upload<S>,
+    ) -> Result<Operation>
     where
         S: Stream<Item = std::result::Result<Piece, UploadError>> + Send,
     {
@@ -119,7 +126,7 @@ impl Images {
         let start = Start::Here(self.engine.settings().lease);
         let (slot, accepted_at, lease) = loop {
             // A repeat brings no bytes.
-            let made_room = match self.first_upload(&accept).await? {
+            let made_room = match self.first_upload(&request).await? {
                 First::Ended(first) => return Ok(*first),
                 First::Superseded => true,
                 First::None => false,
@@ -134,8 +141,12 @@ impl Images {
             let slot = self.upload_slots.take(making_room).await;
             let slot = slot.ok_or(Error::Busy)?;
             let accepted_at = Instant::now();
-            let accept = accept.clone();
-            let accepted = self.store.accept(accept, change.clone(), start).await?;
+            let accept = Accept {
+                request: request.clone(),
+                change: change.clone(),
+                start,
+            };
+            let accepted = self.store.execute(accept).await?;
             match accepted.lease {
                 Some(lease) => break (slot, accepted_at, lease),
                 // Another request came in between, under the same key.
@@ -156,16 +167,16 @@ impl Images {
 
     /// What there is under the key of an upload. Where the key is tied, the end of that is waited for;
     /// one whose body still arrives makes room, for its sender is likely to be gone.
-    async fn first_upload(&self, accept: &Accept) -> Result<First> {
+    async fn first_upload(&self, request: &RequestContext) -> Result<First> {
         let draining = self.engine.draining();
         let mut found = First::None;
-        while let Some(first) = self.store.repeated_operation(accept).await? {
+        while let Some(first) = self.store.repeated_operation(request).await? {
             if first.is_done() {
                 return Ok(First::Ended(Box::new(first)));
             }
             // Before it is asked for once more, so that no change is missed.
             let mut changes = self.engine.watch(&first.id);
-            if let Some(id) = self.store.supersede(accept).await? {
+            if let Some(id) = self.store.execute(Supersede(request.clone())).await? {
                 tracing::info!(operation_id = id, "an upload is superseded by a retry");
                 self.engine.lose(&id);
                 self.collect_garbage_soon();
@@ -196,7 +207,9 @@ impl Images {
         match tokio::time::timeout(LONGEST_RECORDING, recording).await {
             Ok(Ok(Ok(Some(operation)))) => Ok(operation),
             // Another worker may have ended it.
-            Ok(Ok(Ok(None) | Err(store::Error::LeaseLost { .. }))) => self.operation(&id).await,
+            Ok(Ok(Ok(None) | Err(store::Error::Refused(Refusal::LeaseLost { .. })))) => {
+                self.operation(&id).await
+            }
             Ok(Ok(Err(error))) => Err(error.into()),
             Ok(Err(stopped)) => Err(blobs::Error::Io(stopped.into()).into()),
             Err(_) if no_room => Err(blobs::Error::Full.into()),

@@ -5,7 +5,8 @@ use std::collections::HashSet;
 
 use super::errors::damaged_content;
 use crate::blobs::{self, Checksums, Examined, LocalContents};
-use crate::store::{self, Recorded, Verification};
+use crate::store;
+use crate::store::sqlite::{Recorded, Verification};
 
 /// How many images are named of those that have damaged bytes.
 const IMAGES_NAMED: usize = 10;

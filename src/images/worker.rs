@@ -6,8 +6,9 @@ use super::faults::Step;
 use super::import::internal;
 use super::{Images, Result};
 use crate::blobs;
+use crate::model::rules::Complete;
 use crate::model::{
-    Change, ExceededQuota, Failure, Lease, Origin, QuotaScope, ReachedQuota, Reason,
+    Change, ExceededQuota, Failure, Lease, Origin, QuotaScope, ReachedQuota, Reason, Refusal,
 };
 use crate::operations::{Ended, Run, Worker};
 use crate::store;
@@ -37,7 +38,7 @@ impl Worker for Images {
             )),
             _ => {
                 self.faults.before(Step::Complete).await?;
-                let ended = self.store.complete(&run.lease).await;
+                let ended = self.store.execute(Complete(run.lease.clone())).await;
                 self.faults.after(Step::Complete).await?;
                 let operation = ended.map_err(|error| store_failure(&error))?;
                 self.collect_garbage_soon();
@@ -48,11 +49,11 @@ impl Worker for Images {
 
     /// At once, not only by the garbage collection: the failure may be that there is no room left, which the
     /// record of it needs too.
-    async fn undo(&self, lease: &Lease) {
+    async fn roll_back(&self, lease: &Lease) {
         let contents = self.contents.clone();
         let mut written = lease.discarded.clone();
-        if !lease.content_id.is_empty() {
-            written.push(lease.content_id.clone());
+        if !lease.blob_id.is_empty() {
+            written.push(lease.blob_id.clone());
         }
         let removed = tokio::task::spawn_blocking(move || {
             let removed = written.iter().all(|id| contents.remove(id).is_ok());
@@ -64,7 +65,7 @@ impl Worker for Images {
                 "the bytes of a failed import were not removed; the garbage collection tries again"
             );
         }
-        self.faults.undone().await;
+        self.faults.rolled_back().await;
         self.collect_garbage_soon();
     }
 }
@@ -73,7 +74,7 @@ impl Images {
     /// Begins to work on what was accepted, by this process or an earlier one.
     pub async fn serve(&self) -> Result<()> {
         // Before anything runs that makes contents of its own.
-        let known = self.store.known_contents().await?;
+        let known = self.store.known_blobs().await?;
         let contents = self.contents.clone();
         let files = tokio::task::spawn_blocking(move || contents.list())
             .await
@@ -86,7 +87,7 @@ impl Images {
             );
         }
         let files: std::collections::HashSet<String> = files.into_iter().collect();
-        let mut missing = self.store.live_contents().await?;
+        let mut missing = self.store.live_blobs().await?;
         missing.retain(|id| !files.contains(id));
         if !missing.is_empty() {
             tracing::error!(
@@ -107,36 +108,43 @@ impl Images {
     }
 }
 
-/// What a refusal of the store means for an operation.
+/// The failure of an operation that the store did not go on with.
 pub(super) fn store_failure(error: &store::Error) -> Failure {
-    use store::Error as E;
     match error {
-        E::MinDiskSizeTooSmall { .. } => Failure::new(Reason::Invalid, error.to_string()),
-        E::ImageNotFound { id } => {
+        store::Error::Refused(refusal) => refused(refusal),
+        store::Error::Full => super::import::disk_full(),
+        // Whether it is one of those that pass, nobody knows.
+        error => internal(error).transient(),
+    }
+}
+
+fn refused(refusal: &Refusal) -> Failure {
+    use Refusal as R;
+    match refusal {
+        R::MinDiskSizeTooSmall { .. } => Failure::new(Reason::Invalid, refusal.to_string()),
+        R::ImageNotFound { id } => {
             Failure::new(Reason::NotFound, format!("Image \"{id}\" not found"))
         }
-        E::NameTaken { folder_id, name } => Failure::new(
+        R::NameTaken { folder_id, name } => Failure::new(
             Reason::AlreadyExists,
             format!("Image with name \"{name}\" already exists in folder {folder_id}"),
         ),
-        E::ImageNotReady { id } => Failure::new(
+        R::ImageNotReady { id } => Failure::new(
             Reason::FailedPrecondition,
             format!("Image \"{id}\" is not ready"),
         ),
-        E::ImageBeingDeleted { id } => Failure::new(
+        R::ImageBeingDeleted { id } => Failure::new(
             Reason::FailedPrecondition,
             format!("Image \"{id}\" is being deleted"),
         ),
-        E::ContentDamaged { id } => {
+        R::BlobDamaged { id } => {
             Failure::new(Reason::FailedPrecondition, super::errors::damaged(id))
         }
-        E::QuotaExceeded(exceeded) => quota_failure(exceeded),
-        E::CancelRequested { .. } => Failure::cancelled(),
-        E::Full => super::import::disk_full(),
+        R::QuotaExceeded(exceeded) => quota_failure(exceeded),
+        R::CancelRequested { .. } => Failure::cancelled(),
         // What is recorded of it is how the other worker ends it.
-        E::LeaseLost { .. } => Failure::new(Reason::Aborted, error.to_string()),
-        // Whether it is one of those that pass, nobody knows.
-        error => internal(error).transient(),
+        R::LeaseLost { .. } => Failure::new(Reason::Aborted, refusal.to_string()),
+        R::OperationNotFound { .. } | R::IdempotencyKeyReused => internal(refusal).transient(),
     }
 }
 

@@ -1,11 +1,10 @@
-//! What is remembered of each mutation, free of any SQL.
+//! Audit events: what is remembered of each mutation.
 
 use std::num::NonZeroUsize;
 
 use serde::{Deserialize, Serialize};
 
-use super::Timestamp;
-use crate::model::Kind;
+use super::{AuditStep, Kind, Timestamp};
 
 /// That a mutation began, or how it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +25,28 @@ pub struct AuditEvent {
     pub changes: Vec<FieldChange>,
 }
 
-/// What a mutation is.
+impl AuditEvent {
+    /// The events that a row tells of, where this is the first of them, as one that has started.
+    pub fn of_step(self, step: AuditStep) -> Vec<Self> {
+        let ended = |event: &Self, status| Self {
+            sequence: event.sequence + 1,
+            status,
+            ..event.clone()
+        };
+        match step {
+            AuditStep::Started => vec![self],
+            AuditStep::Done => vec![ended(&self, AuditStatus::Done)],
+            AuditStep::Error => vec![ended(&self, AuditStatus::Error)],
+            AuditStep::Cancelled => vec![ended(&self, AuditStatus::Cancelled)],
+            AuditStep::StartedAndDone => {
+                let done = ended(&self, AuditStatus::Done);
+                vec![self, done]
+            }
+        }
+    }
+}
+
+/// The mutation that an event tells of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuditKind {
     /// One that an operation carries out.

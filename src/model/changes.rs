@@ -1,10 +1,8 @@
-//! What can be asked of the store: the changes, who asks, and when they are to be done.
-
-use std::time::Duration;
+//! The changes of images that can be asked for.
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Failure, HardwareGeneration, Kind, Labels, Operation, Os, Phase, Transfer};
+use super::{HardwareGeneration, Kind, Labels, Os, Transfer};
 
 /// A change of images. What has been accepted and not ended keeps it in its row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,69 +123,4 @@ pub struct ComputeImageChanges {
     /// Bytes; zero takes the size of the disk inside.
     pub min_disk_size: Option<i64>,
     pub labels: Option<Labels>,
-}
-
-/// Who asks for a change, and how a repeat of the request is known.
-#[derive(Debug, Clone)]
-pub struct Accept {
-    pub subject: String,
-    pub request_id: String,
-    pub idempotency: Option<Idempotency>,
-}
-
-/// The key that a client sends with each try of one request, and what the request was.
-#[derive(Debug, Clone)]
-pub struct Idempotency {
-    /// A UUID.
-    pub key: [u8; 16],
-    /// SHA-256 of the method and the canonical request.
-    pub request_hash: [u8; 32],
-}
-
-/// When an accepted change is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
-    /// In the accepting transaction where only rows change, else when a worker's turn comes.
-    Now,
-    /// When a worker's turn comes, and not before this has passed.
-    After(Duration),
-    /// By the caller, which gets a lease of this length.
-    Here(Duration),
-}
-
-/// An accepted change: a new operation, or the first one under the same idempotency key.
-#[derive(Debug)]
-pub struct Accepted {
-    pub operation: Operation,
-    pub repeated: bool,
-    /// Of a new operation that was to start here.
-    pub lease: Option<Lease>,
-}
-
-/// The right to go on with an operation, as long as no other worker has claimed it since.
-#[derive(Debug, Clone)]
-pub struct Lease {
-    pub operation_id: String,
-    pub image_id: String,
-    pub folder_id: String,
-    /// Of the request that asked for the operation.
-    pub request_id: String,
-    /// Running or undoing.
-    pub phase: Phase,
-    pub change: Change,
-    /// The content that this attempt writes to; empty where it writes none.
-    pub content_id: String,
-    /// Ids of contents that earlier attempts wrote to; they have tombstones since the claim.
-    pub discarded: Vec<String>,
-    /// Whether it is an upload whose idempotency key is not tied to it yet.
-    pub key_is_free: bool,
-    /// Counts the claims of the operation, from 1.
-    pub attempt: i64,
-    /// Whether it was to be cancelled when it was claimed.
-    pub cancel_requested: bool,
-    /// What the attempt before failed of, or what is being undone.
-    pub failure: Option<Failure>,
-    pub key: i64,
-    pub folder_key: i64,
-    pub token: i64,
 }

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use super::{Clock, Timestamp};
+use super::{Clock, Fresh, Timestamp};
 
 /// Prefixes of the ids that this server makes (contract).
 pub const DESKTOP_IMAGE_PREFIX: &str = "e3v";
@@ -33,6 +33,12 @@ pub struct Id {
 }
 
 impl Id {
+    /// No id is greater.
+    pub const GREATEST: Self = Self {
+        key: i64::MAX,
+        rest: (1 << REST_BITS) - 1,
+    };
+
     /// The id in `text`, if it is one that this server could have made with this prefix.
     pub fn parse(prefix: &str, text: &str) -> Option<Self> {
         let characters = text.strip_prefix(prefix)?.as_bytes();
@@ -81,6 +87,7 @@ impl Id {
 /// Makes ids whose keys only grow, whatever the clock does.
 pub struct IdGenerator {
     clock: Arc<dyn Clock>,
+    random: Box<dyn Fn() -> u64 + Send + Sync>,
     last_key: AtomicI64,
 }
 
@@ -90,12 +97,33 @@ impl IdGenerator {
     pub fn new(clock: Arc<dyn Clock>, last_key: i64) -> Self {
         Self {
             clock,
+            random: Box::new(rand::random),
             last_key: AtomicI64::new(last_key),
         }
     }
 
+    /// The same with other random numbers.
+    #[cfg(test)]
+    pub fn with_random(self, random: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self {
+            random: Box::new(random),
+            ..self
+        }
+    }
+
+    /// Ids and a token for what a command makes.
+    pub fn fresh(&self) -> Fresh {
+        Fresh {
+            image: self.generate(),
+            operation: self.generate(),
+            blob: self.generate(),
+            // From 1 on.
+            token: ((self.random)() >> 1).max(1).cast_signed(),
+        }
+    }
+
     pub fn generate(&self) -> Id {
-        let random: u64 = rand::random();
+        let random = (self.random)();
         let bits = |from: u32, count: u32| ((random >> from) & ((1 << count) - 1)) as i64;
         let fresh = Id::first_key(self.clock.now()) | bits(0, RANDOM_BITS);
         let step = 1 + bits(RANDOM_BITS, 24) % STEP;

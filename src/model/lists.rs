@@ -1,10 +1,12 @@
-//! What a list of images asks of a store, free of any SQL.
+//! Lists of images: what is asked of a store, and the order of the items.
+
+use std::cmp::Ordering;
 
 use sha2::{Digest, Sha256};
 
-use super::Timestamp;
+use super::{Id, Timestamp};
 
-/// What images are ordered by. The id comes last in every order.
+/// A column that images are ordered by. The id comes last in every order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Column {
     Id,
@@ -62,4 +64,62 @@ pub fn name_hash(name: &str) -> i64 {
     let mut first = [0; 8];
     first.copy_from_slice(&digest[..8]);
     i64::from_be_bytes(first)
+}
+
+/// The order asked for, without repeated columns, made total by the id. The id goes the way of the last column, so
+/// that one index serves both; it holds the time of creation, so that the two at the end are one.
+pub fn total_order(order: &[(Column, Direction)]) -> Vec<(Column, Direction)> {
+    let mut total: Vec<(Column, Direction)> = Vec::new();
+    let id_direction = order.last().map_or(Direction::Ascending, |last| last.1);
+    for term in order.iter().copied().chain([(Column::Id, id_direction)]) {
+        if total.iter().all(|(column, _)| *column != term.0) {
+            total.push(term);
+        }
+    }
+    if let [
+        ..,
+        (Column::CreatedAt, direction),
+        (Column::Id, id_direction),
+    ] = &total[..]
+        && direction == id_direction
+    {
+        total.remove(total.len() - 2);
+    }
+    total
+}
+
+/// The values of an image that lists are ordered by.
+#[derive(Debug, Clone, Copy)]
+pub struct SortKey<'a> {
+    pub id: Id,
+    pub name: &'a str,
+    pub status: u8,
+}
+
+impl SortKey<'_> {
+    /// Compares two images in a total order. Times count to the millisecond, as ids hold them.
+    pub fn compare(&self, other: &Self, order: &[(Column, Direction)]) -> Ordering {
+        let compared = order.iter().map(|(column, direction)| {
+            let ascending = match column {
+                Column::Id => self.id.cmp(&other.id),
+                Column::Name => self.name.as_bytes().cmp(other.name.as_bytes()),
+                Column::CreatedAt => self.id.created_at().cmp(&other.id.created_at()),
+                Column::Status => self.status.cmp(&other.status),
+            };
+            match direction {
+                Direction::Ascending => ascending,
+                Direction::Descending => ascending.reverse(),
+            }
+        });
+        compared.fold(Ordering::Equal, Ordering::then)
+    }
+}
+
+impl ListQuery {
+    /// Whether an image of this name is asked for.
+    pub fn admits(&self, name: &str) -> bool {
+        self.conditions.iter().all(|condition| {
+            condition.values.iter().any(|value| value == name) != condition.negated
+        })
+    }
 }

@@ -1,5 +1,5 @@
-//! The states of an operation as one function of state and event. The store asks it before each
-//! write, so that no other path can be taken.
+//! The states of an operation as one function of state and event. The rules ask it before each
+//! change, so that no other path can be taken.
 
 /// How far an operation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -8,8 +8,8 @@ pub enum Phase {
     Queued = 0,
     /// A worker does it, or did when it was last heard of.
     Running = 1,
-    /// It is not to succeed any more: what it made is being removed.
-    Undoing = 2,
+    /// It failed or was cancelled: what it made is being removed.
+    RollingBack = 2,
     Succeeded = 3,
     Failed = 4,
 }
@@ -18,7 +18,7 @@ impl Phase {
     pub const ALL: [Self; 5] = [
         Self::Queued,
         Self::Running,
-        Self::Undoing,
+        Self::RollingBack,
         Self::Succeeded,
         Self::Failed,
     ];
@@ -43,17 +43,17 @@ pub struct State {
 /// What can happen to an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Event {
-    /// A worker takes it: its turn has come, or the lease of the worker before has run out.
+    /// A worker claims it: its turn has come, or the lease of the worker before has run out.
     Claimed,
     /// The worker has done what was asked for.
     Completed,
-    /// The worker gives it back, to be taken again later.
-    Postponed,
+    /// The worker releases it, to be claimed again later.
+    Rescheduled,
     /// It failed, or was cancelled: what it made is to be removed.
-    Abandoned,
-    /// What it made is gone.
-    Undone,
-    /// The caller does not want it any more.
+    RollbackStarted,
+    /// What it made is removed.
+    RolledBack,
+    /// The caller cancelled it.
     CancelRequested,
 }
 
@@ -87,18 +87,20 @@ impl State {
                 });
             }
             // It has failed already, and ends as what it failed of.
-            (P::Undoing, E::CancelRequested) => P::Undoing,
+            (P::RollingBack, E::CancelRequested) => P::RollingBack,
             (P::Queued | P::Running, E::Claimed) => P::Running,
-            (P::Undoing, E::Claimed) => P::Undoing,
+            (P::RollingBack, E::Claimed) => P::RollingBack,
             (P::Running, E::Completed) if self.cancel_requested => return Err(Refused::Cancelled),
             (P::Running, E::Completed) => P::Succeeded,
-            (P::Running, E::Postponed) => P::Queued,
-            (P::Undoing, E::Postponed) => P::Undoing,
-            (P::Running, E::Abandoned) => P::Undoing,
-            (P::Undoing, E::Undone) => P::Failed,
-            (P::Queued, E::Completed | E::Postponed | E::Abandoned | E::Undone)
-            | (P::Running, E::Undone)
-            | (P::Undoing, E::Completed | E::Abandoned) => return Err(Refused::OutOfTurn),
+            (P::Running, E::Rescheduled) => P::Queued,
+            (P::RollingBack, E::Rescheduled) => P::RollingBack,
+            (P::Running, E::RollbackStarted) => P::RollingBack,
+            (P::RollingBack, E::RolledBack) => P::Failed,
+            (P::Queued, E::Completed | E::Rescheduled | E::RollbackStarted | E::RolledBack)
+            | (P::Running, E::RolledBack)
+            | (P::RollingBack, E::Completed | E::RollbackStarted) => {
+                return Err(Refused::OutOfTurn);
+            }
         };
         Ok(Self { phase, ..self })
     }
@@ -115,9 +117,9 @@ mod tests {
     const EVENTS: [Event; 6] = [
         Event::Claimed,
         Event::Completed,
-        Event::Postponed,
-        Event::Abandoned,
-        Event::Undone,
+        Event::Rescheduled,
+        Event::RollbackStarted,
+        Event::RolledBack,
         Event::CancelRequested,
     ];
 
@@ -178,10 +180,10 @@ mod tests {
                 let Ok(next) = state.after(event) else { continue };
                 if next.phase.is_done() {
                     ends += 1;
-                    // Nothing but an undone operation fails, and nothing undone succeeds.
-                    prop_assert_eq!(next.phase == Phase::Failed, state.phase == Phase::Undoing);
+                    // Nothing but a rolled-back operation fails, and nothing rolled back succeeds.
+                    prop_assert_eq!(next.phase == Phase::Failed, state.phase == Phase::RollingBack);
                 }
-                failed_to_succeed |= next.phase == Phase::Undoing;
+                failed_to_succeed |= next.phase == Phase::RollingBack;
                 cancelled |= next.cancel_requested;
                 prop_assert!(!(failed_to_succeed && next.phase == Phase::Succeeded));
                 prop_assert!(!(cancelled && next.phase == Phase::Succeeded));

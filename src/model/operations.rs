@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::Timestamp;
+use super::{COMPUTE_IMAGE_PREFIX, ComputeImage, DESKTOP_IMAGE_PREFIX, DesktopImage, Timestamp};
 
 /// A mutation that was accepted: what it is, how far it is, and how it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,9 +48,16 @@ pub struct Progress {
 /// How an operation ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The resource as it was at that moment, in JSON of the domain; none where it was deleted.
-    Succeeded(Option<String>),
+    /// The resource as it was at that moment; none where it was deleted.
+    Succeeded(Option<Resource>),
     Failed(Failure),
+}
+
+/// The image that an operation left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resource {
+    DesktopImage(DesktopImage),
+    ComputeImage(ComputeImage),
 }
 
 /// Why an operation failed.
@@ -128,6 +135,18 @@ impl Kind {
         Self::UpdateComputeImage,
         Self::DeleteComputeImage,
     ];
+
+    /// The prefix of the ids of the images that operations of this kind are about.
+    pub fn image_prefix(self) -> &'static str {
+        match self {
+            Self::CopyDesktopImage | Self::UpdateDesktopImage | Self::DeleteDesktopImage => {
+                DESKTOP_IMAGE_PREFIX
+            }
+            Self::CreateComputeImage | Self::UpdateComputeImage | Self::DeleteComputeImage => {
+                COMPUTE_IMAGE_PREFIX
+            }
+        }
+    }
 
     /// The kind stored under this number.
     pub fn from_number(number: i64) -> Option<Self> {

@@ -42,12 +42,12 @@ impl Metric {
     }
 }
 
-/// What a limit is about.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// The scope of a limit. All folders together come first.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum QuotaScope {
-    Folder(String),
     /// All folders together.
     Total,
+    Folder(String),
 }
 
 impl fmt::Display for QuotaScope {

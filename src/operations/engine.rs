@@ -16,8 +16,12 @@ use super::Run;
 use super::retry::{self, MOST_ATTEMPTS};
 use super::run::Signals;
 use super::watchers::Watchers;
-use crate::model::{Failure, Lease, Operation, Phase, Reason, Start};
-use crate::store::{Candidate, Error, NextClaim, Occupied, Result, Store};
+use crate::model::rules::{Claim, Release, RequestCancel, Retry, RolledBack, StartRollback};
+use crate::model::{
+    Candidate, Claimed, Failure, Lease, NextClaim, Occupied, Operation, Phase, Reason, Refusal,
+    Start,
+};
+use crate::store::{Result, Store};
 
 /// How long the engine sleeps at the most when nothing wakes it.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
@@ -30,7 +34,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How operations run.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// How many run at the same time, at least one. One folder never has all places.
+    /// How many run at the same time, at least one. One folder never has all slots.
     pub concurrency: usize,
     /// How long a worker may be silent before another takes over.
     pub lease: Duration,
@@ -57,7 +61,7 @@ pub trait Worker: Send + Sync + 'static {
     async fn run(&self, run: &Run) -> Ended;
 
     /// Removes what a run made outside of the store, as far as it can. May be called again.
-    async fn undo(&self, lease: &Lease);
+    async fn roll_back(&self, lease: &Lease);
 }
 
 /// How a run ended.
@@ -70,9 +74,9 @@ pub struct Engine {
 }
 
 struct Inner {
-    store: Store,
+    store: Arc<dyn Store>,
     settings: Settings,
-    places: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
     running: Mutex<HashMap<String, Running>>,
     watchers: Watchers,
     work: Notify,
@@ -85,15 +89,15 @@ struct Inner {
 struct Running {
     candidate: Candidate,
     signals: Arc<Signals>,
-    has_place: bool,
+    has_slot: bool,
 }
 
 impl Engine {
-    pub fn new(store: Store, settings: Settings) -> Self {
+    pub fn new(store: Arc<dyn Store>, settings: Settings) -> Self {
         Self {
             inner: Arc::new(Inner {
                 store,
-                places: Arc::new(Semaphore::new(settings.concurrency.max(1))),
+                slots: Arc::new(Semaphore::new(settings.concurrency.max(1))),
                 settings,
                 running: Mutex::default(),
                 watchers: Watchers::default(),
@@ -129,7 +133,8 @@ impl Engine {
         self.inner.work.notify_one();
     }
 
-    /// Runs the heartbeat of a lease that the accepting request holds, acquired not before `claimed`.
+    /// Runs the heartbeat of a lease that the accepting request holds, `claimed` is a lower bound of when the lease
+    /// was acquired.
     pub fn attend(&self, lease: Lease, claimed: Instant) -> Run {
         Run::start(self, lease, claimed, false)
     }
@@ -179,15 +184,15 @@ impl Engine {
         let mut avoided = Vec::new();
         loop {
             // Without one, those that only have to be ended can be.
-            let place = self.inner.places.clone().try_acquire_owned().ok();
-            match self.claim_next(place.is_some(), &mut avoided).await {
-                Ok(Ok((lease, claimed))) => self.drive(lease, claimed, worker.clone(), place),
+            let slot = self.inner.slots.clone().try_acquire_owned().ok();
+            match self.claim_next(slot.is_some(), &mut avoided).await {
+                Ok(Ok((lease, claimed))) => self.drive(lease, claimed, worker.clone(), slot),
                 Ok(Err(sleep)) => {
-                    drop(place);
+                    drop(slot);
                     let _ = tokio::time::timeout(sleep, self.inner.work.notified()).await;
                 }
                 Err(error) => {
-                    drop(place);
+                    drop(slot);
                     tracing::warn!(%error, "the store was not asked for work; trying again");
                     tokio::time::sleep(LONGEST_SLEEP).await;
                 }
@@ -199,11 +204,11 @@ impl Engine {
     /// row is damaged is passed over for a while, so that it does not stand before all others.
     async fn claim_next(
         &self,
-        has_place: bool,
+        has_slot: bool,
         avoided: &mut Vec<(Candidate, Instant)>,
     ) -> Result<std::result::Result<(Lease, Instant), Duration>> {
         avoided.retain(|(_, since)| since.elapsed() < AVOIDED);
-        let occupied = self.occupied(has_place, avoided);
+        let occupied = self.occupied(has_slot, avoided);
         let store = &self.inner.store;
         let NextClaim { candidate, next_at } = store.next_claim(occupied, self.horizon()).await?;
         let Some(candidate) = candidate else {
@@ -215,27 +220,27 @@ impl Engine {
         };
         let claimed = Instant::now();
         let lease = self
-            .claim(candidate)
+            .claim(&candidate)
             .await
-            .inspect_err(|_| avoided.push((candidate, claimed)))?;
+            .inspect_err(|_| avoided.push((candidate.clone(), claimed)))?;
         Ok(lease
             .map(|lease| (lease, claimed))
             .ok_or(Duration::from_millis(1)))
     }
 
     /// What runs here already.
-    fn occupied(&self, has_place: bool, avoided: &[(Candidate, Instant)]) -> Occupied {
+    fn occupied(&self, has_slot: bool, avoided: &[(Candidate, Instant)]) -> Occupied {
         let running = self.running();
-        let avoided = avoided.iter().map(|(candidate, _)| *candidate);
-        let placed = running.values().filter(|it| it.has_place);
+        let avoided = avoided.iter().map(|(candidate, _)| candidate.clone());
+        let in_slots = running.values().filter(|it| it.has_slot);
         Occupied {
             held: running
                 .values()
-                .map(|it| it.candidate)
+                .map(|it| it.candidate.clone())
                 .chain(avoided)
                 .collect(),
-            placed: placed.map(|it| it.candidate).collect(),
-            folder_limit: match has_place {
+            in_slots: in_slots.map(|it| it.candidate.clone()).collect(),
+            folder_limit: match has_slot {
                 // One is always left for another folder.
                 true => self.inner.settings.concurrency.saturating_sub(1).max(1),
                 false => 0,
@@ -243,12 +248,26 @@ impl Engine {
         }
     }
 
-    async fn claim(&self, candidate: Candidate) -> Result<Option<Lease>> {
-        let length = self.inner.settings.lease;
-        self.inner
-            .store
-            .claim(candidate, length, self.horizon())
-            .await
+    async fn claim(&self, candidate: &Candidate) -> Result<Option<Lease>> {
+        let claim = Claim {
+            candidate: candidate.clone(),
+            lease: self.inner.settings.lease,
+            horizon: self.horizon(),
+        };
+        Ok(match self.inner.store.execute(claim).await? {
+            Claimed::Lease(lease) => Some(*lease),
+            Claimed::Gone => None,
+            Claimed::Ended(operation) => {
+                tracing::error!(
+                    operation_id = operation.id,
+                    image_id = operation.image_id,
+                    folder_id = operation.folder_id,
+                    "what the operation has to do is not known"
+                );
+                self.announce(&operation.id);
+                None
+            }
+        })
     }
 
     /// The furthest that a time in the queue can lie ahead.
@@ -267,9 +286,9 @@ impl Engine {
         lease: Lease,
         claimed: Instant,
         worker: Arc<dyn Worker>,
-        place: Option<OwnedSemaphorePermit>,
+        slot: Option<OwnedSemaphorePermit>,
     ) {
-        let run = Run::start(self, lease, claimed, place.is_some());
+        let run = Run::start(self, lease, claimed, slot.is_some());
         self.announce(&run.lease.operation_id);
         let (engine, span) = (self.clone(), run.span());
         let driven = async move {
@@ -282,7 +301,7 @@ impl Engine {
                 tracing::error!(%error, "how the operation ended was not recorded");
             }
             // Before the search goes on, which may need it.
-            drop(place);
+            drop(slot);
             engine.wake();
         };
         self.inner.tasks.spawn(driven.instrument(span));
@@ -315,18 +334,21 @@ impl Engine {
                 return Ok(Some(operation));
             }
             Err(_) if run.is_lost() => {
-                return Err(Error::LeaseLost {
-                    id: lease.operation_id.clone(),
-                });
+                let id = lease.operation_id.clone();
+                return Err(Refusal::LeaseLost { id }.into());
             }
             Err(failure) => failure,
         };
         if lease.phase == Phase::Running && failure.transient && lease.attempt < MOST_ATTEMPTS {
             let pause = retry::pause(lease.attempt, rand::random());
             let store = &self.inner.store;
-            let again = self
-                .insist(|| store.retry(lease, failure.clone(), pause, retry::PATIENCE))
-                .await?;
+            let retry = Retry {
+                lease: lease.clone(),
+                failure: failure.clone(),
+                pause,
+                patience: retry::PATIENCE,
+            };
+            let again = self.insist(|| store.execute(retry.clone())).await?;
             if again {
                 tracing::warn!(
                     ?pause,
@@ -334,37 +356,43 @@ impl Engine {
                     "an attempt failed; there will be another"
                 );
                 run.retire();
-                worker.undo(lease).await;
+                worker.roll_back(lease).await;
                 return Ok(None);
             }
         }
-        self.undo(lease, worker, failure).await.map(Some)
+        self.roll_back(lease, worker, failure).await.map(Some)
     }
 
-    async fn undo(
+    async fn roll_back(
         &self,
         lease: &Lease,
         worker: &dyn Worker,
         failure: Failure,
     ) -> Result<Operation> {
         let store = &self.inner.store;
+        let start = StartRollback {
+            lease: lease.clone(),
+            failure: failure.clone(),
+        };
         let lease = match lease.phase {
-            Phase::Undoing => lease.clone(),
-            _ => match store.abandon(lease, failure.clone()).await {
+            Phase::RollingBack => lease.clone(),
+            _ => match store.execute(start).await {
                 Ok(lease) => lease,
                 // There may be room for the record once the bytes are gone.
                 Err(error) if error.is_failure() => {
-                    tracing::warn!(%error, "a failure was not noted before it was undone");
+                    tracing::warn!(%error, "a failure was not noted before the rollback");
                     lease.clone()
                 }
                 Err(error) => return Err(error),
             },
         };
-        worker.undo(&lease).await;
+        worker.roll_back(&lease).await;
         let failure = lease.failure.clone().unwrap_or(failure);
-        let operation = self
-            .insist(|| store.undone(&lease, failure.clone()))
-            .await?;
+        let rolled_back = RolledBack {
+            lease,
+            failure: failure.clone(),
+        };
+        let operation = self.insist(|| store.execute(rolled_back.clone())).await?;
         tracing::warn!(
             reason = failure.reason.as_str(),
             error = failure.message,
@@ -375,7 +403,7 @@ impl Engine {
 
     /// Gives an operation back because the process ends.
     async fn release(&self, run: Run) {
-        if let Err(error) = self.inner.store.release(&run.lease).await {
+        if let Err(error) = self.inner.store.execute(Release(run.lease.clone())).await {
             tracing::warn!(%error, "an operation was not given back");
         }
     }
@@ -403,7 +431,10 @@ impl Engine {
     /// Asks an operation to stop, and returns it as it now stands. One that runs here notices at
     /// once, one that runs elsewhere at its next heartbeat; one that nobody runs is ended here.
     pub async fn cancel(&self, operation_id: &str, worker: Arc<dyn Worker>) -> Result<Operation> {
-        let requested = self.inner.store.request_cancel(operation_id).await?;
+        let request = RequestCancel {
+            operation_id: operation_id.to_owned(),
+        };
+        let requested = self.inner.store.execute(request).await?;
         let runs_here = match self.running().get(operation_id) {
             Some(running) => {
                 running.signals.cancel();
@@ -412,10 +443,10 @@ impl Engine {
             None => false,
         };
         if let Some(candidate) = requested.candidate.filter(|_| !runs_here) {
-            // Ending it takes no place. If this does not get it, since another worker has it or
+            // Ending it takes no slot. If this does not get it, since another worker has it or
             // had it until its end, the search for work does.
             let claimed = Instant::now();
-            match self.claim(candidate).await {
+            match self.claim(&candidate).await {
                 Ok(Some(lease)) => self.drive(lease, claimed, worker, None),
                 Ok(None) => {}
                 Err(error) => tracing::warn!(
@@ -443,11 +474,11 @@ impl Engine {
         self.inner.watchers.announce(operation_id);
     }
 
-    pub(super) fn enter(&self, lease: &Lease, signals: Arc<Signals>, has_place: bool) {
+    pub(super) fn enter(&self, lease: &Lease, signals: Arc<Signals>, has_slot: bool) {
         let running = Running {
             candidate: lease.candidate(),
             signals,
-            has_place,
+            has_slot,
         };
         self.running().insert(lease.operation_id.clone(), running);
     }
@@ -461,8 +492,8 @@ impl Engine {
         }
     }
 
-    pub(super) fn store(&self) -> &Store {
-        &self.inner.store
+    pub(super) fn store(&self) -> &dyn Store {
+        &*self.inner.store
     }
 
     pub fn settings(&self) -> &Settings {
@@ -481,7 +512,7 @@ impl Engine {
 async fn attempt(run: &Run, worker: &dyn Worker) -> Ended {
     let lease = &run.lease;
     let last_failure = || lease.failure.clone();
-    if lease.phase == Phase::Undoing {
+    if lease.phase == Phase::RollingBack {
         return Err(last_failure().unwrap_or_else(Failure::cancelled));
     }
     if lease.cancel_requested {

@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
 use super::Engine;
-use crate::model::{Lease, Progress};
+use crate::model::rules::Renew;
+use crate::model::{Lease, Progress, Refusal};
 use crate::store::Error;
 
 /// How often progress is told at the most, and cancels by other processes are looked for.
@@ -72,13 +73,13 @@ impl ProgressCounter {
 }
 
 impl Run {
-    /// Takes care of a lease that was got not before `claimed`.
-    pub(super) fn start(engine: &Engine, lease: Lease, claimed: Instant, has_place: bool) -> Self {
+    /// Runs the heartbeat of a lease. `claimed` is a lower bound of when the lease was acquired.
+    pub(super) fn start(engine: &Engine, lease: Lease, claimed: Instant, has_slot: bool) -> Self {
         let signals = Arc::new(Signals::default());
         if lease.cancel_requested {
             signals.cancel();
         }
-        engine.enter(&lease, signals.clone(), has_place);
+        engine.enter(&lease, signals.clone(), has_slot);
         let heart = CancellationToken::new();
         // Of the highest level: whatever is logged has its ids. A request that cancels the operation is not
         // the one that asked for it.
@@ -152,7 +153,7 @@ async fn beat(engine: Engine, lease: Lease, signals: Arc<Signals>, claimed: Inst
         if progress != told || renewed.elapsed() >= (length / 3).min(BEAT) {
             let sent = Instant::now();
             let left = length.saturating_sub(renewed.elapsed());
-            let renewal = engine.store().renew(&lease, length, progress);
+            let renewal = engine.store().execute(Renew::new(&lease, length, progress));
             match tokio::time::timeout(left, renewal).await {
                 Ok(Ok(now)) => {
                     renewed = sent;
@@ -164,7 +165,7 @@ async fn beat(engine: Engine, lease: Lease, signals: Arc<Signals>, claimed: Inst
                         signals.cancel();
                     }
                 }
-                Ok(Err(Error::LeaseLost { .. })) => {
+                Ok(Err(Error::Refused(Refusal::LeaseLost { .. }))) => {
                     tracing::warn!("the lease is lost");
                     return signals.lose();
                 }

@@ -1,118 +1,145 @@
-//! Knows the store of record: images, contents and operations as rows, and each change as one
-//! named transaction. Never mentions HTTP, protobuf, or where the bytes of a content lie.
+//! Knows the store of record: a trait, and what implements it. A store decides nothing: it loads the rows that a
+//! command of `model` looks up, has the command decided, writes the effects and commits. Never mentions HTTP,
+//! protobuf, or where the bytes of a blob lie.
 
-#[cfg(feature = "bench-baselines")]
-mod baseline;
-mod sqlite;
+mod call;
 #[cfg(test)]
-mod tests;
+mod conformance;
+mod error;
+pub mod memory;
+pub mod sqlite;
 
-#[cfg(feature = "bench-baselines")]
-pub use baseline::Baseline;
-pub use sqlite::Store;
-pub use sqlite::claims::{CancelRequested, Candidate, NextClaim, Occupied, Renewed};
-pub use sqlite::contents::{ContentFacts, DeletedContent, LiveContent};
-pub use sqlite::verification::{Recorded, Verification};
+use std::collections::HashSet;
+use std::time::Duration;
 
-use std::path::PathBuf;
+use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 
-use crate::model::ExceededQuota;
+use crate::model::rules::SetQuota;
+use crate::model::{
+    AuditEvent, AuditQuery, ComputeImage, DeletedBlob, DesktopImage, ListQuery, LiveBlob,
+    NextClaim, Occupied, Operation, Page, Quota, RequestContext, Timestamp,
+};
 
-/// Why the store did not do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("image {id:?} is not in the store")]
-    ImageNotFound { id: String },
-    #[error("operation {id:?} is not in the store")]
-    OperationNotFound { id: String },
-    #[error("folder {folder_id:?} has an image named {name:?}")]
-    NameTaken { folder_id: String, name: String },
-    /// The image is still being created.
-    #[error("image {id:?} is not ready")]
-    ImageNotReady { id: String },
-    #[error("image {id:?} is being deleted")]
-    ImageBeingDeleted { id: String },
-    /// A read has found other bytes than the image should have, or none.
-    #[error("the bytes of image {id:?} are damaged")]
-    ContentDamaged { id: String },
-    /// The disk asked for is smaller than the disk inside the image.
-    #[error("min_disk_size {requested} is less than the {virtual_size} bytes of the disk inside")]
-    MinDiskSizeTooSmall { requested: i64, virtual_size: i64 },
-    /// The key came with another request before.
-    #[error("the idempotency key was used with another request")]
-    IdempotencyKeyReused,
-    #[error("the quota limit {} of {} is exceeded", .0.metric.name(), .0.scope)]
-    QuotaExceeded(ExceededQuota),
-    /// The last item of the page is gone, and so is what was known of it.
-    #[error("the page token has expired")]
-    PageTokenExpired,
-    /// Another worker has taken over, or the operation has ended.
-    #[error("the lease of operation {id} is lost")]
-    LeaseLost { id: String },
-    /// It was asked to be cancelled, so it must not succeed.
-    #[error("operation {id} is to be cancelled")]
-    CancelRequested { id: String },
-    #[error("the disk that holds the database is full")]
-    Full,
-    /// While the server runs: no descriptor is left.
-    #[error("the database cannot be opened: {0}")]
-    CannotOpen(rusqlite::Error),
-    #[error("the database cannot be written to: {0}")]
-    ReadOnly(String),
-    #[error("the database is damaged; restore it from a backup: {0}")]
-    Damaged(rusqlite::Error),
-    #[error("{path} has schema version {found}; this program knows versions up to {known}")]
-    NewerSchema {
-        path: PathBuf,
-        found: i64,
-        known: i64,
-    },
-    /// Only told where a database is to be read as it is.
-    #[error("{path} has schema version {found}, from before this program's version {known}")]
-    OlderSchema {
-        path: PathBuf,
-        found: i64,
-        known: i64,
-    },
-    #[error(
-        "{0} is not a database of this program, or one from before its first release: move it away"
-    )]
-    Foreign(PathBuf),
-    #[error("the store is shutting down")]
-    Closed,
-    #[error("a row holds JSON that does not parse: {0}")]
-    Json(#[from] serde_json::Error),
-    #[error("database: {0}")]
-    Sqlite(rusqlite::Error),
-}
+pub use call::Call;
+pub use error::{Error, Result, Source};
 
-impl From<rusqlite::Error> for Error {
-    fn from(error: rusqlite::Error) -> Self {
-        use rusqlite::ErrorCode as Code;
-        match error.sqlite_error_code() {
-            Some(Code::DiskFull) => Self::Full,
-            Some(Code::CannotOpen) => Self::CannotOpen(error),
-            Some(Code::ReadOnly) => Self::ReadOnly(error.to_string()),
-            Some(Code::DatabaseCorrupt | Code::NotADatabase) => Self::Damaged(error),
-            _ => Self::Sqlite(error),
-        }
+/// How far an id or a time may lie ahead of the clock: by a clock that was set back. One that was set to another
+/// year by mistake is forgotten.
+const CLOCK_SLIP: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A database of record. All that is changed is on stable storage before anybody is told.
+///
+/// Commands of the rules go through `execute`. The other methods are reads, and statements on sets of rows, which
+/// decide nothing.
+///
+/// # Errors
+/// Reads fail with [`Error::Refused`] where the image or operation does not exist, and every method with the errors
+/// of a database that cannot do its work ([`Error::is_failure`]).
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// The time by the store's clock, which may go back.
+    fn now(&self) -> Timestamp;
+
+    /// Queues a call once it is polled. The store tells the caller how it ended, after the commit.
+    fn submit(&self, call: Box<dyn Call>) -> BoxFuture<'_, ()>;
+
+    /// Whether the disk is full, so that only what frees room is stored.
+    fn is_short_of_room(&self) -> bool {
+        false
     }
-}
 
-impl Error {
-    /// Whether the database failed, rather than said no: the transaction must be undone, and
-    /// the same may succeed later.
-    pub fn is_failure(&self) -> bool {
-        matches!(
-            self,
-            Self::Sqlite(_)
-                | Self::Full
-                | Self::CannotOpen(_)
-                | Self::Json(_)
-                | Self::ReadOnly(_)
-                | Self::Damaged(_)
-        )
-    }
-}
+    /// Gives the room that is kept for it to what frees room or ends what was accepted.
+    async fn make_room(&self) {}
 
-pub type Result<T> = std::result::Result<T, Error>;
+    /// Returns once there is something to remove that was not there at the last call: blobs that an image has
+    /// stopped referring to, or blobs with a tombstone.
+    async fn removals(&self);
+
+    /// Takes no more, and waits until what was taken is written.
+    async fn close(&self);
+
+    /// The desktop image with this id.
+    async fn desktop_image(&self, id: &str) -> Result<DesktopImage>;
+
+    /// The desktop image with this id, and the blob that it refers to. One that is being created cannot be read
+    /// yet: `Refusal::ImageNotReady`.
+    async fn desktop_image_blob(&self, id: &str) -> Result<(DesktopImage, LiveBlob)>;
+
+    /// One page of the desktop images of a folder.
+    async fn desktop_images(&self, query: ListQuery) -> Result<Page<DesktopImage>>;
+
+    /// The compute image with this id.
+    async fn compute_image(&self, id: &str) -> Result<ComputeImage>;
+
+    /// The newest READY image of a family in a folder.
+    async fn latest_compute_image_of_family(
+        &self,
+        folder_id: &str,
+        family: &str,
+    ) -> Result<Option<ComputeImage>>;
+
+    /// One page of the compute images of a folder.
+    async fn compute_images(&self, query: ListQuery) -> Result<Page<ComputeImage>>;
+
+    /// The operation with this id.
+    async fn operation(&self, id: &str) -> Result<Operation>;
+
+    /// The first operation under the idempotency key of a request, if there is one. Of another request:
+    /// `Refusal::IdempotencyKeyReused`.
+    async fn repeated_operation(&self, request: &RequestContext) -> Result<Option<Operation>>;
+
+    /// The operations of a compute image, the newest first, at most `limit` of them, starting
+    /// after the one with the id `after`.
+    async fn operations_of_compute_image(
+        &self,
+        image_id: &str,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<Vec<Operation>>;
+
+    /// The limits that stand, by scope and metric; those of all folders together come first.
+    async fn quotas(&self) -> Result<Vec<Quota>>;
+
+    /// Sets a limit, or takes it away, with its audit event. What the images of the scope take is counted anew,
+    /// and returned.
+    async fn set_quota(&self, set: SetQuota) -> Result<i64>;
+
+    /// Audit events, the oldest first, and the sequence number up to which all were looked at.
+    async fn audit_events(&self, query: AuditQuery) -> Result<(Vec<AuditEvent>, i64)>;
+
+    /// The operation whose turn is next, by `model::Rank`. No time of the queue can be further ahead than
+    /// `horizon`.
+    async fn next_claim(&self, occupied: Occupied, horizon: Duration) -> Result<NextClaim>;
+
+    /// Forgets operations that ended longer ago than `age`, with their idempotency keys: at most
+    /// `limit` of them; how many they were.
+    async fn forget_operations(&self, age: Duration, limit: usize) -> Result<usize>;
+
+    /// Forgets audit events older than `age`, at most `limit` rows of them; how many they were. The last one
+    /// stays, so that sequence numbers go on from it.
+    async fn forget_audit_events(&self, age: Duration, limit: usize) -> Result<usize>;
+
+    /// Prunes names given up longer ago than `age`; page tokens that refer to them expire.
+    async fn prune_former_names(&self, age: Duration) -> Result<()>;
+
+    /// Looks at blobs that images have stopped referring to, at most `limit` of them, and makes tombstones of
+    /// those that no other image refers to. Returns how many it has looked at.
+    async fn remove_unreferenced(&self, limit: usize) -> Result<usize>;
+
+    /// Blobs with a tombstone: at most `limit` of them, by id, after that one.
+    async fn blobs_to_delete(&self, after: String, limit: usize) -> Result<Vec<DeletedBlob>>;
+
+    /// Forgets blobs whose bytes are removed, but for those that may come back.
+    async fn blobs_deleted(&self, ids: Vec<String>) -> Result<()>;
+
+    /// Notes that blobs have other bytes than were written, or none. Bytes that have taken the place of these
+    /// meanwhile are not meant.
+    async fn mark_damaged(&self, blob_ids: Vec<String>) -> Result<()>;
+
+    /// The ids of all blobs that may have bytes: pending, live, and with a tombstone.
+    async fn known_blobs(&self) -> Result<HashSet<String>>;
+
+    /// The ids of all live blobs: each has bytes, unless they were lost.
+    async fn live_blobs(&self) -> Result<Vec<String>>;
+}

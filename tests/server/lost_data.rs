@@ -128,7 +128,7 @@ async fn an_empty_or_new_database_beside_contents_is_refused_and_nothing_is_touc
         let fresh = tempfile::tempdir().unwrap();
         let path = fresh.path().join("metadata.sqlite");
         let clock = std::sync::Arc::new(desktop_images::model::SystemClock);
-        let store = desktop_images::store::Store::open(&path, clock).unwrap();
+        let store = desktop_images::store::sqlite::SqliteStore::open(&path, clock).unwrap();
         drop(store);
         eventually_copied(&path, data);
     };

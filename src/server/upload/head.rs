@@ -10,12 +10,12 @@ use crate::contract::rules::{Violation, violations};
 use crate::contract::yandex::cloud::compute::v1::CreateImageRequest;
 use crate::grpc;
 use crate::images::StatedSha256;
-use crate::model::{Accept, NewComputeImage};
+use crate::model::{NewComputeImage, RequestContext};
 use crate::server::digest::{self, Algorithm, Check, Stated};
 
 /// The fields and headers of an upload, checked.
 pub struct Announced {
-    pub accept: Accept,
+    pub accept: RequestContext,
     pub new: NewComputeImage,
     pub sha256: Option<StatedSha256>,
     /// For what is stated of the body beside.

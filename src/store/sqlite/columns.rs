@@ -5,6 +5,8 @@
 use rusqlite::types::{FromSql, ValueRef};
 use rusqlite::{Result, Row};
 
+use crate::model::Id;
+
 /// The columns of a row in the order of its SELECT.
 pub(super) struct Columns<'row, 'statement> {
     row: &'row Row<'statement>,
@@ -22,7 +24,15 @@ impl<'row, 'statement> Columns<'row, 'statement> {
         self.row.get(self.next - 1)
     }
 
-    /// The same, as it is stored.
+    /// The id in the next two columns.
+    pub(super) fn take_id(&mut self) -> Result<Id> {
+        Ok(Id {
+            key: self.take()?,
+            rest: self.take()?,
+        })
+    }
+
+    /// The next column as it is stored.
     pub(super) fn take_ref(&mut self) -> Result<ValueRef<'row>> {
         self.next += 1;
         self.row.get_ref(self.next - 1)

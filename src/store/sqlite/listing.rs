@@ -1,13 +1,13 @@
 //! Keyset pages over the images of a folder, the same for both kinds.
 
-use std::time::Duration;
-
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Row, params, params_from_iter};
 
 use super::super::{Error, Result};
 use super::{Transaction, folders};
-use crate::model::{Column, Direction, Id, ListQuery, Page, Position, Timestamp, name_hash};
+use crate::model::{
+    Column, Direction, Id, ListQuery, Page, Position, Timestamp, name_hash, total_order,
+};
 
 /// What differs between the kinds of images.
 pub(super) struct Table<T> {
@@ -135,29 +135,6 @@ fn select<T>(
     Ok(items)
 }
 
-/// The order asked for, without repeated columns, made total by the id. The id goes the way of
-/// the last column, so that one index serves both; it holds the time of creation, so that the two
-/// at the end are one.
-fn total_order(order: &[(Column, Direction)]) -> Vec<(Column, Direction)> {
-    let mut total: Vec<(Column, Direction)> = Vec::new();
-    let id_direction = order.last().map_or(Direction::Ascending, |last| last.1);
-    for term in order.iter().copied().chain([(Column::Id, id_direction)]) {
-        if total.iter().all(|(column, _)| *column != term.0) {
-            total.push(term);
-        }
-    }
-    if let [
-        ..,
-        (Column::CreatedAt, direction),
-        (Column::Id, id_direction),
-    ] = &total[..]
-        && direction == id_direction
-    {
-        total.remove(total.len() - 2);
-    }
-    total
-}
-
 /// `a >= x AND (a > x OR (b >= y AND (b > y OR …)))`: the leading comparisons stand alone, so
 /// that an index finds the start of the page.
 fn push_after(
@@ -251,27 +228,18 @@ pub(super) fn note_former_name(
     Ok(())
 }
 
-impl super::Store {
-    /// Prunes names given up longer ago than `age`; page tokens that refer to them expire.
-    pub async fn prune_former_names(&self, age: Duration) -> Result<()> {
-        const BATCH: usize = 1000;
-        loop {
-            let forgotten = self
-                .write(move |transaction, store| {
-                    Ok(transaction
-                        .prepare_cached(
-                            "DELETE FROM retired_names WHERE (image_id, name_hash) IN
-                             (SELECT image_id, name_hash FROM retired_names
-                              WHERE retired_at < ?1 LIMIT ?2)",
-                        )?
-                        .execute([store.now().before(age).0, BATCH as i64])?)
-                })
-                .await?;
-            if forgotten < BATCH {
-                return Ok(());
-            }
-        }
-    }
+/// Prunes names given up before a time: at most `limit` of them; how many they were.
+pub(super) fn prune_former_names(
+    transaction: &Transaction<'_>,
+    before: Timestamp,
+    limit: usize,
+) -> Result<usize> {
+    Ok(transaction
+        .prepare_cached(
+            "DELETE FROM retired_names WHERE (image_id, name_hash) IN
+             (SELECT image_id, name_hash FROM retired_names WHERE retired_at < ?1 LIMIT ?2)",
+        )?
+        .execute([before.0, limit as i64])?)
 }
 
 fn sql_name(column: Column) -> &'static str {

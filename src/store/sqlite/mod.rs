@@ -1,44 +1,52 @@
 //! The store in one SQLite file.
 
-mod accept;
 mod audit;
 mod checkpoint;
-pub mod claims;
 mod columns;
-mod compute_images;
 mod content_folder;
-pub mod contents;
-mod desktop_images;
-mod differences;
-mod done;
-mod endings;
+mod effects;
+mod error;
+mod facts;
 mod folders;
+mod garbage;
+mod image_rows;
+mod images;
 mod listing;
+mod operation_rows;
 mod operations;
+mod queue;
 mod quotas;
 mod readers;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod transaction;
-mod uploads;
-pub mod verification;
+mod verification;
 mod writer;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use tokio::sync::Notify;
 
+use super::{CLOCK_SLIP, Call, Error, Result, Store};
 use crate::ballast::Ballast;
-
-use super::{Error, Result};
-use crate::model::{Clock, Id, IdGenerator, Timestamp};
-use quotas::Limits;
+use crate::model::rules::SetQuota;
+use crate::model::{
+    AuditEvent, AuditQuery, Clock, ComputeImage, DeletedBlob, DesktopImage, Id, IdGenerator,
+    ListQuery, LiveBlob, NextClaim, Occupied, Operation, Page, Quota, RequestContext, Timestamp,
+};
 use readers::Readers;
 use transaction::Transaction;
 use writer::Writer;
+
+pub use verification::{Recorded, Verification};
 
 const STATEMENTS_PER_CONNECTION: usize = 64;
 /// Pages kept in memory, in KiB: of the connection that writes, which holds the ends of all
@@ -48,30 +56,47 @@ const STATEMENTS_PER_CONNECTION: usize = 64;
 const WRITER_CACHE: i64 = 16 << 10;
 const READER_CACHE: i64 = 8 << 10;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// An id may lie ahead of the clock by this: a clock that was set back. One that was set to
-/// another year by mistake is forgotten.
-const CLOCK_SLIP: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The store of record. Cheap to clone; all clones share one writer.
-#[derive(Clone)]
-pub struct Store {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
+/// The store of record in one file.
+pub struct SqliteStore {
     writer: Writer,
     readers: Readers,
-    clock: Arc<dyn Clock>,
-    ids: IdGenerator,
-    limits: Limits,
-    removals: Notify,
-    ballast: Arc<OnceLock<Ballast>>,
+    shared: Arc<Shared>,
 }
 
-impl Store {
+/// What the writer's thread works with, too.
+struct Shared {
+    clock: Arc<dyn Clock>,
+    ids: IdGenerator,
+    removals: Notify,
+    ballast: OnceLock<Ballast>,
+}
+
+impl Shared {
+    /// Whether the disk is full and only what frees room is stored.
+    fn is_short_of_room(&self) -> bool {
+        self.ballast.get().is_some_and(Ballast::is_given)
+    }
+}
+
+impl SqliteStore {
     /// Opens the database at `path`, makes it where there is none, and brings its schema up to
     /// date. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Foreign`], [`Error::NewerSchema`], [`Error::ReadOnly`], and those of the database.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
+        Self::open_with(path, clock.clone(), |last_key| {
+            IdGenerator::new(clock, last_key)
+        })
+    }
+
+    /// The same with ids that are greater than those up to the key that `ids` is given.
+    pub(in crate::store) fn open_with(
+        path: &Path,
+        clock: Arc<dyn Clock>,
+        ids: impl FnOnce(i64) -> IdGenerator,
+    ) -> Result<Self> {
         // Before anything is written.
         schema::check(&Connection::open(path)?, path)?;
         let mut connection = connect(path, WRITER_CACHE)?;
@@ -80,46 +105,56 @@ impl Store {
         }
         schema::migrate(&mut connection, path)?;
         let last_key = last_key(&connection)?;
-        let limits = Limits::load(&connection)?;
         let latest = Id::first_key(clock.now().after(CLOCK_SLIP));
-        let ids = IdGenerator::new(clock.clone(), if last_key < latest { last_key } else { 0 });
-        let ballast = Arc::<OnceLock<Ballast>>::default();
+        let shared = Arc::new(Shared {
+            ids: ids(if last_key < latest { last_key } else { 0 }),
+            clock,
+            removals: Notify::new(),
+            ballast: OnceLock::new(),
+        });
+        let checkpoints = connect(path, READER_CACHE)?;
         Ok(Self {
-            inner: Arc::new(Inner {
-                writer: Writer::start(connection, connect(path, READER_CACHE)?, ballast.clone())?,
-                readers: Readers::new(path.to_owned()),
-                ids,
-                limits,
-                clock,
-                removals: Notify::new(),
-                ballast,
-            }),
+            writer: Writer::start(connection, checkpoints, shared.clone())?,
+            readers: Readers::new(path.to_owned()),
+            shared,
         })
     }
 
-    /// Waits until what was accepted is written and the file is closed.
-    pub async fn close(&self) {
-        self.inner.writer.close().await;
-        self.inner.readers.close();
-    }
-
-    /// Gives what makes room the room of `ballast` where the disk is full. Counts the first time.
+    /// Gives what frees room the room of `ballast` where the disk is full. Counts the first time.
     pub fn keep_room(&self, ballast: Ballast) {
         // A second one would be of the same folder.
-        let _ = self.inner.ballast.set(ballast);
+        let _ = self.shared.ballast.set(ballast);
     }
 
-    /// Whether the disk is full and only what makes room is stored.
-    fn is_short_of_room(&self) -> bool {
-        let ballast = self.inner.ballast.get();
-        ballast.is_some_and(Ballast::is_given)
+    /// Whether nothing was ever accepted, as far as rows remember.
+    pub async fn knows_nothing(&self) -> Result<bool> {
+        self.readers.read(content_folder::knows_nothing).await
     }
 
-    /// Like `write`, for what makes room or brings to its end what was accepted: where the disk is full, it
-    /// gets the room that is kept.
+    /// Device and inode of the folder that held the blobs at the last start.
+    pub async fn content_folder(&self) -> Result<Option<(u64, u64)>> {
+        self.readers.read(content_folder::get).await
+    }
+
+    /// Notes device and inode of the folder that holds the blobs.
+    pub async fn set_content_folder(&self, folder: (u64, u64)) -> Result<()> {
+        self.write_in_any_case(move |transaction, _| content_folder::set(transaction, folder))
+            .await
+    }
+
+    /// Runs a statement on sets of rows in a transaction with others, at the store's time. It may run more than
+    /// once.
+    fn write<T: Send + 'static>(
+        &self,
+        work: impl FnMut(&Transaction<'_>, Timestamp) -> Result<T> + Send + 'static,
+    ) -> impl Future<Output = Result<T>> + Send {
+        self.writer.run(work)
+    }
+
+    /// Like `write`, for what frees room: where the disk is full, it gets the room that is kept.
     async fn write_in_any_case<T: Send + 'static, F>(&self, work: F) -> Result<T>
     where
-        F: FnMut(&Transaction<'_>, &Self) -> Result<T> + Clone + Send + 'static,
+        F: FnMut(&Transaction<'_>, Timestamp) -> Result<T> + Clone + Send + 'static,
     {
         match self.write(work.clone()).await {
             Err(Error::Full) => {
@@ -129,63 +164,196 @@ impl Store {
             ended => ended,
         }
     }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+
+    fn submit(&self, call: Box<dyn Call>) -> BoxFuture<'_, ()> {
+        self.writer.submit(call)
+    }
+
+    fn is_short_of_room(&self) -> bool {
+        self.shared.is_short_of_room()
+    }
 
     async fn make_room(&self) {
-        if let Some(ballast) = self.inner.ballast.get().cloned() {
+        if let Some(ballast) = self.shared.ballast.get().cloned() {
             // Where there is nothing to give, the log still has the room that it took.
             let given = tokio::task::spawn_blocking(move || ballast.give()).await;
             if let Err(error) = given {
                 tracing::error!(%error, "room was not given");
             }
         }
-        self.inner.writer.start_log_over();
+        self.writer.start_log_over();
     }
 
-    /// The time by the store's clock, which may go back.
-    pub fn now(&self) -> Timestamp {
-        self.inner.clock.now()
+    async fn removals(&self) {
+        self.shared.removals.notified().await;
     }
 
-    /// Returns once there is something to remove that was not there at the last call: contents that an
-    /// image has stopped referring to, or bytes among the tombstones.
-    pub async fn removals(&self) {
-        self.inner.removals.notified().await;
+    async fn close(&self) {
+        self.writer.close().await;
+        self.readers.close();
     }
 
-    /// Wakes who waits for removals. The commit that they wait for comes before whatever they ask for.
-    fn wake_removals(&self) {
-        self.inner.removals.notify_one();
+    async fn desktop_image(&self, id: &str) -> Result<DesktopImage> {
+        let id = id.to_owned();
+        self.readers
+            .read(move |transaction| images::find_desktop_image(transaction, &id))
+            .await
     }
 
-    fn limits(&self) -> &Limits {
-        &self.inner.limits
+    async fn desktop_image_blob(&self, id: &str) -> Result<(DesktopImage, LiveBlob)> {
+        let id = id.to_owned();
+        self.readers
+            .read(move |transaction| images::find_blob(transaction, &id))
+            .await
     }
 
-    fn new_id(&self) -> Id {
-        self.inner.ids.generate()
+    async fn desktop_images(&self, query: ListQuery) -> Result<Page<DesktopImage>> {
+        self.readers
+            .read(move |transaction| listing::page(transaction, &images::DESKTOP_IMAGES, &query))
+            .await
     }
 
-    /// Runs `work` in a transaction with others. It may run more than once, and must refuse
-    /// before its first write: only a failure of the database undoes what it wrote.
-    fn write<T: Send + 'static, F>(
+    async fn compute_image(&self, id: &str) -> Result<ComputeImage> {
+        let id = id.to_owned();
+        self.readers
+            .read(move |transaction| images::find_compute_image(transaction, &id))
+            .await
+    }
+
+    async fn latest_compute_image_of_family(
         &self,
-        mut work: F,
-    ) -> impl Future<Output = Result<T>> + Send + use<T, F>
-    where
-        F: FnMut(&Transaction<'_>, &Self) -> Result<T> + Send + 'static,
-    {
-        let store = self.clone();
-        self.inner
-            .writer
-            .submit(move |transaction| work(transaction, &store))
+        folder_id: &str,
+        family: &str,
+    ) -> Result<Option<ComputeImage>> {
+        let (folder_id, family) = (folder_id.to_owned(), family.to_owned());
+        self.readers
+            .read(move |transaction| images::latest_of_family(transaction, &folder_id, &family))
+            .await
     }
 
-    /// Runs `work` on a snapshot of the database.
-    async fn read<T: Send + 'static>(
+    async fn compute_images(&self, query: ListQuery) -> Result<Page<ComputeImage>> {
+        self.readers
+            .read(move |transaction| listing::page(transaction, &images::COMPUTE_IMAGES, &query))
+            .await
+    }
+
+    async fn operation(&self, id: &str) -> Result<Operation> {
+        let id = id.to_owned();
+        self.readers
+            .read(move |transaction| operations::find(transaction, &id))
+            .await
+    }
+
+    async fn repeated_operation(&self, request: &RequestContext) -> Result<Option<Operation>> {
+        if request.idempotency.is_none() {
+            return Ok(None);
+        }
+        let request = request.clone();
+        self.readers
+            .read(move |transaction| operations::repeated(transaction, &request))
+            .await
+    }
+
+    async fn operations_of_compute_image(
         &self,
-        work: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        self.inner.readers.read(work).await
+        image_id: &str,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<Vec<Operation>> {
+        let image_id = image_id.to_owned();
+        self.readers
+            .read(move |transaction| {
+                operations::of_compute_image(transaction, &image_id, after.as_deref(), limit)
+            })
+            .await
+    }
+
+    async fn quotas(&self) -> Result<Vec<Quota>> {
+        self.readers.read(quotas::all).await
+    }
+
+    async fn set_quota(&self, set: SetQuota) -> Result<i64> {
+        if self.is_short_of_room() {
+            return Err(Error::Full);
+        }
+        self.write(move |transaction, now| quotas::set(transaction, now, &set))
+            .await
+    }
+
+    async fn audit_events(&self, query: AuditQuery) -> Result<(Vec<AuditEvent>, i64)> {
+        self.readers
+            .read(move |transaction| audit::read(transaction, &query))
+            .await
+    }
+
+    async fn next_claim(&self, occupied: Occupied, horizon: Duration) -> Result<NextClaim> {
+        let now = self.now();
+        self.readers
+            .read(move |transaction| queue::next_claim(transaction, &occupied, now, horizon))
+            .await
+    }
+
+    async fn forget_operations(&self, age: Duration, limit: usize) -> Result<usize> {
+        self.write(move |transaction, now| operations::forget(transaction, now, age, limit))
+            .await
+    }
+
+    async fn forget_audit_events(&self, age: Duration, limit: usize) -> Result<usize> {
+        self.write(move |transaction, now| audit::forget(transaction, now, age, limit))
+            .await
+    }
+
+    async fn prune_former_names(&self, age: Duration) -> Result<()> {
+        const BATCH: usize = 1000;
+        loop {
+            let pruned = self.write(move |transaction, now| {
+                listing::prune_former_names(transaction, now.before(age), BATCH)
+            });
+            if pruned.await? < BATCH {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn remove_unreferenced(&self, limit: usize) -> Result<usize> {
+        self.write_in_any_case(move |transaction, now| {
+            garbage::remove_unreferenced(transaction, now, limit)
+        })
+        .await
+    }
+
+    async fn blobs_to_delete(&self, after: String, limit: usize) -> Result<Vec<DeletedBlob>> {
+        let now = self.now();
+        self.readers
+            .read(move |transaction| garbage::blobs_to_delete(transaction, now, &after, limit))
+            .await
+    }
+
+    async fn blobs_deleted(&self, ids: Vec<String>) -> Result<()> {
+        self.write_in_any_case(move |transaction, now| {
+            garbage::blobs_deleted(transaction, now, &ids)
+        })
+        .await
+    }
+
+    async fn mark_damaged(&self, blob_ids: Vec<String>) -> Result<()> {
+        self.write(move |transaction, _| garbage::mark_damaged(transaction, &blob_ids))
+            .await
+    }
+
+    async fn known_blobs(&self) -> Result<HashSet<String>> {
+        self.readers.read(garbage::known).await
+    }
+
+    async fn live_blobs(&self) -> Result<Vec<String>> {
+        self.readers.read(garbage::live).await
     }
 }
 
@@ -217,14 +385,4 @@ fn last_key(connection: &Connection) -> Result<i64> {
         |row| row.get(0),
     )?;
     Ok(last)
-}
-
-/// A value in the database that this program cannot have written.
-fn unreadable(what: String) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, what.into())
-}
-
-/// A JSON column as a value of the domain.
-fn from_json<T: serde::de::DeserializeOwned>(text: &str) -> rusqlite::Result<T> {
-    serde_json::from_str(text).map_err(|error| unreadable(error.to_string()))
 }

@@ -6,11 +6,12 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::super::{Error, Result};
 
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("../../../migrations/0001_initial.sql"),
     include_str!("../../../migrations/0002_contents.sql"),
     include_str!("../../../migrations/0003_uploads.sql"),
     include_str!("../../../migrations/0004_audit_changes.sql"),
+    include_str!("../../../migrations/0005_blob_ids.sql"),
 ];
 
 /// Tells a database of this program from others: "dimg".

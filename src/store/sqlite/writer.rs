@@ -1,21 +1,23 @@
 //! The one thread that writes, with group commit: commands that wait together share one commit,
-//! and so one fsync. Replies leave after the commit.
+//! and so one fsync. Replies leave after the commit. Commands are decided on a working set, in which each sees what
+//! those before it left; a statement on sets of rows sees the rows themselves, and ends the working set.
 
+use std::mem::take;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::ballast::Ballast;
-
-use super::super::{Error, Result};
-use super::Transaction;
+use super::super::{Call, Error, Result};
 use super::checkpoint::Checkpoints;
-use super::done;
+use super::effects::Effects;
+use super::{Shared, Transaction, facts};
+use crate::model::{Timestamp, WorkingSet};
 
 /// How long a commit takes further commands: those that come later wait for it and for their own, and
 /// what syncs it and moves its pages takes two or three times as long again.
@@ -32,58 +34,69 @@ const LONGEST_GATHERING: Duration = Duration::from_millis(10);
 /// Between two looks at who has come.
 const GLANCE: Duration = Duration::from_micros(200);
 
-pub struct Writer {
-    queue: Mutex<Option<mpsc::Sender<Box<dyn Command>>>>,
+pub(super) struct Writer {
+    queue: Mutex<Option<mpsc::Sender<Work>>>,
     start_log_over: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// A change that waits for its turn.
-trait Command: Send {
-    /// Does the change. An error undoes the whole transaction; a refusal is no error.
-    fn run(&mut self, transaction: &Transaction<'_>) -> Result<()>;
-    /// Tells the caller how it ended.
-    fn reply(self: Box<Self>, ended: Result<()>);
+enum Work {
+    /// A command, to be decided.
+    Call(Box<dyn Call>),
+    Statement(Box<dyn Statement>),
 }
 
-struct Call<T, F> {
+impl Work {
+    fn reply(self, committed: Result<()>) {
+        match self {
+            Self::Call(call) => call.reply(committed),
+            Self::Statement(statement) => statement.reply(committed),
+        }
+    }
+}
+
+/// A statement on sets of rows.
+trait Statement: Send {
+    /// Runs the statement. An error undoes the whole transaction.
+    fn run(&mut self, transaction: &Transaction<'_>, now: Timestamp) -> Result<()>;
+    /// Tells the caller how it ended.
+    fn reply(self: Box<Self>, committed: Result<()>);
+}
+
+struct Waiting<T, F> {
     work: F,
-    outcome: Option<Result<T>>,
+    outcome: Option<T>,
     caller: oneshot::Sender<Result<T>>,
 }
 
-impl<T, F> Command for Call<T, F>
+impl<T, F> Statement for Waiting<T, F>
 where
     T: Send,
-    F: FnMut(&Transaction<'_>) -> Result<T> + Send,
+    F: FnMut(&Transaction<'_>, Timestamp) -> Result<T> + Send,
 {
-    fn run(&mut self, transaction: &Transaction<'_>) -> Result<()> {
-        match (self.work)(transaction) {
-            Err(error) if error.is_failure() => Err(error),
-            outcome => {
-                self.outcome = Some(outcome);
-                Ok(())
-            }
-        }
+    fn run(&mut self, transaction: &Transaction<'_>, now: Timestamp) -> Result<()> {
+        self.outcome = Some((self.work)(transaction, now)?);
+        Ok(())
     }
 
-    fn reply(self: Box<Self>, ended: Result<()>) {
-        let outcome = match ended {
-            Ok(()) => self.outcome.unwrap_or(Err(Error::Closed)),
-            Err(error) => Err(error),
-        };
+    fn reply(self: Box<Self>, committed: Result<()>) {
+        let Self {
+            outcome, caller, ..
+        } = *self;
+        let outcome = committed.and_then(|()| outcome.ok_or(Error::Closed));
         // The caller may have gone; what is committed stays.
-        let _ = self.caller.send(outcome);
+        let _ = caller.send(outcome);
     }
 }
 
 impl Writer {
-    /// Writes by `connection`, and moves its log into the database file by `checkpoints`. While `ballast` is
-    /// given away, the log is kept short.
-    pub fn start(
+    /// Writes by `connection`, and moves its log into the database file by `checkpoints`. While room is short,
+    /// the log is kept short.
+    pub(super) fn start(
         mut connection: Connection,
         checkpoints: Connection,
-        ballast: Arc<OnceLock<Ballast>>,
+        shared: Arc<Shared>,
     ) -> Result<Self> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let checkpoints = Checkpoints::start(&mut connection, checkpoints)?;
@@ -92,15 +105,7 @@ impl Writer {
         let asked = start_log_over.clone();
         let thread = std::thread::Builder::new()
             .name("writer".to_owned())
-            .spawn(move || {
-                serve(
-                    connection,
-                    receiver,
-                    checkpoints,
-                    (&asked, &ballast),
-                    runtime,
-                )
-            })
+            .spawn(move || serve(connection, receiver, checkpoints, &asked, &shared, runtime))
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
         Ok(Self {
             queue: Mutex::new(Some(sender)),
@@ -109,36 +114,41 @@ impl Writer {
         })
     }
 
-    /// Queues the work, once it is polled, and waits for the commit that holds it. Whoever waits keeps
-    /// nothing of the work. One that is not polled keeps the queue open, and `close` waiting.
-    pub fn submit<T: Send + 'static, F>(
+    /// Queues a call, once it is polled. One that is not polled keeps the queue open, and `close` waiting.
+    pub(super) fn submit(&self, call: Box<dyn Call>) -> BoxFuture<'static, ()> {
+        let queue = lock(&self.queue).clone();
+        Box::pin(async move { queue_work(queue, Work::Call(call)).await })
+    }
+
+    /// Queues a statement, once it is polled, and waits for the commit that holds it.
+    pub(super) fn run<T: Send + 'static, F>(
         &self,
         work: F,
     ) -> impl Future<Output = Result<T>> + Send + use<T, F>
     where
-        F: FnMut(&Transaction<'_>) -> Result<T> + Send + 'static,
+        F: FnMut(&Transaction<'_>, Timestamp) -> Result<T> + Send + 'static,
     {
         let queue = lock(&self.queue).clone();
         let (caller, outcome) = oneshot::channel();
-        let call: Box<dyn Command> = Box::new(Call {
+        let waiting = Waiting {
             work,
             outcome: None,
             caller,
-        });
+        };
+        let work = Work::Statement(Box::new(waiting));
         async move {
-            let queued = queue.ok_or(Error::Closed)?.send(call).await;
-            queued.map_err(|_| Error::Closed)?;
+            queue_work(queue, work).await;
             outcome.await.map_err(|_| Error::Closed)?
         }
     }
 
     /// Has the log start over before what is submitted next: it then takes no new room on the disk.
-    pub fn start_log_over(&self) {
+    pub(super) fn start_log_over(&self) {
         self.start_log_over.store(true, Ordering::Release);
     }
 
     /// Takes no more, and waits until what was taken is written.
-    pub async fn close(&self) {
+    pub(super) async fn close(&self) {
         drop(lock(&self.queue).take());
         let thread = lock(&self.thread).take();
         if let Some(thread) = thread {
@@ -168,19 +178,19 @@ impl Drop for AbortOnPanic {
     }
 }
 
-fn longest_batch() -> Duration {
-    #[cfg(feature = "bench-baselines")]
-    if super::super::Baseline::chosen() == Some(super::super::Baseline::CommitEach) {
-        return Duration::ZERO;
+/// Queues work; where the store is closed, its caller is told so by the end of its channel.
+async fn queue_work(queue: Option<mpsc::Sender<Work>>, work: Work) {
+    if let Some(queue) = queue {
+        let _ = queue.send(work).await;
     }
-    LONGEST_BATCH
 }
 
 fn serve(
     connection: Connection,
-    mut queue: mpsc::Receiver<Box<dyn Command>>,
+    mut queue: mpsc::Receiver<Work>,
     checkpoints: Checkpoints,
-    (start_log_over, ballast): (&AtomicBool, &OnceLock<Ballast>),
+    start_log_over: &AtomicBool,
+    shared: &Shared,
     runtime: Option<Handle>,
 ) {
     let _abort_on_panic = AbortOnPanic;
@@ -193,8 +203,8 @@ fn serve(
         gather(&queue, last, took);
         let begun = Instant::now();
         let mut batch = vec![first];
-        let together = run_together(&connection, &mut batch, || {
-            let may_grow = begun.elapsed() < longest_batch();
+        let together = run_together(&connection, shared, &mut batch, || {
+            let may_grow = begun.elapsed() < LONGEST_BATCH;
             may_grow.then(|| queue.try_recv().ok()).flatten()
         });
         last = batch.len();
@@ -217,7 +227,7 @@ fn serve(
             Err(_) => {
                 for command in batch {
                     let mut alone = vec![command];
-                    let ended = run_together(&connection, &mut alone, || None);
+                    let ended = run_together(&connection, shared, &mut alone, || None);
                     if let Some(command) = alone.pop() {
                         command.reply(ended);
                     }
@@ -225,8 +235,7 @@ fn serve(
             }
         }
         took = begun.elapsed();
-        let is_short_of_room = ballast.get().is_some_and(Ballast::is_given);
-        checkpoints.between_batches(&connection, is_short_of_room);
+        checkpoints.between_batches(&connection, shared.is_short_of_room());
         tracing::debug!(
             commands = last,
             gathered_micros = (begun - arrived).as_micros() as u64,
@@ -243,7 +252,7 @@ fn serve(
 /// Waits for those whom the last batch has answered, and for some more, if they were many: they
 /// are about to ask again, and a commit costs by the pages that it touches more than by its
 /// commands. Takes no longer than the last commit did.
-fn gather(queue: &mpsc::Receiver<Box<dyn Command>>, last: usize, took: Duration) {
+fn gather(queue: &mpsc::Receiver<Work>, last: usize, took: Duration) {
     if last < MANY {
         return;
     }
@@ -254,22 +263,24 @@ fn gather(queue: &mpsc::Receiver<Box<dyn Command>>, last: usize, took: Duration)
     }
 }
 
-/// Runs the commands of `batch`, and adds what `next` gives, in one transaction.
+/// Does the work of `batch`, and adds what `next` gives, in one transaction.
 fn run_together(
     connection: &Connection,
-    batch: &mut Vec<Box<dyn Command>>,
-    mut next: impl FnMut() -> Option<Box<dyn Command>>,
+    shared: &Shared,
+    batch: &mut Vec<Work>,
+    mut next: impl FnMut() -> Option<Work>,
 ) -> Result<()> {
     let transaction = Transaction::begin(connection, TransactionBehavior::Immediate)?;
-    for command in &mut *batch {
-        command.run(&transaction)?;
+    let mut changes = Changes::default();
+    for work in &mut *batch {
+        changes.run(&transaction, shared, work)?;
     }
-    while let Some(mut command) = next() {
-        let ran = command.run(&transaction);
-        batch.push(command);
+    while let Some(mut work) = next() {
+        let ran = changes.run(&transaction, shared, &mut work);
+        batch.push(work);
         ran?;
     }
-    done::write(&transaction)?;
+    changes.effects.finish(&transaction)?;
     match transaction.commit().map_err(Error::from) {
         Ok(()) => Ok(()),
         // The pages did not fit, so the frame that would commit them was not written: the
@@ -281,5 +292,52 @@ fn run_together(
             tracing::error!(%error, "a commit failed; the process ends");
             crate::telemetry::log::abort()
         }
+    }
+}
+
+/// What a transaction has decided and written so far.
+#[derive(Default)]
+struct Changes {
+    facts: WorkingSet,
+    effects: Effects,
+}
+
+impl Changes {
+    fn run(
+        &mut self,
+        transaction: &Transaction<'_>,
+        shared: &Shared,
+        work: &mut Work,
+    ) -> Result<()> {
+        match work {
+            Work::Call(call) => self.decide(transaction, shared, &mut **call)?,
+            Work::Statement(statement) => {
+                self.effects.finish(transaction)?;
+                self.facts = WorkingSet::default();
+                statement.run(transaction, shared.clock.now())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn decide(
+        &mut self,
+        transaction: &Transaction<'_>,
+        shared: &Shared,
+        call: &mut dyn Call,
+    ) -> Result<()> {
+        facts::load(transaction, &mut self.facts, call.lookups())?;
+        let rows = call.rows(&self.facts);
+        facts::load(transaction, &mut self.facts, rows)?;
+        let fresh = shared.ids.fresh();
+        for effect in call.decide(&fresh, &self.facts, shared.clock.now()) {
+            self.facts.apply(&effect);
+            self.effects.add(transaction, effect)?;
+        }
+        // The commit comes before whatever is asked for then.
+        if take(&mut self.effects.removals) {
+            shared.removals.notify_one();
+        }
+        Ok(())
     }
 }

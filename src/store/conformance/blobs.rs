@@ -1,10 +1,10 @@
-//! Contents: when they go, what takes their place, and what is known of their damage.
+//! Blobs: when they go, what takes their place, and what is known of their damage.
 
 use super::*;
 
 impl Fixture {
-    async fn content_of(&self, desktop_image_id: &str) -> LiveContent {
-        let found = self.store.desktop_image_content(desktop_image_id).await;
+    async fn blob_of(&self, desktop_image_id: &str) -> LiveBlob {
+        let found = self.store.desktop_image_blob(desktop_image_id).await;
         found.unwrap().1
     }
 
@@ -15,45 +15,45 @@ impl Fixture {
 
     /// The ids among the tombstones.
     async fn deleted(&self) -> Vec<String> {
-        let listed = self.store.contents_to_delete(String::new(), 99).await;
+        let listed = self.store.blobs_to_delete(String::new(), 99).await;
         listed.unwrap().into_iter().map(|it| it.id).collect()
     }
 }
 
-#[tokio::test]
-async fn equal_bytes_take_the_place_of_those_that_were_there_for_all_images() {
-    let fixture = Fixture::new();
+pub(super) async fn equal_bytes_take_the_place_of_those_that_were_there_for_all_images(
+    backend: Backend,
+) {
+    let fixture = Fixture::new(backend);
     let source = fixture.compute_image("f", "source").await;
     let made_before = fixture.copied("before", &source).await;
-    let old = fixture.content_of(&made_before).await;
+    let old = fixture.blob_of(&made_before).await;
     fixture
         .store
         .mark_damaged(vec![old.id.clone()])
         .await
         .unwrap();
-    assert!(fixture.content_of(&made_before).await.damaged);
+    assert!(fixture.blob_of(&made_before).await.damaged);
 
     let lease = fixture.upload("f", "again").await;
     let ended = fixture
         .store
         .complete_import(&lease, facts("source"), Vec::new());
     ended.await.unwrap();
-    let new = fixture.content_of(&made_before).await;
-    assert_eq!(new.id, lease.content_id);
+    let new = fixture.blob_of(&made_before).await;
+    assert_eq!(new.id, lease.blob_id);
     assert!(!new.damaged);
     assert_eq!(new.facts, old.facts);
     assert_eq!(fixture.deleted().await, std::slice::from_ref(&old.id));
     // What is found of the old file says nothing of the new one.
     fixture.store.mark_damaged(vec![old.id]).await.unwrap();
-    assert!(!fixture.content_of(&made_before).await.damaged);
+    assert!(!fixture.blob_of(&made_before).await.damaged);
 }
 
-#[tokio::test]
-async fn a_worker_that_lost_its_lease_takes_no_place() {
-    let fixture = Fixture::new();
+pub(super) async fn a_worker_that_lost_its_lease_takes_no_place(backend: Backend) {
+    let fixture = Fixture::new(backend);
     let source = fixture.compute_image("f", "source").await;
     let copied = fixture.copied("copied", &source).await;
-    let old = fixture.content_of(&copied).await;
+    let old = fixture.blob_of(&copied).await;
     let late = fixture.upload("f", "late").await;
     fixture.pass(LEASE);
     fixture.claim().await.unwrap();
@@ -61,14 +61,16 @@ async fn a_worker_that_lost_its_lease_takes_no_place() {
         .store
         .complete_import(&late, facts("source"), Vec::new())
         .await;
-    assert!(matches!(refused, Err(Error::LeaseLost { .. })));
-    assert_eq!(fixture.content_of(&copied).await, old);
+    assert!(matches!(
+        refused,
+        Err(Error::Refused(Refusal::LeaseLost { .. }))
+    ));
+    assert_eq!(fixture.blob_of(&copied).await, old);
     assert!(!fixture.deleted().await.contains(&old.id));
 }
 
-#[tokio::test]
-async fn what_is_known_as_damaged_is_not_copied_until_it_is_mended() {
-    let fixture = Fixture::new();
+pub(super) async fn what_is_known_as_damaged_is_not_copied_until_it_is_mended(backend: Backend) {
+    let fixture = Fixture::new(backend);
     let source = fixture.compute_image("f", "source").await;
     let copied = fixture.copied("copied", &source).await;
     let changes = || {
@@ -76,7 +78,7 @@ async fn what_is_known_as_damaged_is_not_copied_until_it_is_mended() {
         [copy("f", "copy", &source), import("f", "from", from)]
     };
     // In one transaction, so that what was looked up for the first copy is there for the second.
-    let id = fixture.content_of(&copied).await.id;
+    let id = fixture.blob_of(&copied).await.id;
     let (first, marked, second) = tokio::join!(
         fixture.accept(copy("f", "first", &source), Start::Now),
         fixture.store.mark_damaged(vec![id]),
@@ -84,11 +86,13 @@ async fn what_is_known_as_damaged_is_not_copied_until_it_is_mended() {
     );
     first.unwrap();
     marked.unwrap();
-    assert!(matches!(second, Err(Error::ContentDamaged { id }) if id == source));
+    assert!(matches!(second, Err(Error::Refused(Refusal::BlobDamaged { id })) if id == source));
     for change in changes() {
         for start in [Start::Now, Start::After(Duration::ZERO)] {
             let refused = fixture.accept(change.clone(), start).await;
-            assert!(matches!(refused, Err(Error::ContentDamaged { id }) if id == source));
+            assert!(
+                matches!(refused, Err(Error::Refused(Refusal::BlobDamaged { id })) if id == source)
+            );
         }
     }
     let (image, again) = tokio::join!(
@@ -108,15 +112,14 @@ async fn what_is_known_as_damaged_is_not_copied_until_it_is_mended() {
     }
 }
 
-#[tokio::test]
-async fn a_content_goes_with_its_last_image_and_not_before() {
-    let fixture = Fixture::new();
+pub(super) async fn a_blob_goes_with_its_last_image_and_not_before(backend: Backend) {
+    let fixture = Fixture::new(backend);
     let source = fixture.compute_image("f", "source").await;
     let copies = [
         fixture.copied("a", &source).await,
         fixture.copied("b", &source).await,
     ];
-    let content = fixture.content_of(&copies[0]).await;
+    let content = fixture.blob_of(&copies[0]).await;
     let [a, b] = copies;
     let mut changes = vec![
         Change::DeleteDesktopImage { id: a },

@@ -2,11 +2,10 @@
 
 use super::*;
 
-#[tokio::test]
-async fn equal_requests_at_once_make_one_image() {
-    let fixture = Fixture::new();
+pub(super) async fn equal_requests_at_once_make_one_image(backend: Backend) {
+    let fixture = Fixture::new(backend);
     let source = fixture.compute_image("f", "source").await;
-    let accept = Accept {
+    let accept = RequestContext {
         idempotency: Some(Idempotency {
             key: [7; 16],
             request_hash: [1; 32],
@@ -16,7 +15,7 @@ async fn equal_requests_at_once_make_one_image() {
     let mut other_hash = accept.clone();
     other_hash.idempotency.as_mut().unwrap().request_hash = [2; 32];
     // The key is the subject's own.
-    let other_subject = Accept {
+    let other_subject = RequestContext {
         subject: "somebody else".to_owned(),
         ..accept.clone()
     };
@@ -39,17 +38,19 @@ async fn equal_requests_at_once_make_one_image() {
             .iter()
             .all(|it| it.operation == accepted[0].operation)
     );
-    assert!(matches!(others[0], Err(Error::IdempotencyKeyReused)));
+    assert!(matches!(
+        others[0],
+        Err(Error::Refused(Refusal::IdempotencyKeyReused))
+    ));
     assert!(!others[1].as_ref().unwrap().repeated);
 }
 
-#[tokio::test]
-async fn each_of_many_at_once_leaves_its_own_operation_and_events() {
-    let fixture = Fixture::new();
+pub(super) async fn each_of_many_at_once_leaves_its_own_operation_and_events(backend: Backend) {
+    let fixture = Fixture::new(backend);
     let source = fixture.compute_image("f", "source").await;
     // Enough without keys, too, that one statement writes many.
     let calls = (0..60_u8).map(|n| {
-        let accept = Accept {
+        let accept = RequestContext {
             subject: format!("subject {n}"),
             request_id: format!("request {n}"),
             idempotency: (n < 16 && n % 2 == 0).then_some(Idempotency {
@@ -80,9 +81,8 @@ async fn each_of_many_at_once_leaves_its_own_operation_and_events() {
     }
 }
 
-#[tokio::test]
-async fn events_have_the_order_in_which_changes_were_accepted() {
-    let fixture = Fixture::new();
+pub(super) async fn events_have_the_order_in_which_changes_were_accepted(backend: Backend) {
+    let fixture = Fixture::new(backend);
     let source = fixture.compute_image("f", "source").await;
     let calls = (0..60).map(|n| {
         let start = [Start::Now, Start::After(LEASE)][n % 2];
@@ -98,9 +98,8 @@ async fn events_have_the_order_in_which_changes_were_accepted() {
     assert!(started.is_sorted());
 }
 
-#[tokio::test]
-async fn a_refused_request_leaves_nothing_behind() {
-    let fixture = Fixture::new();
+pub(super) async fn a_refused_request_leaves_nothing_behind(backend: Backend) {
+    let fixture = Fixture::new(backend);
     let source = fixture.compute_image("f", "source").await;
     fixture
         .accept(copy("f", "taken", &source), Start::Now)
@@ -110,10 +109,10 @@ async fn a_refused_request_leaves_nothing_behind() {
     let metric = Metric::DesktopImagesCount;
     fixture
         .store
-        .set_quota(caller(), scope, metric, Some(0))
+        .set_limit(scope, metric, Some(0))
         .await
         .unwrap();
-    let accept = Accept {
+    let accept = RequestContext {
         idempotency: Some(Idempotency {
             key: [7; 16],
             request_hash: [1; 32],
@@ -147,9 +146,8 @@ async fn a_refused_request_leaves_nothing_behind() {
     assert_eq!(fixture.store.audit_events(query).await.unwrap(), before);
 }
 
-#[tokio::test]
-async fn limits_are_exact_whatever_comes_at_once() {
-    let fixture = Fixture::new();
+pub(super) async fn limits_are_exact_whatever_comes_at_once(backend: Backend) {
+    let fixture = Fixture::new(backend);
     let source = fixture.compute_image("f", "source").await;
     let folder = |id: &str| QuotaScope::Folder(id.to_owned());
     let limits = [
@@ -160,7 +158,7 @@ async fn limits_are_exact_whatever_comes_at_once() {
     for (scope, metric, limit) in limits.clone() {
         fixture
             .store
-            .set_quota(caller(), scope, metric, Some(limit))
+            .set_limit(scope, metric, Some(limit))
             .await
             .unwrap();
     }
@@ -173,7 +171,7 @@ async fn limits_are_exact_whatever_comes_at_once() {
         .into_iter()
         .filter_map(|made| match made {
             Ok(operation) => Some(operation),
-            Err(Error::QuotaExceeded { .. }) => None,
+            Err(Error::Refused(Refusal::QuotaExceeded(_))) => None,
             Err(other) => panic!("{other}"),
         })
         .collect();
@@ -192,14 +190,13 @@ async fn limits_are_exact_whatever_comes_at_once() {
         .await
         .unwrap();
     let refused = fixture.accept(copy("a", "more", &source), Start::Now).await;
-    assert!(matches!(refused, Err(Error::QuotaExceeded { .. })));
+    assert!(matches!(
+        refused,
+        Err(Error::Refused(Refusal::QuotaExceeded(_)))
+    ));
     // Without a limit nothing is counted; a new one counts what is there.
     for (scope, metric, _) in limits.clone() {
-        fixture
-            .store
-            .set_quota(caller(), scope, metric, None)
-            .await
-            .unwrap();
+        fixture.store.set_limit(scope, metric, None).await.unwrap();
     }
     assert_eq!(fixture.store.quotas().await.unwrap(), []);
     fixture
@@ -209,7 +206,7 @@ async fn limits_are_exact_whatever_comes_at_once() {
     for (scope, metric, limit) in limits {
         fixture
             .store
-            .set_quota(caller(), scope, metric, Some(limit))
+            .set_limit(scope, metric, Some(limit))
             .await
             .unwrap();
     }
@@ -218,22 +215,18 @@ async fn limits_are_exact_whatever_comes_at_once() {
     assert_eq!(quotas[0].used, 8);
 }
 
-#[tokio::test]
-async fn an_import_is_counted_when_it_is_accepted_and_weighed_when_it_is_whole() {
-    let fixture = Fixture::new();
+pub(super) async fn an_import_is_counted_when_it_is_accepted_and_weighed_when_it_is_whole(
+    backend: Backend,
+) {
+    let fixture = Fixture::new(backend);
     let scope = QuotaScope::Folder("f".to_owned());
     let store = &fixture.store;
     store
-        .set_quota(caller(), scope.clone(), Metric::ComputeImagesCount, Some(2))
+        .set_limit(scope.clone(), Metric::ComputeImagesCount, Some(2))
         .await
         .unwrap();
     store
-        .set_quota(
-            caller(),
-            scope.clone(),
-            Metric::ComputeImagesSize,
-            Some(1500),
-        )
+        .set_limit(scope.clone(), Metric::ComputeImagesSize, Some(1500))
         .await
         .unwrap();
     let first = fixture.upload("f", "first").await;
@@ -241,7 +234,10 @@ async fn an_import_is_counted_when_it_is_accepted_and_weighed_when_it_is_whole()
     let third = fixture
         .accept(import("f", "third", Origin::Upload), Start::Now)
         .await;
-    assert!(matches!(third, Err(Error::QuotaExceeded { .. })));
+    assert!(matches!(
+        third,
+        Err(Error::Refused(Refusal::QuotaExceeded(_)))
+    ));
     store
         .complete_import(&first, facts("first"), Vec::new())
         .await
@@ -251,26 +247,30 @@ async fn an_import_is_counted_when_it_is_accepted_and_weighed_when_it_is_whole()
         .await;
     assert!(matches!(
         refused,
-        Err(Error::QuotaExceeded(ref exceeded)) if exceeded.metric == Metric::ComputeImagesSize
+        Err(Error::Refused(Refusal::QuotaExceeded(ref exceeded))) if exceeded.metric == Metric::ComputeImagesSize
     ));
-    let second = store.abandon(&second, broken()).await.unwrap();
-    store.undone(&second, broken()).await.unwrap();
+    let second = store.start_rollback(&second, broken()).await.unwrap();
+    store.rolled_back(&second, broken()).await.unwrap();
     let used = |quotas: Vec<Quota>| quotas.into_iter().map(|q| q.used).collect::<Vec<_>>();
     assert_eq!(used(store.quotas().await.unwrap()), [1, 1000]);
     // Where no byte is left, nothing is begun.
     store
-        .set_quota(caller(), scope, Metric::ComputeImagesSize, Some(1000))
+        .set_limit(scope, Metric::ComputeImagesSize, Some(1000))
         .await
         .unwrap();
     let refused = fixture
         .accept(import("f", "third", Origin::Upload), Start::Now)
         .await;
-    assert!(matches!(refused, Err(Error::QuotaExceeded { .. })));
+    assert!(matches!(
+        refused,
+        Err(Error::Refused(Refusal::QuotaExceeded(_)))
+    ));
 }
 
-#[tokio::test]
-async fn a_copy_that_meets_the_deletion_of_its_source_is_refused_or_keeps_the_content() {
-    let fixture = Fixture::new();
+pub(super) async fn a_copy_that_meets_the_deletion_of_its_source_is_refused_or_keeps_the_blob(
+    backend: Backend,
+) {
+    let fixture = Fixture::new(backend);
     for _ in 0..20 {
         let source = fixture.compute_image("f", "source").await;
         let deletion = Change::DeleteComputeImage { id: source.clone() };
@@ -283,7 +283,7 @@ async fn a_copy_that_meets_the_deletion_of_its_source_is_refused_or_keeps_the_co
         removed.unwrap();
         match copied {
             Ok(copied) => {
-                let content = fixture.store.desktop_image_content(&copied.image_id).await;
+                let content = fixture.store.desktop_image_blob(&copied.image_id).await;
                 assert!(content.is_ok());
                 let id = copied.image_id;
                 fixture
@@ -291,26 +291,25 @@ async fn a_copy_that_meets_the_deletion_of_its_source_is_refused_or_keeps_the_co
                     .await
                     .unwrap();
             }
-            Err(Error::ImageNotFound { id }) => assert_eq!(id, source),
+            Err(Error::Refused(Refusal::ImageNotFound { id })) => assert_eq!(id, source),
             Err(other) => panic!("{other}"),
         }
         fixture.store.remove_unreferenced(9).await.unwrap();
-        assert_eq!(fixture.store.known_contents().await.unwrap().len(), 1);
+        assert_eq!(fixture.store.known_blobs().await.unwrap().len(), 1);
         let gone = fixture
             .store
-            .contents_to_delete(String::new(), 9)
+            .blobs_to_delete(String::new(), 9)
             .await
             .unwrap();
         assert_eq!(gone.len(), 1);
         let gone = gone.into_iter().map(|content| content.id).collect();
-        fixture.store.contents_deleted(gone).await.unwrap();
+        fixture.store.blobs_deleted(gone).await.unwrap();
     }
 }
 
-#[tokio::test]
-async fn a_copy_takes_of_its_source_what_it_is_when_its_turn_comes() {
+pub(super) async fn a_copy_takes_of_its_source_what_it_is_when_its_turn_comes(backend: Backend) {
     const LARGER: i64 = 1 << 40;
-    let fixture = Fixture::new();
+    let fixture = Fixture::new(backend);
     let updated = fixture.compute_image("f", "updated").await;
     let deleted = fixture.compute_image("f", "deleted").await;
     let update = Change::UpdateComputeImage {
@@ -346,18 +345,19 @@ async fn a_copy_takes_of_its_source_what_it_is_when_its_turn_comes() {
                     let image = fixture.store.desktop_image(&operation.image_id).await;
                     assert_eq!((source, image.unwrap().min_disk_size), (&updated, LARGER));
                 }
-                Err(Error::ImageNotFound { .. }) => assert_eq!(source, &deleted),
+                Err(Error::Refused(Refusal::ImageNotFound { .. })) => assert_eq!(source, &deleted),
                 Err(error) => panic!("{error}"),
             }
         }
     }
 }
 
-#[tokio::test]
-async fn operations_and_their_keys_are_forgotten_together_in_their_time() {
-    let fixture = Fixture::new();
+pub(super) async fn operations_and_their_keys_are_forgotten_together_in_their_time(
+    backend: Backend,
+) {
+    let fixture = Fixture::new(backend);
     let source = fixture.compute_image("f", "source").await;
-    let accept = Accept {
+    let accept = RequestContext {
         idempotency: Some(Idempotency {
             key: [7; 16],
             request_hash: [1; 32],
@@ -383,11 +383,17 @@ async fn operations_and_their_keys_are_forgotten_together_in_their_time() {
     assert_eq!(fixture.store.forget_operations(day, 100).await.unwrap(), 1);
     assert_eq!(fixture.store.forget_operations(day, 100).await.unwrap(), 0);
     let gone = fixture.store.operation(&first.operation.id).await;
-    assert!(matches!(gone, Err(Error::OperationNotFound { .. })));
+    assert!(matches!(
+        gone,
+        Err(Error::Refused(Refusal::OperationNotFound { .. }))
+    ));
     assert!(fixture.store.operation(&running.operation_id).await.is_ok());
     // The key is free again, and its request is looked at anew.
     let again = fixture.store.accept(accept, change(), Start::Now).await;
-    assert!(matches!(again, Err(Error::NameTaken { .. })));
+    assert!(matches!(
+        again,
+        Err(Error::Refused(Refusal::NameTaken { .. }))
+    ));
 
     let count = fixture.store.forget_audit_events(day, 100).await.unwrap();
     assert_eq!(

@@ -1,6 +1,7 @@
 //! The store takes exactly the steps that the state function admits.
 
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 
 use super::*;
 
@@ -8,9 +9,9 @@ use super::*;
 const EVENTS: [Event; 6] = [
     Event::Claimed,
     Event::Completed,
-    Event::Postponed,
-    Event::Abandoned,
-    Event::Undone,
+    Event::Rescheduled,
+    Event::RollbackStarted,
+    Event::RolledBack,
     Event::CancelRequested,
 ];
 
@@ -36,8 +37,8 @@ fn changes(source: &str, target: &str) -> [(Change, bool); 4] {
     ]
 }
 
-async fn follow(change: usize, events: Vec<Event>) {
-    let fixture = Fixture::new();
+async fn follow(backend: Backend, change: usize, events: Vec<Event>) {
+    let fixture = Fixture::new(backend);
     let store = &fixture.store;
     let source = fixture.compute_image("f", "source").await;
     let target = fixture
@@ -46,10 +47,7 @@ async fn follow(change: usize, events: Vec<Event>) {
     let target = target.unwrap().image_id;
     for metric in Metric::ALL {
         let scope = QuotaScope::Folder("f".to_owned());
-        store
-            .set_quota(caller(), scope, metric, Some(1 << 40))
-            .await
-            .unwrap();
+        store.set_limit(scope, metric, Some(1 << 40)).await.unwrap();
     }
     let (change, stays) = changes(&source, &target)[change].clone();
     let accepted = fixture.accept(change, Start::After(Duration::ZERO)).await;
@@ -75,18 +73,20 @@ async fn follow(change: usize, events: Vec<Event>) {
             // Nobody has it yet.
             (_, None) => continue,
             (Event::Completed, Some(lease)) => store.complete(lease).await.is_ok(),
-            (Event::Postponed, Some(lease)) => store.release(lease).await.is_ok(),
-            (Event::Abandoned, Some(held)) => match store.abandon(held, broken()).await {
-                Ok(held) => {
-                    lease = Some(held);
-                    true
+            (Event::Rescheduled, Some(lease)) => store.release(lease).await.is_ok(),
+            (Event::RollbackStarted, Some(held)) => {
+                match store.start_rollback(held, broken()).await {
+                    Ok(held) => {
+                        lease = Some(held);
+                        true
+                    }
+                    Err(_) => false,
                 }
-                Err(_) => false,
-            },
-            (Event::Undone, Some(held)) if held.phase == Phase::Undoing => {
-                store.undone(held, broken()).await.is_ok()
             }
-            (Event::Undone, Some(_)) => continue,
+            (Event::RolledBack, Some(held)) if held.phase == Phase::RollingBack => {
+                store.rolled_back(held, broken()).await.is_ok()
+            }
+            (Event::RolledBack, Some(_)) => continue,
         };
         // What was given back is nobody's until it is claimed.
         let holds = expected.phase != Phase::Queued;
@@ -98,7 +98,7 @@ async fn follow(change: usize, events: Vec<Event>) {
         );
         if taken && let Ok(next) = allowed {
             expected = next;
-            if event == Event::Postponed {
+            if event == Event::Rescheduled {
                 lease = None;
             }
         }
@@ -110,14 +110,14 @@ async fn follow(change: usize, events: Vec<Event>) {
     while !expected.phase.is_done() {
         fixture.pass(LEASE);
         let held = fixture.claim().await.expect("it waits for a worker");
-        let failing = held.phase == Phase::Undoing || held.cancel_requested;
+        let failing = held.phase == Phase::RollingBack || held.cancel_requested;
         let ended = if failing {
             let held = match held.phase {
-                Phase::Undoing => held,
-                _ => store.abandon(&held, broken()).await.unwrap(),
+                Phase::RollingBack => held,
+                _ => store.start_rollback(&held, broken()).await.unwrap(),
             };
             let failure = held.failure.clone().unwrap();
-            store.undone(&held, failure).await
+            store.rolled_back(&held, failure).await
         } else {
             store.complete(&held).await
         };
@@ -141,12 +141,7 @@ async fn follow(change: usize, events: Vec<Event>) {
     }
     for quota in store.quotas().await.unwrap() {
         let counted = store
-            .set_quota(
-                caller(),
-                quota.scope.clone(),
-                quota.metric,
-                Some(quota.limit),
-            )
+            .set_limit(quota.scope.clone(), quota.metric, Some(quota.limit))
             .await;
         counted.unwrap();
         assert!(
@@ -156,17 +151,24 @@ async fn follow(change: usize, events: Vec<Event>) {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
-    #[test]
-    fn no_order_of_events_leads_astray(
-        change in 0..4usize,
-        events in prop::collection::vec(prop::sample::select(&EVENTS[..]), 0..12)
-    ) {
+pub(super) async fn no_order_of_events_leads_astray(backend: Backend) {
+    let strategy = (
+        0..4usize,
+        prop::collection::vec(prop::sample::select(&EVENTS[..]), 0..12),
+    );
+    let mut runner = TestRunner::new(ProptestConfig {
+        cases: 48,
+        ..ProptestConfig::default()
+    });
+    let ended = tokio::task::spawn_blocking(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
             .unwrap();
-        runtime.block_on(follow(change, events));
-    }
+        runner.run(&strategy, |(change, events)| {
+            runtime.block_on(follow(backend, change, events));
+            Ok(())
+        })
+    });
+    ended.await.unwrap().unwrap();
 }

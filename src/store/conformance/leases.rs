@@ -3,9 +3,9 @@
 use super::*;
 
 /// Every write that a worker can make, by one that has lost its lease.
-async fn is_powerless(store: &Store, lease: &Lease) {
+async fn is_powerless(store: &Tested, lease: &Lease) {
     let lost = |refused: Option<Error>| match refused {
-        Some(Error::LeaseLost { id }) => assert_eq!(id, lease.operation_id),
+        Some(Error::Refused(Refusal::LeaseLost { id })) => assert_eq!(id, lease.operation_id),
         other => panic!("{other:?}"),
     };
     lost(store.renew(lease, LEASE, Progress::default()).await.err());
@@ -16,48 +16,33 @@ async fn is_powerless(store: &Store, lease: &Lease) {
             .await
             .err(),
     );
-    lost(store.abandon(lease, broken()).await.err());
-    lost(store.undone(lease, broken()).await.err());
+    lost(store.start_rollback(lease, broken()).await.err());
+    lost(store.rolled_back(lease, broken()).await.err());
     lost(store.release(lease).await.err());
     let pause = Duration::from_secs(1);
     lost(store.retry(lease, broken(), pause, LEASE).await.err());
 }
 
-#[tokio::test]
-async fn a_worker_that_was_silent_for_too_long_can_commit_nothing() {
-    let fixture = Fixture::new();
+pub(super) async fn a_worker_that_was_silent_for_too_long_can_commit_nothing(backend: Backend) {
+    let fixture = Fixture::new(backend);
     let late = fixture.upload("f", "n").await;
     assert_eq!(fixture.next().await, None, "the lease is held");
     fixture.pass(LEASE);
     let taken_over = fixture.claim().await.unwrap();
     assert_eq!(taken_over.attempt, 2);
-    assert_ne!(taken_over.content_id, late.content_id);
+    assert_ne!(taken_over.blob_id, late.blob_id);
     is_powerless(&fixture.store, &late).await;
-    let deleted = fixture.store.contents_to_delete(String::new(), 9).await;
+    let deleted = fixture.store.blobs_to_delete(String::new(), 9).await;
     let deleted = deleted.unwrap();
-    assert_eq!(deleted[0].id, late.content_id);
+    assert_eq!(deleted[0].id, late.blob_id);
     assert!(deleted.len() == 1 && !deleted[0].may_be_forgotten);
     // Its bytes may come late, so they are looked for again and again for a while.
-    let ids = vec![late.content_id.clone()];
-    fixture.store.contents_deleted(ids.clone()).await.unwrap();
-    assert!(
-        fixture
-            .store
-            .known_contents()
-            .await
-            .unwrap()
-            .contains(&ids[0])
-    );
+    let ids = vec![late.blob_id.clone()];
+    fixture.store.blobs_deleted(ids.clone()).await.unwrap();
+    assert!(fixture.store.known_blobs().await.unwrap().contains(&ids[0]));
     fixture.pass(Duration::from_secs(601));
-    fixture.store.contents_deleted(ids.clone()).await.unwrap();
-    assert!(
-        !fixture
-            .store
-            .known_contents()
-            .await
-            .unwrap()
-            .contains(&ids[0])
-    );
+    fixture.store.blobs_deleted(ids.clone()).await.unwrap();
+    assert!(!fixture.store.known_blobs().await.unwrap().contains(&ids[0]));
 
     let ended = fixture
         .store
@@ -73,9 +58,8 @@ async fn a_worker_that_was_silent_for_too_long_can_commit_nothing() {
     );
 }
 
-#[tokio::test]
-async fn a_lease_that_is_renewed_is_kept_and_tells_of_a_cancel() {
-    let fixture = Fixture::new();
+pub(super) async fn a_lease_that_is_renewed_is_kept_and_tells_of_a_cancel(backend: Backend) {
+    let fixture = Fixture::new(backend);
     let lease = fixture.upload("f", "n").await;
     for done in 1..20 {
         fixture.pass(LEASE / 2);
@@ -108,11 +92,18 @@ async fn a_lease_that_is_renewed_is_kept_and_tells_of_a_cancel() {
         .store
         .complete_import(&lease, facts("n"), Vec::new())
         .await;
-    assert!(matches!(refused, Err(Error::CancelRequested { .. })));
-    let lease = fixture.store.abandon(&lease, broken()).await.unwrap();
+    assert!(matches!(
+        refused,
+        Err(Error::Refused(Refusal::CancelRequested { .. }))
+    ));
+    let lease = fixture
+        .store
+        .start_rollback(&lease, broken())
+        .await
+        .unwrap();
     let seen = fixture.store.operation(&lease.operation_id).await.unwrap();
     assert_eq!(seen.outcome, None, "no error is seen before the end");
-    let ended = fixture.store.undone(&lease, broken()).await.unwrap();
+    let ended = fixture.store.rolled_back(&lease, broken()).await.unwrap();
     assert_eq!(
         failed(&ended),
         Reason::Internal,
@@ -120,22 +111,28 @@ async fn a_lease_that_is_renewed_is_kept_and_tells_of_a_cancel() {
     );
 }
 
-#[tokio::test]
-async fn what_was_being_undone_is_undone_by_the_next_worker() {
-    let fixture = Fixture::new();
+pub(super) async fn what_was_being_rolled_back_is_rolled_back_by_the_next_worker(backend: Backend) {
+    let fixture = Fixture::new(backend);
     let lease = fixture.upload("f", "n").await;
-    fixture.store.abandon(&lease, broken()).await.unwrap();
+    fixture
+        .store
+        .start_rollback(&lease, broken())
+        .await
+        .unwrap();
     let image = fixture.store.compute_image(&lease.image_id).await;
     assert!(image.is_ok(), "nothing is gone yet");
     fixture.pass(LEASE);
     let next = fixture.claim().await.unwrap();
-    assert_eq!(next.phase, Phase::Undoing);
+    assert_eq!(next.phase, Phase::RollingBack);
     assert_eq!(next.failure, Some(broken()));
-    assert_eq!(next.content_id, "");
-    let ended = fixture.store.undone(&next, broken()).await.unwrap();
+    assert_eq!(next.blob_id, "");
+    let ended = fixture.store.rolled_back(&next, broken()).await.unwrap();
     assert_eq!(failed(&ended), Reason::Internal);
     let image = fixture.store.compute_image(&lease.image_id).await;
-    assert!(matches!(image, Err(Error::ImageNotFound { .. })));
+    assert!(matches!(
+        image,
+        Err(Error::Refused(Refusal::ImageNotFound { .. }))
+    ));
     assert_eq!(
         fixture.statuses(&ended.id).await,
         [AuditStatus::Started, AuditStatus::Error]
@@ -143,9 +140,10 @@ async fn what_was_being_undone_is_undone_by_the_next_worker() {
     fixture.upload("f", "n").await;
 }
 
-#[tokio::test]
-async fn attempts_are_put_off_for_a_bounded_time_and_the_last_failure_is_kept() {
-    let fixture = Fixture::new();
+pub(super) async fn attempts_are_rescheduled_for_a_bounded_time_and_the_last_failure_is_kept(
+    backend: Backend,
+) {
+    let fixture = Fixture::new(backend);
     fixture
         .accept(
             import("f", "n", Origin::Uri("file:///n".to_owned())),
@@ -182,9 +180,8 @@ async fn attempts_are_put_off_for_a_bounded_time_and_the_last_failure_is_kept() 
     assert_eq!(attempts, 3, "at 0, 60 and 120 seconds");
 }
 
-#[tokio::test]
-async fn a_worker_that_has_to_stop_gives_back_the_attempt() {
-    let fixture = Fixture::new();
+pub(super) async fn a_worker_that_has_to_stop_gives_back_the_attempt(backend: Backend) {
+    let fixture = Fixture::new(backend);
     fixture.upload("f", "n").await;
     for _ in 0..30 {
         fixture.pass(LEASE);
@@ -198,10 +195,9 @@ async fn a_worker_that_has_to_stop_gives_back_the_attempt() {
     );
 }
 
-#[tokio::test]
-async fn a_clock_that_goes_back_an_hour_stops_nothing() {
+pub(super) async fn a_clock_that_goes_back_an_hour_stops_nothing(backend: Backend) {
     let hour = Duration::from_secs(3600);
-    let mut fixture = Fixture::new();
+    let mut fixture = Fixture::new(backend);
     let source = fixture.compute_image("f", "source").await;
     let before = fixture
         .accept(copy("f", "before", &source), Start::Now)
@@ -231,7 +227,11 @@ async fn a_clock_that_goes_back_an_hour_stops_nothing() {
     let mut claimed: Vec<String> = Vec::new();
     while let Some(lease) = fixture.claim().await {
         claimed.push(lease.operation_id.clone());
-        fixture.store.abandon(&lease, broken()).await.unwrap();
+        fixture
+            .store
+            .start_rollback(&lease, broken())
+            .await
+            .unwrap();
     }
     claimed.sort();
     let mut expected = [running.operation_id, delayed.id];
@@ -239,9 +239,10 @@ async fn a_clock_that_goes_back_an_hour_stops_nothing() {
     assert_eq!(claimed, expected);
 }
 
-#[tokio::test]
-async fn a_folder_with_a_thousand_imports_does_not_stand_before_another() {
-    let fixture = Fixture::new();
+pub(super) async fn a_folder_with_a_thousand_imports_does_not_stand_before_another(
+    backend: Backend,
+) {
+    let fixture = Fixture::new(backend);
     let import = |folder: &str, n: usize| {
         let uri = Origin::Uri("file:///n".to_owned());
         fixture.accept(import(folder, &format!("n{n}"), uri), Start::Now)

@@ -1,0 +1,34 @@
+//! Blobs: the immutable bytes of images, as the rules know them.
+
+/// What is known of a blob once it is written and checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobFacts {
+    /// `qcow2` or `raw`.
+    pub format: String,
+    /// Bytes.
+    pub size: i64,
+    /// Bytes, all-zero blocks not counted.
+    pub stored_size: i64,
+    /// Bytes of the disk inside.
+    pub virtual_size: i64,
+    pub sha256: [u8; 32],
+}
+
+/// A blob that has a tombstone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeletedBlob {
+    pub id: String,
+    /// False as long as a worker may write the blob once more.
+    pub may_be_forgotten: bool,
+}
+
+/// A blob that images refer to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveBlob {
+    pub id: String,
+    pub facts: BlobFacts,
+    /// Whether a read has found other bytes than were written, or none.
+    pub damaged: bool,
+    /// The checksums of its blocks, as they were kept.
+    pub checksums: Option<Vec<u8>>,
+}

@@ -1,0 +1,18 @@
+//! The context of a request, which every use case takes first.
+
+/// Who asks, under which id, and how a repeat of the request is known.
+#[derive(Debug, Clone)]
+pub struct RequestContext {
+    pub subject: String,
+    pub request_id: String,
+    pub idempotency: Option<Idempotency>,
+}
+
+/// The key that a client sends with each try of one request, and what the request was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idempotency {
+    /// A UUID.
+    pub key: [u8; 16],
+    /// SHA-256 of the method and the canonical request.
+    pub request_hash: [u8; 32],
+}

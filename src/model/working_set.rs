@@ -1,0 +1,343 @@
+//! The working set: the rows that decisions are made on, with those that are known to be absent. A store loads
+//! what a command looks up, lets the rules decide, and applies the effects here; the next command of the same
+//! transaction decides on what this one left. The store in memory is a working set that knows all rows.
+//!
+//! An effect makes known the answer of every lookup that it changes. So a row that is loaded later, while
+//! effects are not written yet, is never older than what is known here; what is known is not loaded again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    BlobRow, BlobState, ComputeImageRow, DesktopImageRow, Effect, Id, OperationRow, Quota,
+    QuotaScope,
+};
+
+/// What a command has to know before it is decided.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lookup {
+    /// The operation under an idempotency key of a subject.
+    IdempotencyKey(KeyOf),
+    Operation(Id),
+    /// A desktop image, with the blob that it refers to.
+    DesktopImage(Id),
+    /// A compute image, with the blob that it refers to.
+    ComputeImage(Id),
+    /// The desktop image of a name.
+    DesktopImageName(NameIn),
+    /// The compute image of a name, which is not empty.
+    ComputeImageName(NameIn),
+    /// The limits that stand for a scope, by metric.
+    Quotas(QuotaScope),
+    /// The live blob with a SHA-256.
+    Digest([u8; 32]),
+    /// The blobs that an operation writes.
+    PendingBlobs(Id),
+}
+
+/// An idempotency key, which is the subject's own.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KeyOf {
+    pub key: [u8; 16],
+    pub subject: String,
+}
+
+/// A name in a folder.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NameIn {
+    pub folder_id: String,
+    pub name: String,
+}
+
+impl NameIn {
+    pub fn new(folder_id: &str, name: &str) -> Self {
+        Self {
+            folder_id: folder_id.to_owned(),
+            name: name.to_owned(),
+        }
+    }
+}
+
+/// Rows by their ids and indexes of them. None is a known absence.
+#[derive(Debug, Default)]
+pub struct WorkingSet {
+    /// Whether what is not here is nowhere.
+    is_complete: bool,
+    desktop_images: BTreeMap<Id, Option<DesktopImageRow>>,
+    compute_images: BTreeMap<Id, Option<ComputeImageRow>>,
+    desktop_image_names: BTreeMap<NameIn, Option<Id>>,
+    compute_image_names: BTreeMap<NameIn, Option<Id>>,
+    operations: BTreeMap<Id, Option<OperationRow>>,
+    keys: BTreeMap<KeyOf, Option<Id>>,
+    blobs: BTreeMap<Id, Option<BlobRow>>,
+    digests: BTreeMap<[u8; 32], Option<Id>>,
+    pending: BTreeMap<Id, BTreeSet<Id>>,
+    quotas: BTreeMap<QuotaScope, Vec<Quota>>,
+}
+
+/// The idempotency key that is tied to an operation, or may be.
+fn key_of(row: &OperationRow) -> Option<KeyOf> {
+    let idempotency = row.idempotency.as_ref()?;
+    Some(KeyOf {
+        key: idempotency.key,
+        subject: row.subject.clone(),
+    })
+}
+
+fn row<'a, K: Ord, V>(rows: &'a BTreeMap<K, Option<V>>, key: &K) -> Option<&'a V> {
+    rows.get(key)?.as_ref()
+}
+
+impl WorkingSet {
+    /// A working set that has all rows there are: none.
+    pub fn complete() -> Self {
+        Self {
+            is_complete: true,
+            ..Self::default()
+        }
+    }
+
+    /// Whether the answer of a lookup is here.
+    pub fn knows(&self, lookup: &Lookup) -> bool {
+        self.is_complete
+            || match lookup {
+                Lookup::IdempotencyKey(key) => self.keys.contains_key(key),
+                Lookup::Operation(id) => self.operations.contains_key(id),
+                Lookup::DesktopImage(id) => self.desktop_images.contains_key(id),
+                Lookup::ComputeImage(id) => self.compute_images.contains_key(id),
+                Lookup::DesktopImageName(name) => self.desktop_image_names.contains_key(name),
+                Lookup::ComputeImageName(name) => self.compute_image_names.contains_key(name),
+                Lookup::Quotas(scope) => self.quotas.contains_key(scope),
+                Lookup::Digest(sha256) => self.digests.contains_key(sha256),
+                Lookup::PendingBlobs(operation) => self.pending.contains_key(operation),
+            }
+    }
+
+    pub fn desktop_image(&self, id: Id) -> Option<&DesktopImageRow> {
+        row(&self.desktop_images, &id)
+    }
+
+    pub fn compute_image(&self, id: Id) -> Option<&ComputeImageRow> {
+        row(&self.compute_images, &id)
+    }
+
+    /// The desktop image of a name.
+    pub fn desktop_image_named(&self, name: &NameIn) -> Option<Id> {
+        row(&self.desktop_image_names, name).copied()
+    }
+
+    /// The compute image of a name.
+    pub fn compute_image_named(&self, name: &NameIn) -> Option<Id> {
+        row(&self.compute_image_names, name).copied()
+    }
+
+    pub fn operation(&self, id: Id) -> Option<&OperationRow> {
+        row(&self.operations, &id)
+    }
+
+    /// The operation under an idempotency key.
+    pub fn operation_of_key(&self, key: &KeyOf) -> Option<&OperationRow> {
+        self.operation(*row(&self.keys, key)?)
+    }
+
+    pub fn blob(&self, id: Id) -> Option<&BlobRow> {
+        row(&self.blobs, &id)
+    }
+
+    /// The live blob with a SHA-256.
+    pub fn blob_of_digest(&self, sha256: &[u8; 32]) -> Option<&BlobRow> {
+        self.blob(*row(&self.digests, sha256)?)
+    }
+
+    /// The blobs that an operation writes.
+    pub fn pending_blobs(&self, operation: Id) -> impl Iterator<Item = &BlobRow> {
+        let ids = self.pending.get(&operation);
+        ids.into_iter().flatten().filter_map(|id| self.blob(*id))
+    }
+
+    /// The limits that stand for a scope, by metric.
+    pub fn quotas(&self, scope: &QuotaScope) -> &[Quota] {
+        self.quotas.get(scope).map_or(&[], Vec::as_slice)
+    }
+
+    /// All desktop images, by id.
+    pub fn all_desktop_images(&self) -> impl Iterator<Item = &DesktopImageRow> {
+        self.desktop_images.values().flatten()
+    }
+
+    /// All compute images, by id.
+    pub fn all_compute_images(&self) -> impl Iterator<Item = &ComputeImageRow> {
+        self.compute_images.values().flatten()
+    }
+
+    /// All operations, by id.
+    pub fn all_operations(&self) -> impl DoubleEndedIterator<Item = &OperationRow> {
+        self.operations.values().flatten()
+    }
+
+    /// All blobs, by id.
+    pub fn all_blobs(&self) -> impl Iterator<Item = &BlobRow> {
+        self.blobs.values().flatten()
+    }
+
+    /// All limits, by scope and metric.
+    pub fn all_quotas(&self) -> impl Iterator<Item = &Quota> {
+        self.quotas.values().flatten()
+    }
+
+    /// Sets the limits of a scope, by metric.
+    pub fn put_quotas(&mut self, scope: QuotaScope, quotas: Vec<Quota>) {
+        self.quotas.insert(scope, quotas);
+    }
+
+    /// Forgets an operation with its idempotency key.
+    pub fn forget_operation(&mut self, id: Id) {
+        if let Some(row) = self.operations.remove(&id).flatten()
+            && let Some(key) = key_of(&row)
+        {
+            self.keys.remove(&key);
+        }
+        self.pending.remove(&id);
+    }
+
+    pub fn learn_desktop_image(&mut self, id: Id, row: Option<DesktopImageRow>) {
+        self.desktop_images.entry(id).or_insert(row);
+    }
+
+    pub fn learn_compute_image(&mut self, id: Id, row: Option<ComputeImageRow>) {
+        self.compute_images.entry(id).or_insert(row);
+    }
+
+    pub fn learn_desktop_image_name(&mut self, name: NameIn, id: Option<Id>) {
+        self.desktop_image_names.entry(name).or_insert(id);
+    }
+
+    pub fn learn_compute_image_name(&mut self, name: NameIn, id: Option<Id>) {
+        self.compute_image_names.entry(name).or_insert(id);
+    }
+
+    pub fn learn_operation(&mut self, id: Id, row: Option<OperationRow>) {
+        self.operations.entry(id).or_insert(row);
+    }
+
+    pub fn learn_key(&mut self, key: KeyOf, operation: Option<Id>) {
+        self.keys.entry(key).or_insert(operation);
+    }
+
+    pub fn learn_blob(&mut self, row: BlobRow) {
+        self.blobs.entry(row.id).or_insert(Some(row));
+    }
+
+    pub fn learn_digest(&mut self, sha256: [u8; 32], blob: Option<Id>) {
+        self.digests.entry(sha256).or_insert(blob);
+    }
+
+    pub fn learn_pending(&mut self, operation: Id, blobs: BTreeSet<Id>) {
+        self.pending.entry(operation).or_insert(blobs);
+    }
+
+    pub fn learn_quotas(&mut self, scope: QuotaScope, quotas: Vec<Quota>) {
+        self.quotas.entry(scope).or_insert(quotas);
+    }
+
+    /// Does what an effect says. Rows that no decision looks up (checksums, tombstones, former names, audit
+    /// events) are not kept here.
+    pub fn apply(&mut self, effect: &Effect) {
+        match effect {
+            Effect::InsertDesktopImage(row) | Effect::UpdateDesktopImage(row) => {
+                self.put_desktop_image(row.id, Some(row.clone()));
+            }
+            Effect::DeleteDesktopImage(id) => self.put_desktop_image(*id, None),
+            Effect::InsertComputeImage(row) | Effect::UpdateComputeImage(row) => {
+                self.put_compute_image(row.id, Some(row.clone()));
+            }
+            Effect::DeleteComputeImage(id) => self.put_compute_image(*id, None),
+            Effect::InsertOperation(row) => {
+                self.pending.entry(row.id).or_default();
+                self.put_operation(row);
+            }
+            Effect::UpdateOperation(row) => self.put_operation(row),
+            Effect::InsertBlob(row) | Effect::UpdateBlob(row) => self.put_blob(row),
+            Effect::DeleteBlob(id) => {
+                if let Some(Some(row)) = self.blobs.insert(*id, None) {
+                    self.unindex_blob(&row);
+                }
+            }
+            Effect::UpdateQuota(quota) => {
+                let quotas = self.quotas.entry(quota.scope.clone()).or_default();
+                match quotas.iter_mut().find(|it| it.metric == quota.metric) {
+                    Some(known) => known.clone_from(quota),
+                    None => quotas.push(quota.clone()),
+                }
+            }
+            Effect::PutChecksums { .. }
+            | Effect::InsertTombstone(_)
+            | Effect::NoteGarbage(_)
+            | Effect::NoteFormerName { .. }
+            | Effect::InsertAuditEvent(_) => {}
+        }
+    }
+
+    fn put_desktop_image(&mut self, id: Id, row: Option<DesktopImageRow>) {
+        let name = |row: &DesktopImageRow| NameIn::new(&row.image.folder_id, &row.image.name);
+        let new = row.as_ref().map(name);
+        let old = self.desktop_images.insert(id, row).flatten();
+        if let Some(old) = old.as_ref().map(name) {
+            self.desktop_image_names.insert(old, None);
+        }
+        if let Some(new) = new {
+            self.desktop_image_names.insert(new, Some(id));
+        }
+    }
+
+    fn put_compute_image(&mut self, id: Id, row: Option<ComputeImageRow>) {
+        let name = |row: &ComputeImageRow| {
+            let image = &row.image;
+            (!image.name.is_empty()).then(|| NameIn::new(&image.folder_id, &image.name))
+        };
+        let new = row.as_ref().and_then(name);
+        let old = self.compute_images.insert(id, row).flatten();
+        if let Some(old) = old.as_ref().and_then(name) {
+            self.compute_image_names.insert(old, None);
+        }
+        if let Some(new) = new {
+            self.compute_image_names.insert(new, Some(id));
+        }
+    }
+
+    fn put_operation(&mut self, row: &OperationRow) {
+        let old = self.operations.insert(row.id, Some(row.clone())).flatten();
+        if let Some(old) = old.as_ref().and_then(key_of) {
+            self.keys.insert(old, None);
+        }
+        if let Some(new) = key_of(row) {
+            self.keys.insert(new, Some(row.id));
+        }
+    }
+
+    fn put_blob(&mut self, row: &BlobRow) {
+        if let Some(Some(old)) = self.blobs.insert(row.id, Some(row.clone())) {
+            self.unindex_blob(&old);
+        }
+        match &row.state {
+            BlobState::Pending { operation } => {
+                self.pending.entry(*operation).or_default().insert(row.id);
+            }
+            BlobState::Live(facts) => {
+                self.digests.insert(facts.sha256, Some(row.id));
+            }
+        }
+    }
+
+    fn unindex_blob(&mut self, row: &BlobRow) {
+        match &row.state {
+            BlobState::Pending { operation } => {
+                if let Some(pending) = self.pending.get_mut(operation) {
+                    pending.remove(&row.id);
+                }
+            }
+            BlobState::Live(facts) => {
+                self.digests.insert(facts.sha256, None);
+            }
+        }
+    }
+}
