@@ -154,7 +154,7 @@ async fn disk_image(arguments: &Arguments, folder: &Path) -> Result<PathBuf> {
     say(&format!(
         "2. A disk is made: {}, a partition table (GPT) and a file system (FAT) with {} files\n",
         output::bytes(disk::SIZE as i64),
-        disk::files().len()
+        disk::FILES.len()
     ))?;
     Ok(path)
 }
