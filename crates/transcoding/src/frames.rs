@@ -11,10 +11,26 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 use tonic::{Code, Status, body::Body, metadata::MetadataMap};
 
-use super::{metadata, rules::Method, values};
+use super::{codec, metadata, rules::Method};
 
 /// The length of what stands before a message: a flag for compression and a 32-bit length.
 pub(crate) const PREFIX: usize = 5;
+
+/// The flag of the first message, its length, and what is behind both; `None` where they are not all there.
+#[inline]
+fn split(data: &[u8]) -> Option<(u8, usize, &[u8])> {
+    let (&[flag, length @ ..], rest) = data.split_first_chunk::<PREFIX>()?;
+    Some((flag, u32::from_be_bytes(length) as usize, rest))
+}
+
+/// Writes what stands before the message of a frame, for which there is room; `None` where it is too long for one.
+pub(crate) fn close(frame: &mut [u8]) -> Option<()> {
+    let (prefix, message) = frame.split_first_chunk_mut::<PREFIX>()?;
+    let length = u32::try_from(message.len()).ok()?;
+    prefix[0] = 0;
+    prefix[1..].copy_from_slice(&length.to_be_bytes());
+    Some(())
+}
 
 /// The first frames of a reply, as far as they were read.
 pub(crate) type Read = [Option<Result<Frame<Bytes>, Status>>; 2];
@@ -55,10 +71,7 @@ fn arrived(body: &mut Body) -> Option<Result<Frame<Bytes>, Status>> {
 }
 
 fn is_one_message(data: &Bytes) -> bool {
-    data.split_first_chunk::<PREFIX>()
-        .is_some_and(|(&[flag, length @ ..], message)| {
-            flag == 0 && u32::from_be_bytes(length) as usize == message.len()
-        })
+    split(data).is_some_and(|(flag, length, message)| flag == 0 && length == message.len())
 }
 
 /// Whether a frame is the end of a call that went well, and says nothing else.
@@ -172,15 +185,13 @@ impl Messages {
     }
 
     fn take_message(&mut self, method: &Method) -> Result<Option<Bytes>, Status> {
-        let Some(prefix) = self.data.first_chunk::<PREFIX>() else {
+        let Some((flag, length, rest)) = split(&self.data) else {
             return Ok(None);
         };
-        let [flag, length @ ..] = *prefix;
         if flag != 0 {
             return Err(method.defect("its reply is compressed, which was not asked for"));
         }
-        let length = u32::from_be_bytes(length) as usize;
-        if self.data.len() - PREFIX < length {
+        if rest.len() < length {
             return Ok(None);
         }
         self.data.advance(PREFIX);
@@ -199,10 +210,7 @@ impl Messages {
 
 /// Whether data begins with a whole message, or with what will be none.
 fn is_message(data: &[u8]) -> bool {
-    let Some((&[flag, length @ ..], message)) = data.split_first_chunk::<PREFIX>() else {
-        return false;
-    };
-    flag != 0 || u32::from_be_bytes(length) as usize <= message.len()
+    split(data).is_some_and(|(flag, length, rest)| flag != 0 || length <= rest.len())
 }
 
 /// How a reply ended, by its trailers, or by the headers of one without a message. The metadata of a
@@ -223,7 +231,7 @@ fn end(trailers: &HeaderMap, headers: &HeaderMap) -> Option<Result<(), Status>> 
     let details = trailers
         .get("grpc-status-details-bin")
         .and_then(|details| details.to_str().ok())
-        .and_then(values::bytes)
+        .and_then(codec::from_base64)
         .unwrap_or_default();
     let mut metadata = headers.clone();
     // One that is in both was sent again.

@@ -11,7 +11,7 @@
 use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::{rejection::Rejection, values};
+use super::{codec, rejection::Rejection};
 
 /// How a call ended.
 pub(crate) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -122,7 +122,8 @@ fn append(metadata: &mut HeaderMap, name: HeaderName, value: HeaderValue) -> Res
     }
     // Several values may have been joined on the way.
     for text in value.to_str().unwrap_or("?").split(',') {
-        let text = values::bytes(text.trim()).map(|bytes| BASE64_STANDARD_NO_PAD.encode(bytes));
+        let text =
+            codec::from_base64(text.trim()).map(|bytes| BASE64_STANDARD_NO_PAD.encode(bytes));
         let value = text.and_then(|text| text.parse().ok());
         let value = value.ok_or_else(|| Rejection::BadHeader {
             name: name.to_string(),

@@ -15,7 +15,7 @@ use super::{
     deadline::Deadline,
     events::{self, Events, LAST_EVENT_ID},
     exact,
-    frames::PREFIX,
+    frames::{self, PREFIX},
     json::JsonError,
     metadata::{self, Present},
     params::{self, Unknown},
@@ -123,9 +123,8 @@ pub(crate) fn frame(
     {
         resume(&**events, &binding.method, last, &mut frame)?;
     }
-    let length = u32::try_from(frame.len() - PREFIX)
-        .map_err(|_| Rejection::BodyTooLarge(u32::MAX.try_into().unwrap_or(usize::MAX)))?;
-    frame[1..PREFIX].copy_from_slice(&length.to_be_bytes());
+    let longest = u32::MAX.try_into().unwrap_or(usize::MAX);
+    frames::close(&mut frame).ok_or(Rejection::BodyTooLarge(longest))?;
     Ok(frame)
 }
 

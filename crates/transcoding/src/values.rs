@@ -2,11 +2,6 @@
 //!
 //! Errors say what would be right, to be read after "must be".
 
-use base64::{
-    Engine,
-    alphabet::{STANDARD, URL_SAFE},
-    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
-};
 use prost_reflect::{DynamicMessage, Kind, MapKey, MessageDescriptor, Value};
 use serde::de::{IntoDeserializer, value::StrDeserializer};
 
@@ -17,7 +12,7 @@ use super::codec;
 pub(crate) fn parse(kind: &Kind, text: &str) -> Result<Value, String> {
     match kind {
         Kind::String => Ok(Value::String(text.to_owned())),
-        Kind::Bytes => bytes(text)
+        Kind::Bytes => codec::from_base64(text)
             .map(|bytes| Value::Bytes(bytes.into()))
             .ok_or_else(|| "base64 (either alphabet)".to_owned()),
         Kind::Bool => match text {
@@ -66,7 +61,7 @@ pub(crate) fn is_text_message(descriptor: &MessageDescriptor) -> bool {
     matches!(
         name,
         "google.protobuf.Timestamp" | "google.protobuf.Duration" | "google.protobuf.FieldMask"
-    ) || is_wrapper(name)
+    ) || codec::is_wrapper(name)
 }
 
 /// The key of a map field.
@@ -94,7 +89,7 @@ fn message(descriptor: &MessageDescriptor, text: &str) -> Result<DynamicMessage,
             let right = || "names of fields joined by commas, as in name,child.longName".to_owned();
             (1, Value::List(paths.ok_or_else(right)?))
         }
-        name if is_wrapper(name) => match descriptor.get_field(1) {
+        name if codec::is_wrapper(name) => match descriptor.get_field(1) {
             Some(field) => (1, parse(&field.kind(), text)?),
             None => return Err("nothing: this wrapper has no value".to_owned()),
         },
@@ -108,22 +103,6 @@ fn message(descriptor: &MessageDescriptor, text: &str) -> Result<DynamicMessage,
         .try_set_field_by_number(field, value)
         .map_err(|_| "of its type".to_owned())?;
     Ok(message)
-}
-
-/// Whether a type is one of the wrappers, by its full name.
-pub(crate) fn is_wrapper(name: &str) -> bool {
-    matches!(
-        name,
-        "google.protobuf.FloatValue"
-            | "google.protobuf.DoubleValue"
-            | "google.protobuf.Int32Value"
-            | "google.protobuf.Int64Value"
-            | "google.protobuf.UInt32Value"
-            | "google.protobuf.UInt64Value"
-            | "google.protobuf.BoolValue"
-            | "google.protobuf.StringValue"
-            | "google.protobuf.BytesValue"
-    )
 }
 
 fn from_json_string(descriptor: &MessageDescriptor, text: &str) -> Option<DynamicMessage> {
@@ -157,19 +136,6 @@ fn mask_path(path: &str) -> Option<Value> {
         }
     }
     Some(Value::String(proto_path))
-}
-
-/// Base64 in either alphabet, padded or not.
-pub(crate) fn bytes(text: &str) -> Option<Vec<u8>> {
-    const CONFIG: GeneralPurposeConfig = GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(true);
-    let standard = GeneralPurpose::new(&STANDARD, CONFIG);
-    let url_safe = GeneralPurpose::new(&URL_SAFE, CONFIG);
-    standard
-        .decode(text)
-        .or_else(|_| url_safe.decode(text))
-        .ok()
 }
 
 fn number<T>(text: &str, least: T, greatest: T, value: fn(T) -> Value) -> Result<Value, String>

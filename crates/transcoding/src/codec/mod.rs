@@ -5,6 +5,7 @@
 //! their numbers, each in one piece, as every encoder writes them; what comes otherwise goes through
 //! prost-reflect first. JSON to wire (`to_wire`) takes any order of members.
 
+mod base64_text;
 mod bits;
 mod error;
 mod integers;
@@ -29,10 +30,12 @@ mod tests;
 
 use prost_reflect::{DescriptorPool, MessageDescriptor};
 
+pub(crate) use base64_text::from_base64;
 use error::Stop;
 pub use error::{JsonError, WireError};
 use json_text::JsonText;
 use reader::Reader;
+pub(crate) use schema::is_wrapper;
 use schema::{Field, Message, Schema};
 pub use settings::{Settings, UndecodableAny};
 pub(crate) use times::is_too_fine;

@@ -2,13 +2,8 @@
 
 use std::borrow::Cow;
 
-use base64::{
-    Engine,
-    alphabet::{STANDARD, URL_SAFE},
-    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
-};
-
 use super::{
+    base64_text,
     error::JsonError,
     integers::{expected_integer, put_integer, range},
     numbers::{NotWhole, whole},
@@ -17,12 +12,6 @@ use super::{
     to_wire::{Builder, Put},
     wire,
 };
-
-const BASE64: GeneralPurposeConfig = GeneralPurposeConfig::new()
-    .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-    .with_decode_allow_trailing_bits(true);
-const BASE64_STANDARD: GeneralPurpose = GeneralPurpose::new(&STANDARD, BASE64);
-const BASE64_URL_SAFE: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, BASE64);
 
 impl<'j> Builder<'_, 'j> {
     /// Puts a value that is neither enum nor message.
@@ -51,7 +40,7 @@ impl<'j> Builder<'_, 'j> {
             Kind::Bytes => {
                 let value = self.string("base64 in a string")?;
                 let start = wire::open_length(out);
-                if !put_base64(&value, out) {
+                if !base64_text::put_decoded(&value, out) {
                     return Err(self
                         .reader
                         .data("invalid value: expected base64 in either alphabet"));
@@ -167,17 +156,6 @@ impl<'j> Builder<'_, 'j> {
             ))),
         }
     }
-}
-
-/// Puts bytes from base64 in either alphabet, padded or not; tells if it is that.
-fn put_base64(text: &str, out: &mut Vec<u8>) -> bool {
-    let is_url_safe = text.bytes().any(|byte| matches!(byte, b'-' | b'_'));
-    let engine = if is_url_safe {
-        &BASE64_URL_SAFE
-    } else {
-        &BASE64_STANDARD
-    };
-    engine.decode_vec(text, out).is_ok()
 }
 
 fn known_values(enumeration: &Enum) -> String {

@@ -434,8 +434,16 @@ fn form(descriptor: &MessageDescriptor, fields: &[Field]) -> Form {
         ("google.protobuf.ListValue", Some(Shape::List { .. })) => Form::ListValue,
         ("google.protobuf.Value", _) if fields.len() == 6 => Form::Value,
         ("google.protobuf.Empty", _) => Form::Empty,
-        (
-            "google.protobuf.FloatValue"
+        (name, Some(Shape::Single)) if is_wrapper(name) => Form::Wrapper,
+        _ => Form::Plain,
+    }
+}
+
+/// Whether a type is one of the wrappers, by its full name.
+pub(crate) fn is_wrapper(name: &str) -> bool {
+    matches!(
+        name,
+        "google.protobuf.FloatValue"
             | "google.protobuf.DoubleValue"
             | "google.protobuf.Int32Value"
             | "google.protobuf.Int64Value"
@@ -443,9 +451,6 @@ fn form(descriptor: &MessageDescriptor, fields: &[Field]) -> Form {
             | "google.protobuf.UInt64Value"
             | "google.protobuf.BoolValue"
             | "google.protobuf.StringValue"
-            | "google.protobuf.BytesValue",
-            Some(Shape::Single),
-        ) => Form::Wrapper,
-        _ => Form::Plain,
-    }
+            | "google.protobuf.BytesValue"
+    )
 }

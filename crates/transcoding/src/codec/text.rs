@@ -1,7 +1,5 @@
 //! JSON texts of single values.
 
-use base64::{Engine, prelude::BASE64_STANDARD};
-
 use super::json_text::{JsonText, escapes};
 
 /// The length of the part at the front without anything to escape.
@@ -136,15 +134,6 @@ pub(super) fn put_bool(value: bool, out: &mut JsonText) {
         true => out.put(b"true"),
         false => out.put(b"false"),
     }
-}
-
-pub(super) fn put_base64(bytes: &[u8], out: &mut JsonText) {
-    out.push(b'"');
-    out.put_by(bytes.len().div_ceil(3) * 4, |room| {
-        // There is room for exactly this.
-        BASE64_STANDARD.encode_slice(bytes, room).unwrap_or(0)
-    });
-    out.push(b'"');
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use prost_reflect::DynamicMessage;
 
 use super::super::exact;
 use super::{
+    base64_text,
     bits::BitSet,
     error::Stop,
     json_text::JsonText,
@@ -258,7 +259,7 @@ impl<'c> Writer<'c> {
             }
             Kind::Bytes => {
                 let value = wire::bytes(wire)?;
-                text::put_base64(value, out);
+                base64_text::put_encoded(value, out);
                 value.is_empty()
             }
             Kind::Enum(index) => {

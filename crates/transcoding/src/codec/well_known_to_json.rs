@@ -1,6 +1,7 @@
 //! Wire bytes to JSON for the types that have a form of their own.
 
 use super::{
+    base64_text,
     error::Stop,
     json_text::JsonText,
     schema::{Form, Message},
@@ -70,7 +71,7 @@ impl<'c> Writer<'c> {
             (Err(Stop::Error(_)), UndecodableAny::Base64) => {
                 out.truncate(start);
                 out.put(b",\"value\":");
-                text::put_base64(value, out);
+                base64_text::put_encoded(value, out);
             }
             (written, _) => written?,
         }

@@ -6,7 +6,7 @@ use prost_reflect::{DescriptorPool, EnumDescriptor, FieldDescriptor, Kind, Messa
 use serde_json::{Map, Value, json};
 
 use super::{comments::Comments, limits::Limits};
-use crate::values;
+use crate::codec;
 
 /// Where a value is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,7 +118,7 @@ impl<'c> Schemas<'c> {
             Kind::Enum(descriptor) => self.enumeration(descriptor),
             // Nothing stands for null there.
             Kind::Message(wrapper)
-                if place == Place::Url && values::is_wrapper(wrapper.full_name()) =>
+                if place == Place::Url && codec::is_wrapper(wrapper.full_name()) =>
             {
                 match wrapper.get_field(1) {
                     Some(value) => self.kind(&value.kind(), place),
