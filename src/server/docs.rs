@@ -1,16 +1,14 @@
 //! What describes this server to people and programs: `/openapi.json`, and `/docs` to browse it. All
 //! of it is in the program; the page asks nobody else.
 
-use std::io::Read;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use flate2::read::GzDecoder;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use prost_reflect::FieldDescriptor;
 use serde_json::{Value, json};
 use transcoding::{Info, Limits, ResponseBody};
-use utoipa_swagger_ui::{Config, SwaggerFile};
+use utoipa_swagger_ui::Config;
 
 use crate::contract::{self, yandex::cloud::compute::v1::CreateImageRequest};
 
@@ -76,7 +74,7 @@ impl Docs {
     }
 
     /// What GET answers; `None` is a file that is not there.
-    pub fn answer(&self, path: &str, headers: &HeaderMap) -> Option<Response<ResponseBody>> {
+    pub fn answer(&self, path: &str) -> Option<Response<ResponseBody>> {
         if path == DOCUMENT {
             return Some(response("application/json", self.document.clone()));
         }
@@ -90,34 +88,10 @@ impl Docs {
         }
         let file = utoipa_swagger_ui::serve(Self::file(path)?, Arc::clone(&self.page));
         let file = file.ok().flatten()?;
-        let mut response = response(&file.content_type, Bytes::new());
-        let response_headers = response.headers_mut();
+        let mut response = response(&file.content_type, file.bytes.into_owned().into());
         let policy = HeaderValue::from_static(POLICY);
-        response_headers.insert(header::CONTENT_SECURITY_POLICY, policy);
-        let bytes = match file {
-            SwaggerFile {
-                gzpipped: true,
-                ref bytes,
-                ..
-            } if takes_gzip(headers) => {
-                let gzip = HeaderValue::from_static("gzip");
-                response_headers.insert(header::CONTENT_ENCODING, gzip);
-                let vary = HeaderValue::from_static("accept-encoding");
-                response_headers.insert(header::VARY, vary);
-                bytes.to_vec()
-            }
-            SwaggerFile {
-                gzpipped: true,
-                ref bytes,
-                ..
-            } => {
-                let mut decoded = Vec::new();
-                GzDecoder::new(&bytes[..]).read_to_end(&mut decoded).ok()?;
-                decoded
-            }
-            SwaggerFile { bytes, .. } => bytes.into_owned(),
-        };
-        *response.body_mut() = ResponseBody::from(Bytes::from(bytes));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
         Some(response)
     }
 }
@@ -134,19 +108,6 @@ fn limits(field: &FieldDescriptor) -> Limits {
         key_length: limits.key_length,
         key_pattern: limits.key_pattern.map(str::to_owned),
     }
-}
-
-fn takes_gzip(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(header::ACCEPT_ENCODING).iter();
-    values
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|coding| {
-            let coding = coding.replace([' ', '\t'], "").to_ascii_lowercase();
-            let (name, weight) = coding.split_once(";q=").unwrap_or((&coding, "1"));
-            // A weight of nothing but zeros is none.
-            name == "gzip" && weight.bytes().any(|digit| (b'1'..=b'9').contains(&digit))
-        })
 }
 
 fn response(content_type: &str, body: Bytes) -> Response<ResponseBody> {

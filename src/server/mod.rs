@@ -220,8 +220,7 @@ impl Edge {
 
     fn describe(&self, request: &Request<Body>, request_id: &str) -> Response<ResponseBody> {
         let path = request.uri().path();
-        let answer = self.docs.answer(path, request.headers());
-        let mut answer = answer.unwrap_or_else(|| {
+        let mut answer = self.docs.answer(path).unwrap_or_else(|| {
             let status = Status::not_found(format!("nothing is served at {path}"));
             error(&status, request_id)
         });
