@@ -1,12 +1,18 @@
 //! The requests of a connection, in the connection's own task.
 //!
+//! This passes by hyper's way, a task for each request, and saves 26 to 34 % of the CPU of a Get over a connection
+//! with several under way (8 connections of 8, 1 of 64), 5 % of a single one (64 of 1). Measured on 2026-11-28, the
+//! log off, by utime and stime of `/proc/PID/stat` over `h2load -n 120000 -c 8 -m 8 -t 1 -d REQUEST
+//! -H 'content-type: application/grpc' -H 'te: trailers' http://ADDRESS/yandex.cloud.compute.v1.ImageService/Get`.
+//!
 //! hyper asks an executor to run each request of an HTTP/2 connection. With a task for each, one that
 //! ends wakes the connection, which writes its reply, and so every reply costs a change of tasks, perhaps
 //! of threads, and a system call. Here all requests that have something to do are polled one after
 //! another, and what they answered leaves in one write.
 //!
-//! Requests of one connection so share a core, while they are short: reads and writes of the store have
-//! threads of their own. One that goes on for long, as the bytes of an image do, gets a task of its own.
+//! Requests of one connection so share a core, while they are short and few: reads and writes of the store have
+//! threads of their own. One that goes on for long, as the bytes of an image do, gets a task of its own, and so
+//! do those that arrive while many are open: a connection with that many, a proxy's as a rule, uses all cores.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,6 +32,8 @@ use super::stalls::Watched;
 /// A request that is polled more often than that gets a task of its own. A call is polled at most a few
 /// times: when it arrives, when the store has answered, when its reply is sent.
 const FEW_POLLS: usize = 32;
+/// A request that arrives while so many run in the connection's task gets a task of its own.
+const MANY_REQUESTS: usize = 64;
 /// How often requests and connection are polled in turns before other tasks have theirs.
 const FEW_ROUNDS: usize = 8;
 
@@ -101,7 +109,14 @@ impl Streams {
                 if let Poll::Ready(output) = connection.as_mut().poll(&mut own) {
                     return Poll::Ready(output);
                 }
-                with(&arrived, |arrived| running.extend(arrived.drain(..)));
+                with(&arrived, |arrived| {
+                    for stream in arrived.drain(..) {
+                        match running.len() < MANY_REQUESTS {
+                            true => running.push(stream),
+                            false => stream.leave(),
+                        }
+                    }
+                });
                 // Once it has polled all, this wakes its task to see to others first: a round more.
                 while let Poll::Ready(Some(())) = running.poll_next_unpin(&mut own) {}
                 if !wakes.again.swap(false, Ordering::Relaxed) {
@@ -171,6 +186,13 @@ struct Stream {
     /// Until it ends, or has a task of its own.
     request: Option<Watched>,
     polls: usize,
+}
+
+impl Stream {
+    /// Gives the request a task of its own.
+    fn leave(mut self) {
+        self.request.take().map(tokio::spawn);
+    }
 }
 
 impl Future for Stream {
@@ -270,6 +292,30 @@ mod tests {
         let served = tokio::spawn(streams.serve(connection));
         let (own, others) = bounded(served).await.expect("no panic");
         assert_ne!(others.expect("it ends"), own);
+    }
+
+    #[tokio::test]
+    async fn those_that_arrive_while_many_are_open_get_tasks_of_their_own() {
+        let streams = Streams::new(BOUND);
+        let executor = streams.executor();
+        let connection = async move {
+            let mut tasks = Vec::new();
+            for _ in 0..MANY_REQUESTS + 2 {
+                let (tells, told) = oneshot::channel();
+                executor.execute(async move {
+                    tokio::task::yield_now().await;
+                    tells.send(tokio::task::id()).expect("it is awaited");
+                });
+                tasks.push(told);
+            }
+            let mut others = 0;
+            for told in tasks {
+                others += usize::from(told.await.expect("it ends") != tokio::task::id());
+            }
+            others
+        };
+        let others = bounded(tokio::spawn(streams.serve(connection))).await;
+        assert_eq!(others.expect("no panic"), 2);
     }
 
     /// Requests that wake each other, their connection, and are woken by other threads.
