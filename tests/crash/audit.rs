@@ -7,11 +7,11 @@ use desktop_images::contract::desktopimages::v1::{
     AuditEvent, ReadAuditEventsRequest, audit_service_client::AuditServiceClient,
 };
 use serde_json::json;
+use test_support::{Clients, Method, image_id, text};
 use tonic::Code;
 
 use crate::load::Shared;
 use crate::model::{Model, Request, Standing};
-use crate::support::{Clients, Method, image_id, text};
 
 /// What the log says of one operation.
 #[derive(Debug, PartialEq, Eq)]

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::stream::{self, StreamExt};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use test_support::{Clients, Method, Transport, text};
 use tonic::Code;
 
 use crate::load::{FOLDERS, Shared};
 use crate::resolve::{AT_ONCE, list};
-use crate::support::{Clients, Method, Transport, text};
 
 /// The images are those of the model, and look as they did when they were last changed.
 pub async fn images(clients: &Clients, model: &Shared) {

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 use sha2::{Digest, Sha256};
+use test_support::{contents, eventually};
 
 use crate::load::Shared;
 use crate::model::Standing;
-use crate::support::{contents, eventually};
 
 /// While no server runs: every file has a row, which was there before it.
 pub fn files_have_rows(data: &Path) {

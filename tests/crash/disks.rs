@@ -5,8 +5,7 @@ use std::fs::File;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
-
-use crate::support::{Disk, Fill};
+use test_support::{Disk, Fill};
 
 const MIB: usize = 1 << 20;
 /// The data of the large disk, and its whole size with the hole behind them, in MiB.

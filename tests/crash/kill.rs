@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use rand::Rng;
 use rand::rngs::StdRng;
-
-use crate::support::contents;
+use test_support::contents;
 
 /// How long a round's load runs at the most.
 const LONGEST: Duration = Duration::from_millis(700);

@@ -10,6 +10,7 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use serde_json::{Value, json};
+use test_support::{Caller, Clients, Method, NoReply, Transport, text};
 use tokio::time::sleep;
 
 use crate::disks::{Bytes, SHARED};
@@ -17,8 +18,6 @@ use crate::kill::Progress;
 use crate::model::{Model, Number, Standing};
 use crate::quotas::LIMITED;
 use crate::request::{Action, CONTENDED, Place, Sendable};
-use crate::support::call::NoReply;
-use crate::support::{Caller, Clients, Method, Transport, text};
 
 pub const FOLDERS: [&str; 3] = ["alpha", "beta", LIMITED];
 /// How many callers there are.

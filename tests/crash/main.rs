@@ -12,10 +12,6 @@ mod quotas;
 mod request;
 mod resolve;
 mod rounds;
-// Shared with the tests of whole servers, which use the rest of it.
-#[allow(dead_code, unused_imports)]
-#[path = "../server/support/mod.rs"]
-mod support;
 
 use clap::Parser;
 use libtest_mimic::{Conclusion, Trial};

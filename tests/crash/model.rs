@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Value, json};
+use test_support::{Refusal, image_id, text};
 use tonic::Code;
 
 use crate::disks::{Bytes, Disks};
 use crate::request::{Action, Sendable};
-use crate::support::{self, Refusal, image_id, text};
 
 /// Numbers a request.
 pub type Number = usize;
@@ -290,8 +290,11 @@ impl Model {
         ] {
             assert_eq!(resource[field], expected, "{field}: {resource}");
         }
-        assert_eq!(support::number(&resource, "storageSize"), facts.stored_size);
-        assert_eq!(support::number(&resource, "minDiskSize"), facts.size);
+        assert_eq!(
+            test_support::number(&resource, "storageSize"),
+            facts.stored_size
+        );
+        assert_eq!(test_support::number(&resource, "minDiskSize"), facts.size);
         let id = text(&resource, "id").to_owned();
         let image = Image {
             desktop: action.is_desktop(),

@@ -3,9 +3,9 @@
 use desktop_images::contract::desktopimages::v1::{
     ListQuotasRequest, SetQuotaRequest, quota_service_client::QuotaServiceClient,
 };
+use test_support::Clients;
 
 use crate::load::Shared;
-use crate::support::{self, Clients};
 
 /// A folder in which requests are refused now and then.
 pub const LIMITED: &str = "gamma";
@@ -56,7 +56,7 @@ pub async fn agree(clients: &Clients, model: &Shared) {
         let expected: i64 = images
             .map(|(_, image)| match name {
                 DESKTOP_COUNT | COMPUTE_COUNT => 1,
-                _ => support::number(&image.resource, "storageSize"),
+                _ => test_support::number(&image.resource, "storageSize"),
             })
             .sum();
         assert_eq!(quota.used, expected, "{quota:?}");

@@ -1,11 +1,10 @@
 //! A request that changes something, as it is sent and sent again.
 
 use serde_json::{Value, json};
+use test_support::{Caller, Method, NoReply, Refusal};
 
 use crate::disks::{Bytes, Disks, small};
 use crate::quotas::LIMITED;
-use crate::support::call::NoReply;
-use crate::support::{Caller, Method, Refusal};
 
 pub const KEY: &str = "idempotency-key";
 /// Names that begin like this are asked for again and again, so that they may be taken.

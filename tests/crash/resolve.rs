@@ -6,11 +6,10 @@ use futures_util::stream::{self, StreamExt};
 use rand::Rng;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
+use test_support::{Clients, Method, NoReply, Transport, eventually, text};
 
 use crate::load::Shared;
 use crate::model::{Number, Standing, is_done};
-use crate::support::call::NoReply;
-use crate::support::{Clients, Method, Transport, eventually, text};
 
 /// How many questions are under way at a time.
 pub const AT_ONCE: usize = 8;

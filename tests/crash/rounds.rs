@@ -12,6 +12,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use tempfile::TempDir;
+use test_support::{Clients, Program, ServerProcess};
 use tokio::process::Command;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
@@ -20,7 +21,6 @@ use crate::disks::Disks;
 use crate::kill::{Moment, Progress};
 use crate::load::{AnotherPanicked, CALLERS, Load, Shared};
 use crate::model::Model;
-use crate::support::{Clients, ServerProcess};
 use crate::{audit, checks, data_folder, quotas, resolve};
 
 /// After so many rounds a new data folder is begun.
@@ -249,7 +249,7 @@ async fn start(folder: &Path, slow: bool) -> ServerProcess {
 }
 
 fn command(folder: &Path) -> Command {
-    let mut command = ServerProcess::serve(Command::new(ServerProcess::PROGRAM), folder);
+    let mut command = ServerProcess::serve(Command::new(Program::path()), folder);
     // An operation of a killed server is resumed when its lease has run out.
     command.args(["--lease-duration", "1s"]);
     command

@@ -5,10 +5,6 @@ mod judges;
 mod layout;
 mod mutate;
 mod seeds;
-// Shared with the tests of whole servers.
-#[path = "../server/support/tools.rs"]
-#[allow(dead_code)]
-mod tools;
 mod valid;
 
 use std::collections::BTreeMap;
@@ -22,6 +18,7 @@ use clap::Parser;
 use disk_image::{Follower, Stop, inspect};
 use judges::{Bench, Differences};
 use libtest_mimic::{Conclusion, Failed, Trial};
+use test_support::has_tool;
 
 /// The largest disk that the server takes.
 const LARGEST_DISK: u64 = 4 << 40;
@@ -74,7 +71,7 @@ struct Tally {
 fn run_mutants(options: &Options) -> Result<(), Failed> {
     let test = "what_is_accepted_is_accepted_by_qemu_and_reads_no_other_file";
     let tools = ["qemu-img", "qemu-io", "strace", "timeout"];
-    if !tools.iter().all(|tool| tools::has_tool(test, tool)) {
+    if !tools.iter().all(|tool| has_tool(test, tool)) {
         return Ok(());
     }
     let started = Instant::now();
@@ -184,7 +181,7 @@ fn run_valid(options: &Options) -> Result<(), Failed> {
     if options.only.is_some()
         || !tools
             .iter()
-            .all(|tool| tools::has_tool("what_qemu_made_is_accepted", tool))
+            .all(|tool| has_tool("what_qemu_made_is_accepted", tool))
     {
         return Ok(());
     }

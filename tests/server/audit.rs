@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use desktop_images::contract::desktopimages::v1::ReadAuditEventsRequest;
 use serde_json::{Value, json};
-use tonic::Code;
-
-use crate::support::{
+use test_support::{
     Disk, Fill, Method, SlowUpload, TestServer, audit_events, failure, image_id, number, response,
     text, to_json, within,
 };
+use tonic::Code;
 
 /// Type, status, operation, image and request of each event.
 fn outline(events: &[Value]) -> Vec<[String; 5]> {
@@ -315,7 +314,7 @@ async fn quotas_that_are_set_are_told_with_who_and_what() {
     assert_eq!(all.last().expect("events")["folderId"], "");
     assert!(
         server
-            .caller(crate::support::Transport::Grpc)
+            .caller(test_support::Transport::Grpc)
             .call(Method::QuotaSet, json!({"name": "none", "limit": "1"}))
             .await
             .is_err()

@@ -1,6 +1,6 @@
 //! Clients of other languages, which `scripts/test` runs.
 
-use crate::support::say_left_out;
+use test_support::say_left_out;
 
 /// Each folder below `tests/clients` is a client, and the script that starts a server for them
 /// names it.

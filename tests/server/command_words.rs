@@ -3,12 +3,9 @@
 use std::process::Stdio;
 
 use serde_json::{Value, json};
+use test_support::{Disk, Fill, Method, Program, TestServer, audit_events, response, text, within};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
-
-use crate::support::{
-    Disk, Fill, Method, Program, ServerProcess, TestServer, audit_events, response, text, within,
-};
 
 #[tokio::test]
 async fn values_that_would_be_misunderstood_are_wrong_usage() {
@@ -80,7 +77,7 @@ async fn a_server_listens_where_it_is_told_and_warns_where_all_can_reach_it() {
         (":0", "[::1]", true),
         ("0.0.0.0:0", "127.0.0.1", true),
     ] {
-        let mut child = Command::new(ServerProcess::PROGRAM)
+        let mut child = Command::new(Program::path())
             .args(["serve", "--ephemeral", "--listen", listen])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -99,7 +96,7 @@ async fn a_server_listens_where_it_is_told_and_warns_where_all_can_reach_it() {
         if address != "[::1]" || reply.is_ok() {
             assert_eq!(reply.unwrap().status(), 200, "{listen}");
         }
-        crate::support::run(
+        test_support::run(
             std::path::Path::new("/"),
             "kill",
             &["-TERM", &child.id().expect("it runs").to_string()],
@@ -165,7 +162,7 @@ async fn labels_are_printed_in_one_order_everywhere() {
     );
     let request = server.http.post(server.url(&path)).body(disk);
     let upload = request.send().await.unwrap().text().await.unwrap();
-    let image = crate::support::image_id(&serde_json::from_str(&upload).unwrap());
+    let image = test_support::image_id(&serde_json::from_str(&upload).unwrap());
     let url = server.url(&format!("/compute/v1/images/{image}"));
     let get = server
         .http

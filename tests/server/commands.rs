@@ -10,10 +10,9 @@ use desktop_images::contract::yandex::cloud::operation::{
     operation_service_server::{OperationService, OperationServiceServer},
 };
 use serde_json::{Value, json};
+use test_support::{Disk, Fill, Method, Program, TestServer, audit_events, text, within};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tonic::{Request, Response, Status};
-
-use crate::support::{Disk, Fill, Method, Program, TestServer, audit_events, text, within};
 
 #[tokio::test]
 async fn quotas_are_set_listed_and_taken_away() {

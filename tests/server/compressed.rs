@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tonic::Code;
-
-use crate::support::{
+use test_support::{
     Disk, Fill, Method, SlowUpload, TestServer, eventually, failure, response, text,
 };
+use tonic::Code;
 
 /// A disk whose bytes compress, though not to nothing.
 fn words() -> Vec<u8> {

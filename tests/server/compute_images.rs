@@ -1,11 +1,10 @@
 //! ImageService over both transports, but for its lists.
 
 use serde_json::{Value, json};
-use tonic::Code;
-
-use crate::support::{
+use test_support::{
     Disk, Fill, Method, SlowUpload, TestServer, failure, image_id, number, response, text,
 };
+use tonic::Code;
 
 const V1: &str = "type.googleapis.com/yandex.cloud.compute.v1";
 

@@ -4,13 +4,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use test_support::{
+    Clients, Disk, Fill, Method, Program, ServerProcess, TestServer, eventually, has_tool, within,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
-
-use crate::support::{
-    Clients, Disk, Fill, Method, ServerProcess, TestServer, eventually, has_tool, within,
-};
 
 const IDLE: Duration = Duration::from_millis(400);
 
@@ -77,16 +76,16 @@ async fn an_idle_connection_of_http_2_is_closed_in_words() {
 async fn what_takes_longer_than_the_idle_timeout_is_not_idle() {
     let server = TestServer::start_with(|config| config.idle_timeout = IDLE).await;
     let disk = Disk::mbr(1, Fill::Random(1));
-    let upload = crate::support::SlowUpload::start(&server, "f", "n", &disk[..1000]).await;
+    let upload = test_support::SlowUpload::start(&server, "f", "n", &disk[..1000]).await;
     tokio::time::sleep(3 * IDLE).await;
     upload.send(&disk[1000..]).await;
-    crate::support::response(&upload.finish().await);
+    test_support::response(&upload.finish().await);
 }
 
 /// A server that may have so many descriptors.
 async fn with_descriptors(folder: &Path, count: u32) -> ServerProcess {
     let mut limited = Command::new("prlimit");
-    limited.args([&format!("--nofile={count}:{count}"), ServerProcess::PROGRAM]);
+    limited.args([&format!("--nofile={count}:{count}"), &Program::path()]);
     ServerProcess::listening(ServerProcess::serve(limited, folder), folder).await
 }
 
@@ -187,7 +186,7 @@ async fn the_soft_limit_of_descriptors_is_raised() {
     }
     let folder = tempfile::tempdir().unwrap();
     let mut limited = Command::new("prlimit");
-    limited.args(["--nofile=64:256", ServerProcess::PROGRAM]);
+    limited.args(["--nofile=64:256", &Program::path()]);
     let command = ServerProcess::serve(limited, folder.path());
     let server = ServerProcess::listening(command, folder.path()).await;
     assert_eq!(

@@ -8,12 +8,11 @@ use std::path::{Path, PathBuf};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tonic::Code;
-
-use crate::support::{
+use test_support::{
     Clients, Disk, Fill, Method, ServerProcess, SlowUpload, Transport, contents, eventually,
     failure, image_id, number, response, text,
 };
+use tonic::Code;
 
 /// A raw disk that takes a while to import: some data and a long hole.
 fn large_disk(folder: &Path) -> (PathBuf, Vec<u8>) {

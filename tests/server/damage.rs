@@ -6,9 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
+use test_support::{Disk, Fill, Method, Refusal, TestServer, contents, response};
 use tonic::Code;
-
-use crate::support::{Disk, Fill, Method, Refusal, TestServer, contents, response};
 
 /// What happens to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

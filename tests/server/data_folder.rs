@@ -4,11 +4,10 @@
 use desktop_images::app::{Error, Server};
 use desktop_images::store;
 use serde_json::json;
-use tonic::Code;
-
-use crate::support::{
+use test_support::{
     Disk, Fill, Method, SmallDisk, TestServer, contents, failure, left_out, response, text,
 };
+use tonic::Code;
 
 #[tokio::test]
 async fn a_data_folder_belongs_to_one_server_at_a_time() {
@@ -78,7 +77,7 @@ async fn an_ephemeral_server_works_and_leaves_nothing() {
     let mut config = server.config();
     config.data = desktop_images::app::Data::Ephemeral;
     let ephemeral = Server::start(config).await.unwrap();
-    let clients = crate::support::Clients::new(ephemeral.address());
+    let clients = test_support::Clients::new(ephemeral.address());
     let disk = Disk::mbr(1, Fill::Random(1));
     let id = clients.compute_image("f", "n", &disk).await;
     let copy = clients.copied("f", "n", &id).await;

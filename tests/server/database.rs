@@ -8,10 +8,9 @@ use std::process::Stdio;
 
 use futures_util::future::join_all;
 use serde_json::json;
+use test_support::{Disk, Fill, Method, Program, SmallDisk, TestServer, Transport, left_out, text};
 use tokio::process::Command;
 use tonic::Code;
-
-use crate::support::{Disk, Fill, Method, SmallDisk, TestServer, Transport, left_out, text};
 
 /// A server that has stopped, with a compute image and this many copies in folder `f`.
 async fn stopped(copies: usize) -> (TestServer, String) {
@@ -110,7 +109,7 @@ async fn what_lies_on_a_damaged_page_is_refused_and_the_rest_is_right() {
 
 /// Runs the program as somebody who is not root, for whom permissions count.
 async fn serve_as_nobody(data: &Path) -> Option<String> {
-    let child = Command::new(env!("CARGO_BIN_EXE_desktop-images"))
+    let child = Command::new(Program::path())
         .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
         .arg(data)
         .uid(65534)

@@ -1,11 +1,10 @@
 //! DesktopImageService over both transports, but for its lists.
 
 use serde_json::{Value, json};
-use tonic::Code;
-
-use crate::support::{
+use test_support::{
     Disk, Fill, Method, SlowUpload, TestServer, Transport, image_id, response, text,
 };
+use tonic::Code;
 
 const EMPTY: &str = "type.googleapis.com/google.protobuf.Empty";
 const API: &str = "type.googleapis.com/yandex.cloud.clouddesktop.v1.api";

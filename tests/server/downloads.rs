@@ -5,8 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-
-use crate::support::{Disk, Fill, Method, Refusal, TestServer};
+use test_support::{Disk, Fill, Method, Refusal, TestServer};
 
 struct Reply {
     status: u16,

@@ -4,8 +4,7 @@ use std::io::{Read, Write};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
-
-use crate::support::{Disk, Fill, TestServer};
+use test_support::{Disk, Fill, TestServer};
 
 const PAGE: &str = "https://app.example";
 

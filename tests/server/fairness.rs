@@ -1,9 +1,8 @@
 //! Many operations in one folder do not keep those of another waiting.
 
 use serde_json::json;
+use test_support::{Disk, Fill, Method, TestServer, failure, response, text};
 use tonic::Code;
-
-use crate::support::{Disk, Fill, Method, TestServer, failure, response, text};
 
 #[tokio::test]
 async fn a_folder_with_many_imports_leaves_room_for_the_others() {

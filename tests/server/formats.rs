@@ -1,11 +1,10 @@
 //! Disks that are accepted although something about them is unusual, and what the log says of them.
 
 use serde_json::json;
-use tonic::Code;
-
-use crate::support::{
+use test_support::{
     Disk, Fill, Method, ServerProcess, TestServer, failure, image_id, response, text,
 };
+use tonic::Code;
 
 /// The backup of a GPT takes so many bytes at the end of a disk.
 const BACKUP: usize = 33 * 512;

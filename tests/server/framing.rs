@@ -1,9 +1,8 @@
 //! Requests byte by byte: what could be read in two ways is refused, and a connection says when it ends.
 
+use test_support::{Refusal, TestServer, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-
-use crate::support::{Refusal, TestServer, within};
 
 /// What a connection answers until it ends: a request for health follows each, so that it shows whether
 /// the connection was kept.

@@ -5,12 +5,11 @@ use std::io::Write;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tonic::Code;
-
-use crate::support::{
-    Disk, Fill, Method, ServerProcess, SlowUpload, SmallDisk, Transport, eventually, failure,
-    left_out, response, text,
+use test_support::{
+    Disk, Fill, Method, ServerProcess, SlowUpload, SmallDisk, Transport, contents, eventually,
+    failure, left_out, response, text,
 };
+use tonic::Code;
 
 /// Takes all the room that is left.
 fn fill(path: &Path) {
@@ -145,19 +144,15 @@ async fn a_server_starts_on_a_full_disk_and_deletes() {
     ] {
         response(&server.ask(method, json!({"imageId": id})).await);
     }
-    server.has_no_contents(folder.path()).await;
+    has_no_contents(folder.path()).await;
     server.terminate();
     assert_eq!(server.exit_code().await, Some(0));
 }
 
-impl ServerProcess {
-    /// Waits until no bytes are left.
-    async fn has_no_contents(&self, folder: &Path) {
-        eventually("the bytes are removed", || async {
-            crate::support::contents(&folder.join("data"))
-                .is_empty()
-                .then_some(())
-        })
-        .await;
-    }
+/// Waits until no bytes are left.
+async fn has_no_contents(folder: &Path) {
+    eventually("the bytes are removed", || async {
+        contents(&folder.join("data")).is_empty().then_some(())
+    })
+    .await;
 }

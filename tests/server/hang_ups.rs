@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::json;
+use test_support::{
+    Disk, Fill, Method, TestServer, contents, eventually, failure, image_id, response, text,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::Code;
 
-use crate::support::{
-    Disk, Fill, Method, TestServer, contents, eventually, failure, image_id, response, text,
-};
 use crate::uploads::digest;
 
 /// The caller is gone before, while or after its request is committed: whatever was accepted ends.

@@ -2,10 +2,9 @@
 
 use http::HeaderMap;
 use serde_json::{Value, json};
+use test_support::{Disk, Fill, Method, Refusal, TestServer, Transport, from_json, text};
 use tonic::Code;
 use tonic::transport::Endpoint;
-
-use crate::support::{Disk, Fill, Method, Refusal, TestServer, Transport, from_json, text};
 
 struct Reply {
     status: u16,

@@ -1,9 +1,8 @@
 //! `Idempotency-Key` on every method that changes something, over both transports.
 
 use serde_json::json;
+use test_support::{Disk, Fill, Method, TestServer, failure, image_id, response, text};
 use tonic::Code;
-
-use crate::support::{Disk, Fill, Method, TestServer, failure, image_id, response, text};
 
 const KEY: &str = "idempotency-key";
 
@@ -338,7 +337,7 @@ async fn a_quoted_key_is_the_key_without_its_quotes_and_only_plain_spellings_are
     let twice = twice.header(KEY, &key).header(KEY, &key);
     let reply = twice.body(json!({"folderId": "f", "name": "n", "imageId": source}).to_string());
     assert_eq!(reply.send().await.expect("a reply").status(), 400);
-    let mut request = tonic::Request::new(crate::support::from_json(
+    let mut request = tonic::Request::new(test_support::from_json(
         &json!({"folderId": "f", "name": "n", "imageId": source}),
     ));
     for _ in 0..2 {

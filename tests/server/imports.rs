@@ -4,9 +4,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use serde_json::json;
+use test_support::{Disk, Fill, Method, TestServer, image_id, response, text};
 use tonic::Code;
-
-use crate::support::{Disk, Fill, Method, TestServer, image_id, response, text};
 
 #[tokio::test]
 async fn nothing_but_plain_files_below_the_import_folder_is_read() {

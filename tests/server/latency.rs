@@ -5,12 +5,11 @@ use std::time::{Duration, Instant};
 
 use desktop_images::contract::yandex::cloud::clouddesktop::v1::api::CopyDesktopImageRequest;
 use serde_json::{Value, json};
-use tonic::Code;
-
-use crate::support::{
+use test_support::{
     Clients, Disk, Fill, Method, SlowUpload, TestServer, Transport, Watch, failure, image_id,
     response, text,
 };
+use tonic::Code;
 
 const POLL_INTERVAL: &str = "x-operation-poll-interval";
 const NEVER: Duration = Duration::from_secs(3600);

@@ -4,9 +4,8 @@ use std::cmp::Ordering;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use test_support::{Caller, Disk, Fill, Method, SlowUpload, TestServer, image_id, text};
 use tonic::Code;
-
-use crate::support::{Caller, Disk, Fill, Method, SlowUpload, TestServer, image_id, text};
 
 /// The orders that the contract names, with what they compare and whether the other way round.
 const ORDERS: [(&str, &[(&str, bool)]); 15] = [

@@ -7,8 +7,7 @@ use std::path::Path;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Value, json};
-
-use crate::support::{
+use test_support::{
     Disk, Fill, Method, ServerProcess, SlowUpload, Transport, Watch, eventually, failure, image_id,
     text,
 };

@@ -2,16 +2,15 @@
 
 use futures_util::future::join_all;
 use serde_json::json;
+use test_support::{Disk, Fill, Method, Program, ServerProcess, Transport, may_trace, within};
 use tokio::process::Command;
-
-use crate::support::{Disk, Fill, Method, ServerProcess, Transport, may_trace, within};
 
 #[tokio::test]
 async fn a_log_that_nobody_reads_holds_up_no_request_and_says_what_it_lost() {
     const REQUESTS: usize = 12_000;
     let folder = tempfile::tempdir().unwrap();
     let (log, stderr) = std::io::pipe().unwrap();
-    let mut command = ServerProcess::serve(Command::new(ServerProcess::PROGRAM), folder.path());
+    let mut command = ServerProcess::serve(Command::new(Program::path()), folder.path());
     command.stderr(stderr);
     let server = ServerProcess::listening(command, folder.path()).await;
     let callers = (0..20).map(|_| async {
@@ -54,7 +53,7 @@ async fn the_last_words_of_a_server_whose_commit_failed_are_in_its_log() {
     strace
         .args(["-D", "-f", "-e", "trace=fdatasync", "-e"])
         .args(["inject=fdatasync:error=EIO:when=100+", "-o", "/dev/null"])
-        .arg(ServerProcess::PROGRAM);
+        .arg(Program::path());
     let command = ServerProcess::serve(strace, folder.path());
     let server = ServerProcess::listening(command, folder.path()).await;
     let source = server

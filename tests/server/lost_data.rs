@@ -6,10 +6,9 @@ use std::path::Path;
 
 use desktop_images::app::{Data, Error};
 use serde_json::{Value, json};
+use test_support::{Clients, Disk, Fill, Method, TestServer, contents, eventually};
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
-
-use crate::support::{Clients, Disk, Fill, Method, TestServer, contents, eventually};
 
 /// A server that has stopped, with so many contents; the desktop image of the first.
 async fn stopped(count: u64) -> (TestServer, String) {

@@ -1,8 +1,6 @@
 //! What users may rely on, asked of whole servers from outside: over gRPC, over REST, and in the
 //! data folder afterwards.
 
-mod support;
-
 mod audit;
 mod clients;
 mod command_words;

@@ -1,11 +1,8 @@
 //! OperationService: what is read is tested with the methods that make operations; here is Cancel.
 
 use serde_json::json;
+use test_support::{Caller, Disk, Fill, Method, SlowUpload, TestServer, Transport, failure, text};
 use tonic::Code;
-
-use crate::support::{
-    Caller, Disk, Fill, Method, SlowUpload, TestServer, Transport, failure, text,
-};
 
 /// Every way to cancel.
 fn ways(server: &TestServer) -> [(Caller, Method); 3] {

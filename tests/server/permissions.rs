@@ -4,9 +4,8 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use test_support::{Disk, Fill, Program, ServerProcess, SlowUpload, TestServer};
 use tokio::process::Command;
-
-use crate::support::{Disk, Fill, ServerProcess, SlowUpload, TestServer};
 
 /// All that is below a folder, and the folder itself; links are not followed.
 fn all_below(folder: &Path) -> Vec<PathBuf> {
@@ -38,7 +37,7 @@ async fn under_umask(umask: &str, folder: &Path, arguments: &str) -> ServerProce
     let temporary = folder.join("tmp");
     fs::create_dir_all(&temporary).unwrap();
     let mut shell = Command::new("sh");
-    let program = ServerProcess::PROGRAM;
+    let program = Program::path();
     shell
         .env("TMPDIR", temporary)
         .arg("-c")

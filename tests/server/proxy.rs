@@ -5,10 +5,9 @@ use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::json;
+use test_support::{Clients, Disk, Fill, Method, TestServer, eventually, has_tool, within};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
-
-use crate::support::{Clients, Disk, Fill, Method, TestServer, eventually, has_tool, within};
 
 /// nginx with the README's lines, in front of a server.
 async fn nginx(folder: &Path, server: SocketAddr) -> (Child, SocketAddr) {
@@ -70,7 +69,7 @@ async fn the_readmes_proxy_passes_on_hosts_uploads_and_streams() {
     let disk = Disk::mbr(3, Fill::Random(1));
     let source = proxied.uploaded("f", "n", &disk).await;
     let id = server
-        .copied("f", "copy", &crate::support::image_id(&source))
+        .copied("f", "copy", &test_support::image_id(&source))
         .await;
     assert!(proxied.downloaded(&id).await == disk);
 

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use tonic::Code;
-
-use crate::support::{
+use test_support::{
     Clients, Disk, Fill, Method, SlowUpload, TestServer, failure, image_id, number,
     quota_violations, response, text,
 };
+use tonic::Code;
 
 const DESKTOP_COUNT: &str = "vdi.desktopImages.count";
 const DESKTOP_SIZE: &str = "vdi.desktopImages.size";
@@ -39,7 +38,7 @@ async fn copy(
     source: &str,
 ) -> Result<String, Code> {
     let request = json!({"folderId": folder_id, "name": name, "imageId": source});
-    let caller = clients.caller(crate::support::Transport::Grpc);
+    let caller = clients.caller(test_support::Transport::Grpc);
     match caller.call(Method::Copy, request).await {
         Ok(operation) => Ok(image_id(&operation)),
         Err(refusal) => Err(refusal.code),

@@ -2,9 +2,8 @@
 
 use futures_util::future::join_all;
 use serde_json::json;
+use test_support::{Disk, Fill, Method, TestServer, Transport, image_id};
 use tonic::Code;
-
-use crate::support::{Disk, Fill, Method, TestServer, Transport, image_id};
 
 const RACES: usize = 1000;
 const AT_ONCE: usize = 8;

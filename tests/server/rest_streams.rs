@@ -5,13 +5,10 @@ use flate2::write::GzDecoder;
 use prost::Message;
 use serde_json::{Value, json};
 use std::io::Write;
+use test_support::{Disk, Fill, Method, Refusal, TestServer, audit_events, failure, text, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::Code;
-
-use crate::support::{
-    Disk, Fill, Method, Refusal, TestServer, audit_events, failure, text, within,
-};
 
 /// A reply read piece by piece, as it comes.
 struct Lines {

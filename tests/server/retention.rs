@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tonic::Code;
-
-use crate::support::{
+use test_support::{
     Disk, Fill, Method, TestServer, Transport, audit_events, eventually, number, response, text,
 };
+use tonic::Code;
 
 #[tokio::test]
 async fn operations_are_forgotten_with_their_keys_once_they_have_ended() {

@@ -4,11 +4,10 @@ use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::json;
-use tokio::process::Command;
-
-use crate::support::{
-    Disk, Fill, Method, ServerProcess, SlowUpload, eventually, has_tool, run, within,
+use test_support::{
+    Disk, Fill, Method, Program, ServerProcess, SlowUpload, eventually, has_tool, run, within,
 };
+use tokio::process::Command;
 
 fn log(folder: &Path) -> String {
     std::fs::read_to_string(folder.join("server.log")).unwrap_or_default()
@@ -47,7 +46,7 @@ async fn a_terminal_that_is_closed_lets_the_server_drain() {
     // The terminal's own process gets the signal.
     let line = format!(
         "exec {} serve --listen 0 --data-dir {} 2>{}",
-        ServerProcess::PROGRAM,
+        Program::path(),
         at("data"),
         at("server.log")
     );
@@ -111,12 +110,7 @@ async fn a_log_that_nobody_reads_ends_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let mut shell = Command::new("bash");
     // What reads the standard error ends before the first line comes.
-    shell.args([
-        "-c",
-        "exec \"$@\" 2> >(true)",
-        "bash",
-        ServerProcess::PROGRAM,
-    ]);
+    shell.args(["-c", "exec \"$@\" 2> >(true)", "bash", &Program::path()]);
     let command = ServerProcess::serve(shell, folder.path());
     let server = ServerProcess::listening(command, folder.path()).await;
     for _ in 0..20 {
@@ -133,7 +127,7 @@ async fn a_log_that_nobody_reads_ends_nothing() {
 async fn an_order_to_stop_that_comes_early_is_obeyed() {
     let folder = tempfile::tempdir().unwrap();
     for _ in 0..5 {
-        let mut child = ServerProcess::serve(Command::new(ServerProcess::PROGRAM), folder.path())
+        let mut child = ServerProcess::serve(Command::new(Program::path()), folder.path())
             .spawn()
             .unwrap();
         let id = child.id().expect("it runs").to_string();

@@ -6,14 +6,13 @@ use bytes::Bytes;
 use desktop_images::app::UploadSettings;
 use h2::client::SendRequest;
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tonic::Code;
-
-use crate::support::{
+use test_support::{
     Disk, Fill, Method, SlowUpload, TestServer, eventually, failure, image_id, response, text,
     within,
 };
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tonic::Code;
 
 /// More than the kernel keeps for a client that does not read.
 const LARGE: u64 = 64 << 20;

@@ -4,11 +4,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use sha2::{Digest, Sha256, Sha512};
+use test_support::{Disk, Fill, Refusal, TestServer, failure, image_id, response, text, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::Code;
-
-use crate::support::{Disk, Fill, Refusal, TestServer, failure, image_id, response, text, within};
 
 async fn send(
     server: &TestServer,
@@ -361,23 +360,23 @@ async fn a_strict_caller_learns_of_a_failed_operation_by_the_http_code() {
         server.address
     );
     stream.write_all(head.as_bytes()).await.unwrap();
-    let cancelled = crate::support::eventually("it is listed", || async {
+    let cancelled = test_support::eventually("it is listed", || async {
         let list = serde_json::json!({"folderId": "f"});
-        let page = server.ask(crate::support::Method::ComputeList, list).await;
+        let page = server.ask(test_support::Method::ComputeList, list).await;
         let images = page["images"].as_array()?.clone();
         let creating = images
             .into_iter()
             .find(|image| image["status"] == "CREATING")?;
         let operations = serde_json::json!({"imageId": creating["id"]});
         let page = server
-            .ask(crate::support::Method::ListOperations, operations)
+            .ask(test_support::Method::ListOperations, operations)
             .await;
         Some(text(&page["operations"][0], "id").to_owned())
     })
     .await;
     let cancel = serde_json::json!({"operationId": cancelled});
     server
-        .ask(crate::support::Method::OperationCancel, cancel)
+        .ask(test_support::Method::OperationCancel, cancel)
         .await;
     let mut answer = [0; 12];
     let read = within("the cancel is answered", stream.read_exact(&mut answer)).await;

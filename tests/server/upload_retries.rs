@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use test_support::{
+    Clients, Disk, Fill, Method, Program, ServerProcess, TestServer, audit_events, eventually,
+    failure, image_id, response, text, within,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tonic::Code;
 
-use crate::support::{
-    Clients, Disk, Fill, Method, Program, ServerProcess, TestServer, audit_events, eventually,
-    failure, image_id, response, text, within,
-};
 use crate::uploads::{digest, half_an_upload};
 
 const KEY: &str = "idempotency-key";

@@ -6,14 +6,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tonic::Code;
-
-use crate::support::{
+use test_support::{
     Clients, Disk, Fill, Method, Refusal, SlowUpload, TestServer, eventually, failure, image_id,
     number, response, text,
 };
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tonic::Code;
 
 /// The value of `Content-Digest` for a body.
 pub fn digest(body: &[u8]) -> String {
@@ -250,7 +249,7 @@ async fn a_body_that_is_no_sound_disk_image_leaves_nothing() {
         let external = "create -q -f qcow2 -o data_file=data.raw external.qcow2 1M";
         for command in [base, external] {
             let arguments: Vec<&str> = command.split(' ').collect();
-            crate::support::run(folder.path(), "qemu-img", &arguments);
+            test_support::run(folder.path(), "qemu-img", &arguments);
         }
         let read = |name| std::fs::read(folder.path().join(name)).unwrap();
         bodies.push(("overlay", read("overlay.qcow2"), "backing file"));

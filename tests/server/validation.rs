@@ -5,9 +5,8 @@ use std::collections::BTreeSet;
 use desktop_images::contract;
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor, Value as Reflected};
 use serde_json::{Map, Value, json};
+use test_support::{Disk, Fill, Method, TestServer, Transport};
 use tonic::Code;
-
-use crate::support::{Disk, Fill, Method, TestServer, Transport};
 
 /// The value of an option of the contract on a field.
 fn option(field: &FieldDescriptor, name: &str) -> Option<String> {

@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use test_support::{Disk, Fill, Method, Program, TestServer, Transport, contents};
 use tonic::Code;
-
-use crate::support::{Disk, Fill, Method, Program, TestServer, Transport, contents};
 
 async fn verify(server: &TestServer) -> (Option<i32>, Value) {
     let arguments = format!(

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use desktop_images::contract::desktopimages::v1::WatchOperationRequest;
 use serde_json::json;
-use tonic::Code;
-
-use crate::support::{
+use test_support::{
     Disk, Fill, Method, Refusal, SlowUpload, TestServer, Watch, failure, response, text, within,
 };
+use tonic::Code;
 
 #[tokio::test]
 async fn a_running_import_is_followed_to_its_end() {

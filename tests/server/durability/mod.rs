@@ -13,9 +13,9 @@ use sha2::{Digest, Sha256};
 use tokio::process::Command;
 
 use self::order::{content_precedes_commit, reply_follows_commit};
-use crate::support::{
-    Clients, Disk, Fill, Method, ServerProcess, Transport, eventually, image_id, may_trace,
-    response, text,
+use test_support::{
+    Clients, Disk, Fill, Method, Program, ServerProcess, Transport, eventually, image_id,
+    may_trace, response, text,
 };
 
 /// The calls that write, send, sync or make files. More than a page of the database is not needed
@@ -93,7 +93,7 @@ async fn start(folder: &Path) -> ServerProcess {
     strace
         .args(TRACING)
         .arg(folder.join(TRACE))
-        .arg(ServerProcess::PROGRAM);
+        .arg(Program::path());
     ServerProcess::listening(ServerProcess::serve(strace, folder), folder).await
 }
 

@@ -2,11 +2,11 @@
 
 use std::io::{Read, Write};
 
+use test_support::{Disk, Fill, TestServer};
 use tonic::Code;
 
 use super::frames::padding;
 use super::{LIMIT, LIST, LIST_REQUEST, call, frame};
-use crate::support::{Disk, Fill, TestServer};
 
 type Codec = fn(&[u8]) -> Vec<u8>;
 

@@ -1,9 +1,9 @@
 //! Requests that are not one message in one piece.
 
+use test_support::TestServer;
 use tonic::Code;
 
 use super::{LIMIT, LIST, LIST_REQUEST, call, frame};
-use crate::support::TestServer;
 
 const WATCH: &str = "/desktopimages.v1.OperationWatchService/Watch";
 const CHECK: &str = "/grpc.health.v1.Health/Check";

@@ -2,10 +2,10 @@
 
 use http::Request;
 use serde_json::Value;
+use test_support::TestServer;
 use tonic::Code;
 
 use super::{LIST, LIST_REQUEST, call, frame, send};
-use crate::support::TestServer;
 
 #[tokio::test]
 async fn unimplemented_names_the_method() {

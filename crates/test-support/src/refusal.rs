@@ -53,7 +53,7 @@ impl Refusal {
             .map(|violation| violation["field"].as_str().unwrap_or_default().to_owned());
         Self {
             code: (code as i32).into(),
-            message: super::text(body, "message").to_owned(),
+            message: crate::text(body, "message").to_owned(),
             fields: fields.collect(),
             quotas: quota_violations(body),
         }
@@ -68,7 +68,7 @@ pub fn quota_violations(status: &Value) -> Vec<(String, String)> {
         .filter(|detail| detail["@type"] == "type.googleapis.com/google.rpc.QuotaFailure")
         .flat_map(|quota| quota["violations"].as_array().cloned().unwrap_or_default())
         .map(|violation| {
-            let text = |name| super::text(&violation, name).to_owned();
+            let text = |name| crate::text(&violation, name).to_owned();
             (text("subject"), text("description"))
         })
         .collect()

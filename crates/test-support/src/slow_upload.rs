@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::{Clients, Method, eventually, text};
+use crate::{Clients, Method, eventually, text};
 
 pub struct SlowUpload {
     body: Option<mpsc::Sender<Bytes>>,

@@ -21,8 +21,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
-use super::call::escaped;
-use super::{Caller, Disk, Fill, Method, Transport, eventually, image_id, response};
+use crate::call::escaped;
+use crate::{Caller, Disk, Fill, Method, Transport, eventually, image_id, response};
 
 /// Typed clients of every service, and a plain one for HTTP.
 #[derive(Clone)]

@@ -7,7 +7,7 @@ use desktop_images::contract::yandex::cloud::operation::Operation;
 use serde_json::Value;
 use tonic::{Code, Streaming};
 
-use super::{Clients, PATIENCE, to_json};
+use crate::{Clients, PATIENCE, to_json};
 
 /// What happens before patience ends.
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
@@ -44,7 +44,7 @@ impl Watch {
             loop {
                 let state = self.next().await.expect("a whole stream");
                 let state = state.expect("an operation that runs");
-                if wanted(super::text(&state, "description")) {
+                if wanted(crate::text(&state, "description")) {
                     return state;
                 }
             }

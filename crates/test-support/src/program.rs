@@ -1,4 +1,4 @@
-//! The program as a client of a server.
+//! The program, and its runs as a client of a server.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -6,7 +6,7 @@ use std::process::Stdio;
 use serde_json::Value;
 use tokio::process::Command;
 
-use super::within;
+use crate::within;
 
 /// What a run of the program came to.
 #[derive(Debug)]
@@ -17,9 +17,15 @@ pub struct Program {
 }
 
 impl Program {
+    /// Where the program is. Cargo says it to the tests and benches of the program's package when it runs them, since
+    /// version 1.94 (https://github.com/rust-lang/cargo/pull/16421).
+    pub fn path() -> String {
+        std::env::var("CARGO_BIN_EXE_desktop-images").expect("a test that cargo runs")
+    }
+
     /// The program with arguments, in words, ready to run.
     pub fn command(address: SocketAddr, arguments: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_desktop-images"));
+        let mut command = Command::new(Self::path());
         command
             .env("DESKTOP_IMAGES_ENDPOINT", format!("http://{address}"))
             .args(arguments.split(' '))

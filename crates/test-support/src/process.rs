@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::Clients;
+use crate::{Clients, Program};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const LISTENING: &str = "Listening on http://";
@@ -28,16 +28,14 @@ impl std::ops::Deref for ServerProcess {
 }
 
 impl ServerProcess {
-    pub const PROGRAM: &str = env!("CARGO_BIN_EXE_desktop-images");
-
     /// Runs `desktop-images serve` on the folders `data` and `imports` of `folder`.
     pub async fn start(folder: &Path) -> Self {
-        Self::listening(Self::serve(Command::new(Self::PROGRAM), folder), folder).await
+        Self::listening(Self::serve(Command::new(Program::path()), folder), folder).await
     }
 
     /// The same with more arguments.
     pub async fn start_with(folder: &Path, arguments: &[&str]) -> Self {
-        let mut command = Self::serve(Command::new(Self::PROGRAM), folder);
+        let mut command = Self::serve(Command::new(Program::path()), folder);
         command.args(arguments);
         Self::listening(command, folder).await
     }
@@ -96,7 +94,7 @@ impl ServerProcess {
     /// Sends the process a signal, by its name.
     pub fn signal(&self, name: &str) {
         let id = self.child.id().expect("a running process").to_string();
-        super::run(Path::new("/"), "kill", &[&format!("-{name}"), &id]);
+        crate::run(Path::new("/"), "kill", &[&format!("-{name}"), &id]);
     }
 
     /// The exit code once the process has ended by itself.

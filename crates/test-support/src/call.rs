@@ -7,9 +7,9 @@ use serde_json::Value;
 use tonic::Code;
 use tonic::metadata::{AsciiMetadataKey, MetadataMap};
 
-use super::refusal::{Refusal, http_code};
-use super::server::Clients;
-use super::{from_json, to_json};
+use crate::refusal::{Refusal, http_code};
+use crate::server::Clients;
+use crate::{from_json, to_json};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
@@ -298,6 +298,6 @@ fn metadata(headers: &[(&str, &str)]) -> MetadataMap {
 }
 
 /// Everything but letters and digits as percent escapes.
-pub fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
 }

@@ -1,7 +1,7 @@
-//! Knows how to start a whole server, to ask it things, and to make disk images for it. Never
-//! mentions what a test expects of it.
+//! Knows how to start a whole server, to ask it things, and to make disk images for it: for the tests and benches of
+//! the program. Never mentions what a test expects of it.
 
-pub mod call;
+mod call;
 mod contract;
 mod disks;
 mod process;
@@ -13,7 +13,7 @@ mod small_disk;
 mod streams;
 mod tools;
 
-pub use call::{Caller, Method, Transport};
+pub use call::{Caller, Method, NoReply, Transport};
 pub use contract::{from_json, to_json};
 pub use disks::{Disk, Fill};
 pub use process::ServerProcess;

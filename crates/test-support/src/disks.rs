@@ -78,7 +78,7 @@ impl Disk {
 
     /// A raw disk as qcow2; none where `qemu-img` is missing.
     pub fn qcow2(test: &str, raw: &[u8], arguments: &[&str]) -> Option<Vec<u8>> {
-        if !super::has_tool(test, "qemu-img") {
+        if !crate::has_tool(test, "qemu-img") {
             return None;
         }
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -86,7 +86,7 @@ impl Disk {
         let mut all = vec!["convert", "-f", "raw", "-O", "qcow2"];
         all.extend(arguments);
         all.extend(["disk.img", "disk.qcow2"]);
-        super::run(folder.path(), "qemu-img", &all);
+        crate::run(folder.path(), "qemu-img", &all);
         Some(std::fs::read(folder.path().join("disk.qcow2")).expect("a qcow2 image"))
     }
 }
