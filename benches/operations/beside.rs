@@ -12,6 +12,7 @@ use desktop_images::contract::yandex::cloud::clouddesktop::v1::api::{
     GetDesktopImageRequest, ListDesktopImagesRequest,
 };
 use rand::RngCore;
+use test_support::{Disk, Fill};
 
 use super::connection::Call;
 use super::copies::{Copies, round};
@@ -191,11 +192,7 @@ fn make_disk(path: &Path) -> Result<(), Box<dyn Error>> {
                 .for_each(|part| part.copy_from_slice(&word[..part.len()]));
         }
         if number == 0 {
-            block[..512].fill(0);
-            block[446 + 4] = 0x83;
-            block[446 + 8..446 + 12].copy_from_slice(&64_u32.to_le_bytes());
-            block[446 + 12..446 + 16].copy_from_slice(&4000_u32.to_le_bytes());
-            block[510..512].copy_from_slice(&[0x55, 0xaa]);
+            block[..512].copy_from_slice(&Disk::mbr(1, Fill::Sparse(0))[..512]);
         }
         file.write_all(&block)?;
     }

@@ -3,19 +3,17 @@
 
 use std::error::Error;
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use desktop_images::contract::yandex::cloud::compute::v1 as compute;
 use desktop_images::contract::yandex::cloud::operation::{Operation, operation};
 use prost::Message;
+use test_support::{Disk, Fill, Program, ServerProcess};
+use tokio::process::Command;
 
 use super::machine;
-
-const BINARY: &str = env!("CARGO_BIN_EXE_desktop-images");
 
 /// How a server logs by default, a line for each request, and how it logs next to nothing.
 pub const LOG: &str = "info";
@@ -36,8 +34,7 @@ pub enum Variant {
 
 /// A running server; it is killed when this is dropped.
 pub struct Server {
-    process: Child,
-    pub address: SocketAddr,
+    process: ServerProcess,
     /// A READY compute image.
     pub compute_image_id: String,
 }
@@ -48,7 +45,7 @@ impl Server {
         log_level: &str,
         data: &Path,
     ) -> Result<Self, Box<dyn Error>> {
-        Self::start_binary(Path::new(BINARY), variant, log_level, data).await
+        Self::start_binary(Path::new(&Program::path()), variant, log_level, data).await
     }
 
     /// Starts another build of the program, which needs the feature `bench-baselines` only for a variant
@@ -67,7 +64,8 @@ impl Server {
             .stdout(Stdio::piped())
             // Lines are made, and written nowhere: those in a file on the disk of the data would be
             // written back by the kernel, half a minute's at once, and all commits would wait meanwhile.
-            .stderr(Stdio::null());
+            .stderr(Stdio::null())
+            .kill_on_drop(true);
         let baseline = match variant {
             Variant::Durable => "",
             Variant::StoresNothing => "stores-nothing",
@@ -75,19 +73,13 @@ impl Server {
             Variant::CommitEach => "commit-each",
         };
         command.env("DESKTOP_IMAGES_BASELINE", baseline);
-        let mut process = command.spawn()?;
-        let mut line = String::new();
-        if let Some(output) = process.stdout.take() {
-            BufReader::new(output).read_line(&mut line)?;
-        }
-        let address = line.trim().rsplit('/').next().unwrap_or_default();
-        let mut server = Self {
+        let process = ServerProcess::listening(command, data).await;
+        let disk = Disk::mbr(2, Fill::Sparse(1));
+        let compute_image_id = process.compute_image("catalogue", "disk", &disk).await;
+        Ok(Self {
             process,
-            address: address.parse()?,
-            compute_image_id: String::new(),
-        };
-        server.compute_image_id = server.upload().await?;
-        Ok(server)
+            compute_image_id,
+        })
     }
 
     /// Processor time that the server has used so far.
@@ -107,29 +99,13 @@ impl Server {
     fn proc(&self, file: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/{file}", self.process.id()))
     }
-
-    /// Makes a compute image of a small disk.
-    async fn upload(&self) -> Result<String, Box<dyn Error>> {
-        let url = format!(
-            "http://{}/compute/v1/images:upload?folderId=catalogue&name=disk",
-            self.address
-        );
-        let reply = reqwest::Client::new().post(url).body(disk()).send().await?;
-        let text = reply.text().await?;
-        let operation: serde_json::Value = serde_json::from_str(&text)?;
-        let id = operation["metadata"]["imageId"].as_str();
-        if operation["done"] != true || operation.get("error").is_some() {
-            return Err(text.into());
-        }
-        Ok(id.unwrap_or_default().to_owned())
-    }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        // What was measured is measured, and the data is thrown away.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+impl std::ops::Deref for Server {
+    type Target = ServerProcess;
+
+    fn deref(&self) -> &ServerProcess {
+        &self.process
     }
 }
 
@@ -143,16 +119,4 @@ pub fn copied(reply: &[u8]) -> Result<String, Box<dyn Error>> {
         }
         _ => Err("a Copy did not end well".into()),
     }
-}
-
-/// A raw disk of two MiB with a partition table and nothing in the partition.
-fn disk() -> Vec<u8> {
-    let mut disk = vec![0; 2 << 20];
-    let mut entry = [0; 16];
-    entry[4] = 0x83;
-    entry[8..12].copy_from_slice(&64_u32.to_le_bytes());
-    entry[12..].copy_from_slice(&4000_u32.to_le_bytes());
-    disk[446..462].copy_from_slice(&entry);
-    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
-    disk
 }

@@ -81,6 +81,11 @@ impl ServerProcess {
         }
     }
 
+    /// The id of the process.
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("a running process")
+    }
+
     /// Ends the process without a warning.
     pub async fn kill(mut self) {
         self.child.kill().await.expect("a running process");
@@ -93,7 +98,7 @@ impl ServerProcess {
 
     /// Sends the process a signal, by its name.
     pub fn signal(&self, name: &str) {
-        let id = self.child.id().expect("a running process").to_string();
+        let id = self.id().to_string();
         crate::run(Path::new("/"), "kill", &[&format!("-{name}"), &id]);
     }
 
