@@ -2,14 +2,12 @@
 //! they are known to see otherwise is listed here, and nothing else is taken.
 #![no_main]
 
-#[path = "../../crates/transcoding/src/codec/tests/reference.rs"]
-#[allow(dead_code)]
-mod reference;
 mod seeds;
 mod things;
 
 use libfuzzer_sys::fuzz_target;
 use things::THINGS;
+use transcoding_reference::codec as reference;
 
 /// Problems that the codec refuses by the letter of the mapping and prost-reflect takes.
 const STRICTER: [&str; 9] = [

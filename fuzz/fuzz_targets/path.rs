@@ -2,17 +2,10 @@
 //! words, so that they meet.
 #![no_main]
 
-#[path = "../../crates/transcoding/src/tests/matcher.rs"]
-mod matcher;
-#[path = "../../crates/transcoding/src/tests/routers.rs"]
-mod routers;
-
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use transcoding::{
-    router,
-    template::{self, Template},
-};
+use transcoding::template::Template;
+use transcoding_reference::{matcher, routers};
 
 #[derive(Arbitrary, Debug)]
 struct Input<'i> {

@@ -2,12 +2,6 @@
 //! says, or is refused as it says; and where only the query is wrong, the refusal names a parameter.
 #![no_main]
 
-#[path = "../../crates/transcoding/src/tests/matcher.rs"]
-#[allow(dead_code)]
-mod matcher;
-#[path = "../../crates/transcoding/src/codec/tests/reference.rs"]
-#[allow(dead_code)]
-mod reference;
 mod requests;
 mod rules;
 mod seeds;
@@ -28,7 +22,8 @@ use things::THINGS;
 use tokio::runtime::Runtime;
 use tonic::body::Body;
 use tower::{ServiceExt, util::BoxCloneSyncService};
-use transcoding::{ResponseBody, Settings, Transcoder, template};
+use transcoding::{ResponseBody, Settings, Transcoder};
+use transcoding_reference::codec as reference;
 
 type Server = BoxCloneSyncService<Request<Full<Bytes>>, Response<ResponseBody>, Infallible>;
 

@@ -8,10 +8,12 @@ use percent_encoding::percent_decode_str;
 use prost::Message;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MethodDescriptor, Value};
 use transcoding::template::Template;
+use transcoding_reference::{
+    codec as reference,
+    matcher::{self, Answer},
+};
 
 use super::{
-    matcher::{self, Answer},
-    reference,
     rules::{self, HttpRule},
     texts,
     things::THINGS,

@@ -3,19 +3,15 @@
 //! says.
 #![no_main]
 
-#[path = "../../crates/transcoding/src/tests/matcher.rs"]
-mod matcher;
-#[path = "../../crates/transcoding/src/tests/routers.rs"]
-mod routers;
 mod rules;
 mod seeds;
 mod things;
 
 use libfuzzer_sys::fuzz_target;
-use routers::encode;
-use transcoding::{
-    router,
-    template::{self, Segment, Template},
+use transcoding::template::{Segment, Template};
+use transcoding_reference::{
+    matcher,
+    routers::{self, encode},
 };
 
 /// More would make an input slow, not better.

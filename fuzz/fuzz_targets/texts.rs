@@ -3,8 +3,7 @@
 use base64::{Engine, prelude::BASE64_STANDARD};
 use prost_reflect::{DynamicMessage, Kind, MessageDescriptor, Value};
 use serde_json::Value as Json;
-
-use super::reference;
+use transcoding_reference::codec as reference;
 
 /// The value, read by prost-reflect from what would be its JSON. `None` where the text is none.
 pub fn value(kind: &Kind, text: &str) -> Option<Value> {

@@ -3,15 +3,13 @@
 //! taken.
 #![no_main]
 
-#[path = "../../crates/transcoding/src/codec/tests/reference.rs"]
-#[allow(dead_code)]
-mod reference;
 mod things;
 
 use libfuzzer_sys::fuzz_target;
 use prost_reflect::SerializeOptions;
 use serde_json::Value;
 use things::THINGS;
+use transcoding_reference::codec as reference;
 
 /// Problems that the codec refuses by the letter of the mapping and prost-reflect writes.
 const STRICTER: [&str; 6] = [

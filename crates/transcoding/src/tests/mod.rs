@@ -4,14 +4,11 @@
 mod arriving;
 mod build;
 mod calls;
-mod matcher;
 mod negative_zero;
 mod openapi;
 mod properties;
 mod refusals;
 mod requests;
-mod routers;
-mod routing;
 mod streams;
 mod table;
 mod tonic_server;
@@ -37,7 +34,7 @@ use tonic::{Code, Status, body::Body};
 use tonic_types::pb;
 use tower::{Service, ServiceExt};
 
-use super::{Settings, Transcoder, router, template};
+use super::{Settings, Transcoder};
 
 const SERVICE: &str = "transcoding.test.Things";
 

@@ -5,4 +5,3 @@ mod mapping;
 mod permuted;
 mod properties;
 mod random;
-mod reference;

@@ -3,12 +3,12 @@
 use proptest::prelude::*;
 use prost::Message;
 use prost_reflect::SerializeOptions;
+use transcoding_reference::codec as reference;
 
 use super::{
     super::{Codec, Settings},
     permuted::permuted,
     random::{self, Tape},
-    reference,
 };
 
 /// The choices behind the type and the message on the tape.

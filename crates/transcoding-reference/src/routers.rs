@@ -1,18 +1,19 @@
-//! Routers beside the slow matcher, for a property here and for fuzz targets.
+//! Routers beside the slow matcher.
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use super::{
-    matcher::{self, Answer, Rule},
+use transcoding::{
     router::{Miss, Route, RouteMethod, Router},
     template::{Segment, Template},
 };
+
+use crate::matcher::{self, Answer, Rule};
 
 /// Characters that a capture of several segments keeps as they are in the path, escaped or not.
 const RESERVED: &str = ":/?#[]@!$&'()*+,;=";
 
 /// A router of the rules that do not conflict, and these. A route's value is its index.
-pub(super) fn build(rules: impl IntoIterator<Item = Rule>) -> (Router<usize>, Vec<Rule>) {
+pub fn build(rules: impl IntoIterator<Item = Rule>) -> (Router<usize>, Vec<Rule>) {
     let mut router = Router::default();
     let mut taken: Vec<Rule> = Vec::new();
     for rule in rules {
@@ -38,7 +39,7 @@ pub(super) fn build(rules: impl IntoIterator<Item = Rule>) -> (Router<usize>, Ve
 }
 
 /// Demands that a path leads to the same place by both, and its captures, put into the template, too.
-pub(super) fn compare(router: &Router<usize>, rules: &[Rule], method: &str, path: &str) {
+pub fn compare(router: &Router<usize>, rules: &[Rule], method: &str, path: &str) {
     let found = answer(router, method, path);
     assert_eq!(
         found,
@@ -105,7 +106,7 @@ fn fill(template: &Template, captures: &[String], path: &str) -> Option<String> 
 }
 
 /// Escapes all that can be escaped.
-pub(super) fn encode(text: &str) -> String {
+pub fn encode(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 

@@ -1,21 +1,21 @@
-//! Which path leads where, told by trying every template in turn: slow, and plain enough to be
-//! trusted. It is the reference of the router in a property here and in fuzz targets, and names of
-//! the crate only what stands beside it.
+//! Where a path leads, told by trying every template in turn.
 
 use std::collections::BTreeSet;
 
-use super::template::{Segment, Template};
+use transcoding::template::{Segment, Template, Variable};
 
+/// A route without its value.
 #[derive(Debug)]
-pub(super) struct Rule {
+pub struct Rule {
     /// `*` is any.
     pub method: String,
     pub serves_head: bool,
     pub template: Template,
 }
 
+/// Where a path leads.
 #[derive(Debug, PartialEq)]
-pub(super) enum Answer {
+pub enum Answer {
     /// The index of the rule, and its captures; `None` is one that is not text.
     Found(usize, Vec<Option<String>>),
     BadPath,
@@ -25,14 +25,14 @@ pub(super) enum Answer {
 }
 
 /// Whether two rules match the same requests.
-pub(super) fn conflict(one: &Rule, other: &Rule) -> bool {
+pub fn conflict(one: &Rule, other: &Rule) -> bool {
     one.method == other.method
         && one.template.segments == other.template.segments
         && one.template.verb == other.template.verb
 }
 
-/// Where a raw path leads.
-pub(super) fn find(rules: &[Rule], method: &str, path: &str) -> Answer {
+/// Says where a raw path leads.
+pub fn find(rules: &[Rule], method: &str, path: &str) -> Answer {
     let Some(path) = path.strip_prefix('/') else {
         return Answer::NotFound;
     };
@@ -130,7 +130,7 @@ fn captures(template: &Template, path: &[&str]) -> Vec<Option<String>> {
         };
         starts.push(starts[starts.len() - 1] + taken);
     }
-    let of = |variable: &super::template::Variable| {
+    let of = |variable: &Variable| {
         let raw = path[starts[variable.start]..starts[variable.end]].join("/");
         let keeps = |byte: u8| variable.several_segments && b":/?#[]@!$&'()*+,;=".contains(&byte);
         String::from_utf8(decode(&raw, |byte| !keeps(byte))).ok()
@@ -138,7 +138,8 @@ fn captures(template: &Template, path: &[&str]) -> Vec<Option<String>> {
     template.variables.iter().map(of).collect()
 }
 
-pub(super) fn has_whole_escapes(text: &str) -> bool {
+/// Whether two hexadecimal digits follow each `%`.
+pub fn has_whole_escapes(text: &str) -> bool {
     let digits = |at| text.as_bytes().get(at + 1..at + 3);
     let is_whole = |at| digits(at).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
     text.match_indices('%').all(|(at, _)| is_whole(at))

@@ -5,12 +5,11 @@ use std::borrow::Cow;
 use http::Method;
 use proptest::prelude::*;
 
-use super::{
-    matcher,
+use transcoding::{
     router::{Miss, Route, RouteMethod, Router},
-    routers,
     template::Template,
 };
+use transcoding_reference::{matcher, routers};
 
 fn router(routes: &[&str]) -> Router<String> {
     let mut router = Router::default();

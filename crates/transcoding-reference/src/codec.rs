@@ -1,12 +1,11 @@
-//! The same by prost-reflect, the reference. It holds no path of the crate, so that fuzz targets can
-//! have it too.
+//! JSON and wire bytes by prost-reflect.
 
 use prost_reflect::{
     DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions, Value,
 };
 
 /// A message of JSON.
-pub(super) fn read(json: &[u8], message: &MessageDescriptor) -> Result<DynamicMessage, String> {
+pub fn read(json: &[u8], message: &MessageDescriptor) -> Result<DynamicMessage, String> {
     let text = std::str::from_utf8(json).map_err(|error| error.to_string())?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let options = DeserializeOptions::new().deny_unknown_fields(true);
@@ -18,12 +17,12 @@ pub(super) fn read(json: &[u8], message: &MessageDescriptor) -> Result<DynamicMe
 }
 
 /// A message of wire bytes.
-pub(super) fn decode(wire: &[u8], message: &MessageDescriptor) -> Result<DynamicMessage, String> {
+pub fn decode(wire: &[u8], message: &MessageDescriptor) -> Result<DynamicMessage, String> {
     DynamicMessage::decode(message.clone(), wire).map_err(|error| error.to_string())
 }
 
 /// A message of wire bytes as JSON.
-pub(super) fn write(
+pub fn write(
     wire: &[u8],
     message: &MessageDescriptor,
     options: &SerializeOptions,
@@ -37,7 +36,7 @@ pub(super) fn write(
 
 /// Whether two messages are the same. A NaN is itself here, and what an Any holds is compared as a
 /// message, since its encoding is not unique.
-pub(super) fn same(left: &DynamicMessage, right: &DynamicMessage) -> bool {
+pub fn same(left: &DynamicMessage, right: &DynamicMessage) -> bool {
     use prost_reflect::ReflectMessage;
     let descriptor = left.descriptor();
     if descriptor.full_name() == "google.protobuf.Any" {

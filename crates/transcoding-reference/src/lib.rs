@@ -1,0 +1,6 @@
+//! References for the crate `transcoding`: slow, and plain enough to be trusted. Its tests and fuzz targets demand that
+//! its router and its codec do the same.
+
+pub mod codec;
+pub mod matcher;
+pub mod routers;
