@@ -25,6 +25,7 @@ pub use crate::operations::Settings as OperationSettings;
 use crate::server::{self, Edge, Guard, serve};
 pub use crate::server::{AllowedOrigin, TransferSettings};
 use crate::sources::ImportFolder;
+use crate::store::memory::MemoryStore;
 use crate::store::{self, Store};
 use data_folder::{DataFolder, Lock};
 
@@ -43,6 +44,9 @@ const BATCH_PAUSE: Duration = Duration::from_millis(20);
 /// How long a connection without a request is kept unless told otherwise: longer than proxies keep theirs
 /// (nginx 60 s, Caddy 120 s), which would else send a request on a connection that closes.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(180);
+
+/// How long requests may run on after the order to stop, unless told otherwise.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a server is started with.
 #[derive(Debug, Clone)]
@@ -67,6 +71,25 @@ pub struct Config {
     pub operations: OperationSettings,
     /// How long what has ended is remembered.
     pub retention: Retention,
+}
+
+impl Config {
+    /// A server on a free port of the loopback address, as it is unless told otherwise.
+    pub fn new(data: Data) -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            data,
+            import_dir: None,
+            allow_installer_images: false,
+            cors_allow_origins: Vec::new(),
+            drain_timeout: DRAIN_TIMEOUT,
+            transfers: TransferSettings::default(),
+            uploads: UploadSettings::default(),
+            idle_timeout: IDLE_TIMEOUT,
+            operations: OperationSettings::default(),
+            retention: Retention::default(),
+        }
+    }
 }
 
 /// How long the server remembers what has ended.
@@ -158,6 +181,20 @@ pub struct Server {
 impl Server {
     /// Opens the data, resumes what an earlier process left unfinished, and listens.
     pub async fn start(config: Config) -> Result<Self, Error> {
+        Self::start_on(config, |store| store).await
+    }
+
+    /// The same with a store in memory, which forgets all at the end: no command does this. Benchmarks measure
+    /// the durable store against it.
+    pub async fn start_in_memory(config: Config) -> Result<Self, Error> {
+        let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
+        Self::start_on(config, |_| store).await
+    }
+
+    async fn start_on(
+        config: Config,
+        choose: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
+    ) -> Result<Self, Error> {
         server::raise_descriptor_limit();
         // First of all: a taken port must leave all as it was.
         let listener = bind(config.listen)
@@ -181,6 +218,7 @@ impl Server {
             .await
             .map_err(|stopped| Error::Temporary(stopped.into()))??;
         let data = DataFolder::open(&folder, Arc::new(SystemClock), adopt_empty).await?;
+        let store = choose(data.store);
 
         if !address.ip().is_loopback() {
             tracing::warn!(
@@ -189,9 +227,9 @@ impl Server {
             );
         }
 
-        let engine = Engine::new(data.store.clone(), config.operations.clone());
+        let engine = Engine::new(store.clone(), config.operations.clone());
         let images = Images::new(
-            data.store.clone(),
+            store.clone(),
             data.place.contents.clone(),
             engine.clone(),
             import_folder,
@@ -218,7 +256,7 @@ impl Server {
         let maintenance = tokio::spawn(maintain(
             images,
             engine.clone(),
-            data.store.clone(),
+            store.clone(),
             config.retention.clone(),
             stop.clone(),
         ));
@@ -231,7 +269,7 @@ impl Server {
             serving,
             maintenance,
             engine,
-            store: data.store,
+            store,
             _lock: data.lock,
             temporary,
         })

@@ -47,7 +47,7 @@ pub async fn compare(
 ) -> Result<(), Box<dyn Error>> {
     let this = Server::start(Variant::Durable, LOG, &folder.join("this")).await?;
     let data = folder.join("other");
-    let other = Server::start_binary(other, Variant::Durable, LOG, &data).await?;
+    let other = Server::start_binary(other, LOG, &data).await?;
     let copies = [Copies::of(&this), Copies::of(&other)];
     let mut pair = Pair {
         servers: [this, other],

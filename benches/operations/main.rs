@@ -10,6 +10,7 @@ mod copies;
 mod deletes;
 mod figures;
 mod images;
+mod in_memory;
 mod load;
 mod machine;
 mod rows;
@@ -32,6 +33,9 @@ const BESIDE: &str = "beside=";
 const PARTS: [&str; 5] = [THROUGHPUT, ALONE, IMAGES, DELETES, ROWS];
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
+    if std::env::args().nth(1).as_deref() == Some(in_memory::WORD) {
+        return in_memory::serve();
+    }
     // `cargo bench` passes --bench. The folder decides which disk is measured.
     let words = std::env::args().skip(1).filter(|word| word != "--bench");
     let (chosen, folders): (Vec<_>, Vec<_>) =

@@ -13,6 +13,7 @@ use prost::Message;
 use test_support::{Disk, Fill, Program, ServerProcess};
 use tokio::process::Command;
 
+use super::in_memory::WORD as IN_MEMORY;
 use super::machine;
 
 /// How a server logs by default, a line for each request, and how it logs next to nothing.
@@ -24,12 +25,8 @@ pub const QUIET: &str = "warn";
 pub enum Variant {
     /// What users get.
     Durable,
-    /// All but the store: the reply is made up.
+    /// The same rules on a store in memory, in a process of this benchmark: nothing is written.
     StoresNothing,
-    /// The same, but a Copy waits for a group of others, as it would for their commit.
-    WaitsForNothing,
-    /// Each has a commit of its own.
-    CommitEach,
 }
 
 /// A running server; it is killed when this is dropped.
@@ -45,18 +42,31 @@ impl Server {
         log_level: &str,
         data: &Path,
     ) -> Result<Self, Box<dyn Error>> {
-        Self::start_binary(Path::new(&Program::path()), variant, log_level, data).await
+        let command = match variant {
+            Variant::Durable => Command::new(Program::path()),
+            Variant::StoresNothing => {
+                let mut command = Command::new(std::env::current_exe()?);
+                command.arg(IN_MEMORY);
+                command
+            }
+        };
+        Self::start_command(command, log_level, data).await
     }
 
-    /// Starts another build of the program, which needs the feature `bench-baselines` only for a variant
-    /// that is not durable.
+    /// Starts another build of the program.
     pub async fn start_binary(
         binary: &Path,
-        variant: Variant,
         log_level: &str,
         data: &Path,
     ) -> Result<Self, Box<dyn Error>> {
-        let mut command = Command::new(binary);
+        Self::start_command(Command::new(binary), log_level, data).await
+    }
+
+    async fn start_command(
+        mut command: Command,
+        log_level: &str,
+        data: &Path,
+    ) -> Result<Self, Box<dyn Error>> {
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data)
@@ -66,13 +76,6 @@ impl Server {
             // written back by the kernel, half a minute's at once, and all commits would wait meanwhile.
             .stderr(Stdio::null())
             .kill_on_drop(true);
-        let baseline = match variant {
-            Variant::Durable => "",
-            Variant::StoresNothing => "stores-nothing",
-            Variant::WaitsForNothing => "waits-for-nothing",
-            Variant::CommitEach => "commit-each",
-        };
-        command.env("DESKTOP_IMAGES_BASELINE", baseline);
         let process = ServerProcess::listening(command, data).await;
         let disk = Disk::mbr(2, Fill::Sparse(1));
         let compute_image_id = process.compute_image("catalogue", "disk", &disk).await;

@@ -2,11 +2,8 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use desktop_images::app::{
-    Config, Data, Error, OperationSettings, Retention, Server, TransferSettings, UploadSettings,
-};
+use desktop_images::app::{Config, Data, Error, Server};
 use desktop_images::contract::desktopimages::v1::{
     audit_service_client::AuditServiceClient,
     operation_watch_service_client::OperationWatchServiceClient,
@@ -264,16 +261,8 @@ pub fn contents(data: &Path) -> Vec<String> {
 
 fn config(data: &Path, folder: &Path) -> Config {
     Config {
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        data: Data::Folder(data.to_owned()),
         import_dir: Some(folder.join("imports")),
-        allow_installer_images: false,
         cors_allow_origins: vec!["https://app.example".parse().expect("an origin")],
-        drain_timeout: Duration::from_secs(10),
-        transfers: TransferSettings::default(),
-        uploads: UploadSettings::default(),
-        idle_timeout: desktop_images::app::IDLE_TIMEOUT,
-        operations: OperationSettings::default(),
-        retention: Retention::default(),
+        ..Config::new(Data::Folder(data.to_owned()))
     }
 }

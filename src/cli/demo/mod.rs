@@ -67,17 +67,9 @@ pub async fn run(arguments: Arguments) -> Result<()> {
 /// A server that keeps nothing, on the usual port if that is free.
 async fn start() -> Result<Server> {
     let config = |port| Config {
-        cors_allow_origins: Vec::new(),
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-        data: Data::Ephemeral,
-        import_dir: None,
-        allow_installer_images: false,
         drain_timeout: DRAIN_TIMEOUT,
-        transfers: Default::default(),
-        uploads: Default::default(),
-        idle_timeout: app::IDLE_TIMEOUT,
-        operations: OperationSettings::default(),
-        retention: Retention::default(),
+        ..Config::new(Data::Ephemeral)
     };
     match Server::start(config(PREFERRED_PORT)).await {
         Ok(server) => Ok(server),
