@@ -1,8 +1,6 @@
-//! Compiles `proto/` with protox: one descriptor set feeds the generated types, their encoders,
-//! the validation code, reflection and the REST routes. Needs nothing but the Rust toolchain.
+//! Compiles `proto/` with protox: one descriptor set feeds the generated types and services, the
+//! validation code, reflection and the REST routes. Needs nothing but the Rust toolchain.
 
-#[path = "build/encoders.rs"]
-mod encoders;
 #[path = "build/names.rs"]
 mod names;
 #[path = "build/rules.rs"]
@@ -39,22 +37,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     )?;
     let pool = compiler.descriptor_pool();
     fs::write(out.join("rules.rs"), rules::generate(&pool)?)?;
-    let (types, encode) = ("crate::contract", "crate::contract::encode");
-    let encoders = encoders::generate(&pool, types, encode)?;
-    let test = encoders::generate_test(&pool, types, encode);
-    fs::write(out.join("encoders.rs"), encoders + &test)?;
-    let tonic = tonic_prost_build::configure().codec_path("crate::contract::codec::MessageCodec");
+    let clients = tonic_prost_build::configure().codec_path("crate::contract::codec::MessageCodec");
     let mut config = prost_build::Config::new();
     config.enable_type_names();
     config.type_name_domain(["."], "type.googleapis.com");
     config.include_file("packages.rs");
     // Ordered maps make the encoding of equal messages equal.
     config.btree_map(["."]);
-    config.service_generator(services::Services::new(
-        tonic,
-        "crate::contract::unary::answer",
-        "crate::contract::streams::answer",
-    ));
+    config.service_generator(services::Services::new(clients, "crate::contract"));
     config.compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

@@ -25,11 +25,3 @@ fn outside(message: &MessageDescriptor) -> String {
 pub fn pascal_case(name: &str) -> String {
     name.to_upper_camel_case()
 }
-
-/// The name of a field in Rust.
-pub fn rust_name(name: &str) -> String {
-    match name {
-        "type" => format!("r#{name}"),
-        _ => name.to_owned(),
-    }
-}

@@ -1,78 +1,148 @@
-//! The services as tonic generates them, but for what reads the request of a call and writes its reply.
+//! Generates gRPC services: clients by tonic-prost-build, servers by a generator of our own on tonic's public
+//! interface, since each call is to be answered by `src/contract/answers.rs`.
+//!
+//! The names are those of tonic-build: `image_service_server::{ImageService, ImageServiceServer}`.
 
-use prost_build::{Service, ServiceGenerator};
+use heck::ToSnakeCase;
+use prost_build::{Comments, Method, Service, ServiceGenerator};
 
-/// How tonic's code begins what it does of a unary call once it is polled,
-const TONIC_BEGINS: &str = "let fut = async move {";
-/// answers the call there,
-const TONIC_ANSWERS: &str = "let res = grpc.unary(method, req).await;";
-/// and gives what is to be polled.
-const TONIC_GIVES: &str = "Box::pin(fut)";
-/// A call that replies with a stream is answered there.
-const TONIC_STREAMS: &str = "grpc.server_streaming(method, req).await";
-
-/// Generates servers that answer unary calls by a function with tonic's handler of the call, the method,
-/// the request and the limits of the service. It is called at once: what waits holds no request. Calls
-/// that reply with a stream are answered by another one.
+/// The generator to give to prost-build.
 pub struct Services {
-    tonic: Box<dyn ServiceGenerator>,
-    answer: String,
-    stream: String,
+    clients: Box<dyn ServiceGenerator>,
+    contract: String,
 }
 
 impl Services {
-    /// `answer` and `stream` are the paths of those functions in the crate that is generated for.
-    pub fn new(tonic: tonic_prost_build::Builder, answer: &str, stream: &str) -> Box<Self> {
+    /// `clients` says how tonic-prost-build makes clients; `contract` is the path of the module that has
+    /// `answers`, seen from the generated code.
+    pub fn new(clients: tonic_prost_build::Builder, contract: &str) -> Box<Self> {
         Box::new(Self {
-            tonic: tonic.service_generator(),
-            answer: format!(
-                "Box::pin({answer}(grpc, method, req, max_decoding_message_size, max_encoding_message_size))"
-            ),
-            stream: format!("{stream}(grpc, method, req, max_decoding_message_size).await"),
+            clients: clients.build_server(false).service_generator(),
+            contract: contract.to_owned(),
         })
     }
 
-    /// Tonic's code with other answers to calls; `None` where it is not as it was.
-    fn replaced(&self, code: &str, unary: usize, streams: usize) -> Option<String> {
-        let mut parts = code.split(TONIC_ANSWERS);
-        let mut out = parts.next()?.to_owned();
-        let mut replaced = 0;
-        for part in parts {
-            let begins = out.rfind(TONIC_BEGINS)?;
-            out.replace_range(begins..begins + TONIC_BEGINS.len(), "");
-            let (_, rest) = part.split_once(TONIC_GIVES)?;
-            out.push_str(&self.answer);
-            out.push_str(rest);
-            replaced += 1;
-        }
-        let is_as_it_was = replaced == unary && out.matches(TONIC_STREAMS).count() == streams;
-        is_as_it_was.then(|| out.replace(TONIC_STREAMS, &self.stream))
+    fn server(&self, service: &Service) -> String {
+        let Service { name, .. } = service;
+        let full_name = format!("{}.{}", service.package, service.proto_name);
+        let functions: String = service.methods.iter().map(function).collect();
+        let calls = service.methods.iter();
+        let calls: String = calls.map(|method| self.call(&full_name, method)).collect();
+        let comment = comment(&service.comments);
+        format!(
+            "/// Generated server.
+            pub mod {module}_server {{
+                use tonic::codegen::*;
+                {comment}#[async_trait]
+                pub trait {name}: Send + Sync + 'static {{
+                    {functions}
+                }}
+                /// Serves the service over gRPC.
+                #[derive(Debug)]
+                pub struct {name}Server<T>(Arc<T>);
+                impl<T> {name}Server<T> {{
+                    pub fn new(service: T) -> Self {{
+                        Self(Arc::new(service))
+                    }}
+                }}
+                impl<T> Clone for {name}Server<T> {{
+                    fn clone(&self) -> Self {{
+                        Self(Arc::clone(&self.0))
+                    }}
+                }}
+                impl<T> tonic::server::NamedService for {name}Server<T> {{
+                    const NAME: &'static str = {full_name:?};
+                }}
+                impl<T: {name}> Service<http::Request<tonic::body::Body>> for {name}Server<T> {{
+                    type Response = http::Response<tonic::body::Body>;
+                    type Error = std::convert::Infallible;
+                    type Future = BoxFuture<Self::Response, Self::Error>;
+                    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {{
+                        Poll::Ready(Ok(()))
+                    }}
+                    fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {{
+                        let service = Arc::clone(&self.0);
+                        match request.uri().path() {{
+                            {calls}
+                            _ => Box::pin(async {{ Ok(tonic::Status::unimplemented(\"\").into_http()) }}),
+                        }}
+                    }}
+                }}
+            }}\n",
+            module = service.name.to_snake_case(),
+        )
+    }
+
+    /// The arm that answers a method by its path.
+    fn call(&self, service: &str, method: &Method) -> String {
+        let answer = match method.server_streaming {
+            true => "server_streaming",
+            false => "unary",
+        };
+        format!(
+            "\"/{service}/{}\" => Box::pin({}::answers::{answer}(
+                move |request| {{
+                    let service = Arc::clone(&service);
+                    async move {{ service.{}(request).await }}
+                }},
+                request,
+            )),\n",
+            method.proto_name, self.contract, method.name
+        )
     }
 }
 
 impl ServiceGenerator for Services {
     fn generate(&mut self, service: Service, out: &mut String) {
-        let count = |server_streaming| {
-            let methods = service.methods.iter();
-            let alike = methods.filter(|method| {
-                // A stream of requests would pass tonic's own frames.
-                assert!(!method.client_streaming, "no service here takes a stream");
-                method.server_streaming == server_streaming
-            });
-            alike.count()
-        };
-        let (unary, streams) = (count(false), count(true));
-        let mut code = String::new();
-        self.tonic.generate(service, &mut code);
-        let code = self.replaced(&code, unary, streams);
-        out.push_str(&code.expect("tonic's code has changed; see what answers a unary call now"));
+        out.push_str(&self.server(&service));
+        self.clients.generate(service, out);
     }
 
     fn finalize(&mut self, out: &mut String) {
-        self.tonic.finalize(out);
+        self.clients.finalize(out);
     }
 
     fn finalize_package(&mut self, package: &str, out: &mut String) {
-        self.tonic.finalize_package(package, out);
+        self.clients.finalize_package(package, out);
     }
+}
+
+/// The method in the trait of its service.
+fn function(method: &Method) -> String {
+    assert!(
+        !method.client_streaming,
+        "{}: the server has no code for streams of requests",
+        method.proto_name
+    );
+    let (request, reply) = (path(&method.input_type), path(&method.output_type));
+    let comment = comment(&method.comments);
+    let (stream, reply) = match method.server_streaming {
+        false => (String::new(), reply),
+        true => {
+            let name = format!("{}Stream", method.proto_name);
+            let stream = format!(
+                "type {name}: tokio_stream::Stream<Item = Result<{reply}, tonic::Status>> + Send + 'static;\n"
+            );
+            (stream, format!("Self::{name}"))
+        }
+    };
+    format!(
+        "{stream}{comment}async fn {}(&self, request: tonic::Request<{request}>) \
+         -> Result<tonic::Response<{reply}>, tonic::Status>;\n",
+        method.name
+    )
+}
+
+/// The path of a message's type, seen from the module of a server.
+fn path(of_message: &str) -> String {
+    match of_message.starts_with("::") || of_message.starts_with("crate::") {
+        true => of_message.to_owned(),
+        false => format!("super::{of_message}"),
+    }
+}
+
+fn comment(comments: &Comments) -> String {
+    let mut out = String::new();
+    comments.append_with_indent(0, &mut out);
+    out
 }

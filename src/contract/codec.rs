@@ -9,9 +9,8 @@ use tonic_prost::{ProstCodec, ProstEncoder};
 
 use super::framing::not_the_message;
 
-/// What tonic sets aside to write a reply and to read a request, where either is a stream or the call is
-/// left to it. Nearly all fit, a longer one makes it grow. With tonic's 8 KiB a call takes more memory for
-/// what it does not use than for the rest of it.
+/// The bytes that tonic sets aside to write a reply and to read a request. Nearly all fit, a longer one makes
+/// it grow. With tonic's 8 KiB a call takes more memory for what it does not use than for the rest of it.
 const BUFFER: usize = 512;
 /// How many bytes of a stream of replies are collected before they leave: as in tonic.
 const YIELD_THRESHOLD: usize = 32 * 1024;

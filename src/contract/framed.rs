@@ -13,7 +13,7 @@ use tonic::server::NamedService;
 use tower::Service;
 
 use super::compression::Coding;
-use super::framing::{MAX_REQUEST, Takes, compressed, plain};
+use super::framing::{Takes, compressed, plain};
 
 /// A service whose requests are read and whose replies are written as [`super::framing`] does.
 #[derive(Clone)]
@@ -31,7 +31,6 @@ impl<S: NamedService> Framed<S> {
         let methods = methods.map(|method| {
             let takes = Takes {
                 one_message: !method.is_client_streaming(),
-                limit: MAX_REQUEST,
                 checked: Some(method.input()),
             };
             (format!("/{}/{}", S::NAME, method.name()), takes)

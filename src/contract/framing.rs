@@ -20,32 +20,55 @@ use tower::BoxError;
 
 use super::compression::{ACCEPT_ENCODING, ACCEPTED, Coding, ENCODING, Unreadable};
 
-/// The flag and the length before each message.
-pub const PREFIX: usize = 5;
-/// The largest request where the service names no limit, in bytes of a message.
+/// The largest message of a request, in bytes: as in tonic.
 pub const MAX_REQUEST: usize = 4 << 20;
 /// How long a request of one message may take to arrive: it is small.
 const LONGEST_ARRIVAL: Duration = Duration::from_secs(30);
-/// The flag of a message that is compressed.
+/// The flag of a message that is not compressed, and of one that is.
+const PLAIN: u8 = 0;
 const COMPRESSED: u8 = 1;
+
+/// The part of a frame before its message.
+#[derive(Debug, PartialEq, Eq)]
+struct Prefix {
+    flag: u8,
+    /// The length of the message in bytes.
+    length: usize,
+}
+
+impl Prefix {
+    const SIZE: usize = 5;
+
+    /// The prefix and the bytes behind it; `None` where it is not all there.
+    fn split(data: &[u8]) -> Option<(Self, &[u8])> {
+        let (&[flag, length @ ..], rest) = data.split_first_chunk::<{ Self::SIZE }>()?;
+        let length = u32::from_be_bytes(length) as usize;
+        Some((Self { flag, length }, rest))
+    }
+
+    /// `None` where the length does not fit.
+    fn put(self, to: &mut impl BufMut) -> Option<()> {
+        let length = u32::try_from(self.length).ok()?;
+        to.put_u8(self.flag);
+        to.put_u32(length);
+        Some(())
+    }
+}
 
 /// How the request messages of a method are read and bounded.
 #[derive(Debug, Clone)]
 pub struct Takes {
     /// Whether a request is exactly one message.
     pub one_message: bool,
-    /// The largest message, in bytes.
-    pub limit: usize,
     /// The type of the messages, where what reads them later does not judge them in our words.
     pub checked: Option<MessageDescriptor>,
 }
 
 impl Takes {
-    /// One message of at most this many bytes.
-    pub fn one(limit: Option<usize>) -> Self {
+    /// One message.
+    pub fn one() -> Self {
         Self {
             one_message: true,
-            limit: limit.unwrap_or(MAX_REQUEST),
             checked: None,
         }
     }
@@ -99,17 +122,17 @@ struct Plain {
 impl Plain {
     /// The next message in a plain frame, if it is there.
     fn take_message(&mut self) -> Result<Option<Bytes>, Status> {
-        let limit = self.takes.limit;
         if self.takes.one_message && self.messages > 0 && !self.buffer.is_empty() {
             return Err(Status::internal(
                 "the request goes on behind its message: this method takes exactly one",
             ));
         }
-        let Some(&[flag, length @ ..]) = self.buffer.first_chunk::<PREFIX>() else {
+        let Some((Prefix { flag, length }, rest)) = Prefix::split(&self.buffer) else {
             return Ok(None);
         };
+        let has_arrived = rest.len() >= length;
         let coding = match (flag, self.coding) {
-            (0, _) => None,
+            (PLAIN, _) => None,
             (COMPRESSED, Some(coding)) => Some(coding),
             (COMPRESSED, None) => {
                 return Err(Status::internal(
@@ -122,34 +145,33 @@ impl Plain {
                 )));
             }
         };
-        let length = u32::from_be_bytes(length) as usize;
-        if length > limit {
+        if length > MAX_REQUEST {
             return Err(Status::resource_exhausted(format!(
-                "a message of {length} bytes is larger than the limit of {limit} bytes"
+                "a message of {length} bytes is larger than the limit of {MAX_REQUEST} bytes"
             )));
         }
-        if self.buffer.len() - PREFIX < length {
+        if !has_arrived {
             return Ok(None);
         }
-        let mut frame = self.buffer.split_to(PREFIX + length);
+        let mut frame = self.buffer.split_to(Prefix::SIZE + length);
         let frame = match coding {
             None => frame.freeze(),
             Some(coding) => {
-                frame.advance(PREFIX);
-                let message = coding.decompress(&frame, limit);
+                frame.advance(Prefix::SIZE);
+                let message = coding.decompress(&frame, MAX_REQUEST);
                 let message = message.map_err(|unreadable| match unreadable {
                     Unreadable::TooLong => Status::resource_exhausted(format!(
-                        "a message is larger than the limit of {limit} bytes once it is decompressed"
+                        "a message is larger than the limit of {MAX_REQUEST} bytes once it is decompressed"
                     )),
                     Unreadable::Damaged => Status::internal(
                         "a message cannot be decompressed by what grpc-encoding says",
                     ),
                 })?;
-                in_frame(0, &message)
+                in_frame(PLAIN, &message)
             }
         };
         if let Some(descriptor) = &self.takes.checked {
-            let read = DynamicMessage::decode(descriptor.clone(), &frame[PREFIX..]);
+            let read = DynamicMessage::decode(descriptor.clone(), &frame[Prefix::SIZE..]);
             read.map_err(|_| not_the_message(descriptor.full_name()))?;
         }
         self.messages += 1;
@@ -245,18 +267,18 @@ fn broken(status: &Status) -> Status {
 }
 
 fn in_frame(flag: u8, message: &[u8]) -> Bytes {
-    let mut frame = BytesMut::with_capacity(PREFIX + message.len());
-    frame.put_u8(flag);
-    // Messages here are no longer than a limit, or came with a length of 32 bits.
-    frame.put_u32(message.len() as u32);
+    let length = message.len();
+    let mut frame = BytesMut::with_capacity(Prefix::SIZE + length);
+    let put = Prefix { flag, length }.put(&mut frame);
+    put.expect("messages here are no longer than a limit, or came with a length of 32 bits");
     frame.put_slice(message);
     frame.freeze()
 }
 
 /// The frame of a message of a reply, compressed where that is worth it.
-pub fn compressed_frame(frame: Bytes, coding: Coding) -> Bytes {
+fn compressed_frame(frame: Bytes, coding: Coding) -> Bytes {
     match frame
-        .get(PREFIX..)
+        .get(Prefix::SIZE..)
         .and_then(|message| coding.compress(message))
     {
         Some(compressed) => in_frame(COMPRESSED, &compressed),
@@ -295,8 +317,8 @@ impl Compressed {
     /// The frames that are there as a whole, compressed.
     fn take_frames(&mut self) -> Bytes {
         let mut frames = BytesMut::new();
-        while let Some(&[_, length @ ..]) = self.buffer.first_chunk::<PREFIX>() {
-            let end = PREFIX + u32::from_be_bytes(length) as usize;
+        while let Some((prefix, _)) = Prefix::split(&self.buffer) {
+            let end = Prefix::SIZE + prefix.length;
             if self.buffer.len() < end {
                 break;
             }
@@ -355,7 +377,7 @@ mod tests {
         Plain {
             body,
             coding: None,
-            takes: Takes::one(None),
+            takes: Takes::one(),
             buffer: BytesMut::new(),
             messages: 0,
             has_ended: false,
@@ -405,9 +427,9 @@ mod tests {
             let bytes = compressed.collect().await.expect("frames").to_bytes();
             let mut rest = &bytes[..];
             let mut flags = Vec::new();
-            while let Some((&[flag, length @ ..], after)) = rest.split_first_chunk::<PREFIX>() {
-                flags.push(flag);
-                rest = &after[u32::from_be_bytes(length) as usize..];
+            while let Some((prefix, after)) = Prefix::split(rest) {
+                flags.push(prefix.flag);
+                rest = &after[prefix.length..];
             }
             assert_eq!(flags, [1, 0, 1], "pieces of {size}");
         }

@@ -1,14 +1,12 @@
 //! Knows everything that is derived from `proto/`: generated types and servers, descriptors, field rules.
 //! Never mentions a store, a connection or what an image is.
 
+pub mod answers;
 pub mod codec;
 mod compression;
-pub mod encode;
 mod framed;
 mod framing;
 pub mod rules;
-pub mod streams;
-pub mod unary;
 
 use std::sync::LazyLock;
 
@@ -19,10 +17,6 @@ pub use framed::Framed;
 #[allow(clippy::all, missing_docs, rustdoc::all, unused_mut)]
 mod packages {
     include!(concat!(env!("OUT_DIR"), "/packages.rs"));
-}
-#[allow(clippy::all, unused_variables)]
-mod encoders {
-    include!(concat!(env!("OUT_DIR"), "/encoders.rs"));
 }
 pub use packages::{desktopimages, google, yandex};
 

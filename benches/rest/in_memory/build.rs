@@ -1,9 +1,5 @@
 //! Generates messages, serde for them, the gRPC service, and its REST side by `rest_over_grpc`.
 
-#[path = "../../../build/encoders.rs"]
-mod encoders;
-#[path = "../../../build/names.rs"]
-mod names;
 #[path = "../../../build/services.rs"]
 mod services;
 
@@ -18,28 +14,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .open_file("yandex/cloud/clouddesktop/v1/desktop_image_service.proto")?;
     let descriptors = compiler.encode_file_descriptor_set();
     let out = std::env::var("OUT_DIR")?;
-    std::fs::write(
-        std::path::Path::new(&out).join("encoders.rs"),
-        encoders::generate(
-            &compiler.descriptor_pool(),
-            "crate::generated",
-            "desktop_images::contract::encode",
-        )?,
-    )?;
-    let tonic = tonic_prost_build::configure()
-        .build_client(false)
-        .build_transport(false)
-        .compile_well_known_types(true)
-        .codec_path("desktop_images::contract::codec::MessageCodec");
+    let no_clients = tonic_prost_build::configure().build_client(false);
     let mut config = prost_build::Config::new();
     config
+        .enable_type_names()
         .btree_map(["."])
         .compile_well_known_types()
         .extern_path(".google.protobuf", "::pbjson_types")
         .service_generator(services::Services::new(
-            tonic,
-            "desktop_images::contract::unary::answer",
-            "desktop_images::contract::streams::answer",
+            no_clients,
+            "desktop_images::contract",
         ))
         .compile_fds(compiler.file_descriptor_set())?;
     pbjson_build::Builder::new()

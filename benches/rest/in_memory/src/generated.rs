@@ -32,11 +32,6 @@ pub mod yandex {
     }
 }
 
-#[allow(unused_variables)]
-mod encoders {
-    include!(concat!(env!("OUT_DIR"), "/encoders.rs"));
-}
-
 pub mod rest {
     use super::yandex;
     include!(concat!(env!("OUT_DIR"), "/transcoder.rest.rs"));

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use transcoding::{BuildError, Transcoder};
+use desktop_images::server::{self, Times, TransferSettings};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tower::Service;
+use transcoding::{BuildError, Transcoder};
 
 #[allow(clippy::all)]
 #[allow(dead_code, unused_mut)] // Most of what is generated is not called here.
@@ -54,7 +55,9 @@ impl InMemory {
             }),
             status: ImageStatus::Active.into(),
             name: format!("office-desktop-{number:03}"),
-            labels: [("team", "office"), ("release", "2026-09")].map(label).into(),
+            labels: [("team", "office"), ("release", "2026-09")]
+                .map(label)
+                .into(),
             storage_size: 65_536,
             min_disk_size: 2_097_152,
             description: "Windows 11 with the office applications, patched monthly".to_owned(),
@@ -119,14 +122,22 @@ async fn main() -> Result<(), Box<dyn Error>> {
             let transcoder = transcoder()?;
             let answer = move |request| transcoder.clone().call(request);
             let (listener, stop) = (TcpListener::bind(address).await?, CancellationToken::new());
-            desktop_images::server::serve(listener, answer, stop, Duration::ZERO).await;
+            let times = Times {
+                drain: Duration::ZERO,
+                idle: Duration::from_secs(180),
+            };
+            server::serve(listener, answer, stop, times, TransferSettings::default()).await;
             Ok(())
         }
         "transcoder" => serve(address, transcoder()?).await,
         "rest-over-grpc" => {
             let bridge = DesktopImageServiceRestBridge::externally_authenticated(InMemory::new());
             let transcoder = generated::rest::Transcoder::new(bridge);
-            serve(address, rest_over_grpc::serving::RestService::new(transcoder)).await
+            serve(
+                address,
+                rest_over_grpc::serving::RestService::new(transcoder),
+            )
+            .await
         }
         _ => Err("by what: listener-and-transcoder, transcoder or rest-over-grpc?".into()),
     }
