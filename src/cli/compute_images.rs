@@ -10,6 +10,7 @@ use super::listing::{self, Page, Pages};
 use super::operations::{self, Waiting};
 use super::transfer::{self, Upload};
 use super::{Context, output, values};
+use crate::contract::texts;
 use crate::contract::yandex::cloud::compute::v1::{
     CreateImageRequest, DeleteImageRequest, GetImageLatestByFamilyRequest, GetImageRequest, Image,
     ListImageOperationsRequest, ListImagesRequest, Os, UpdateImageRequest, create_image_request,
@@ -232,8 +233,8 @@ async fn list(context: &Context, arguments: listing::Arguments) -> Result<()> {
             image.name.clone(),
             image.family.clone(),
             image.status().as_str_name().to_owned(),
-            output::bytes(image.min_disk_size),
-            output::bytes(image.storage_size),
+            texts::bytes(image.min_disk_size),
+            texts::bytes(image.storage_size),
             output::time(image.created_at.as_ref()),
         ]
     })

@@ -9,6 +9,7 @@ use super::listing::{self, Page};
 use super::operations::{self, Waiting};
 use super::transfer::{self, Download};
 use super::{Context, output, values};
+use crate::contract::texts;
 use crate::contract::yandex::cloud::clouddesktop::v1::api::{
     CopyDesktopImageRequest, DeleteDesktopImageRequest, DesktopImage, GetDesktopImageRequest,
     ListDesktopImagesRequest, UpdateDesktopImageRequest,
@@ -151,8 +152,8 @@ async fn list(context: &Context, arguments: listing::Arguments) -> Result<()> {
             image.id.clone(),
             image.name.clone(),
             image.status().as_str_name().to_owned(),
-            output::bytes(image.min_disk_size),
-            output::bytes(image.storage_size),
+            texts::bytes(image.min_disk_size),
+            texts::bytes(image.storage_size),
             output::time(image.created_at.as_ref()),
         ]
     })

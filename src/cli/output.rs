@@ -228,23 +228,6 @@ pub fn without_controls(text: &str) -> String {
     clean
 }
 
-/// A number of bytes in the largest binary unit that leaves it at least 1: `512 B`, `1.5 GiB`.
-pub fn bytes(count: i64) -> String {
-    let units = ["KiB", "MiB", "GiB", "TiB"];
-    if count.unsigned_abs() < 1024 {
-        return format!("{count} B");
-    }
-    let mut value = count as f64 / 1024.0;
-    let mut unit = 0;
-    while value.abs() >= 1024.0 && unit + 1 < units.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    let text = format!("{value:.1}");
-    let text = text.strip_suffix(".0").unwrap_or(&text);
-    format!("{text} {}", units[unit])
-}
-
 /// A time to the second, in UTC; empty when unset.
 pub fn time(time: Option<&Timestamp>) -> String {
     time.map_or_else(String::new, |time| {
@@ -387,20 +370,5 @@ mod tests {
             table(["ID", "NAME", "END"], &rows),
             "ID  NAME           END\n1   имя            -\n22  a\\u{1b}[2J\\nb  x\n"
         );
-    }
-
-    #[test]
-    fn sizes_are_readable() {
-        for (count, wanted) in [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1024, "1 KiB"),
-            (64 << 20, "64 MiB"),
-            (3 << 29, "1.5 GiB"),
-            (4 << 40, "4 TiB"),
-            (8 << 50, "8192 TiB"),
-        ] {
-            assert_eq!(bytes(count), wanted);
-        }
     }
 }

@@ -4,6 +4,7 @@ use super::errors::{Error, Result};
 use super::values::{self, Limit};
 use super::{Context, output};
 use crate::contract::desktopimages::v1::{ListQuotasRequest, Quota, SetQuotaRequest};
+use crate::contract::texts;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
@@ -73,7 +74,7 @@ pub async fn run(context: &Context, command: Command) -> Result<()> {
 /// A number of images, or of bytes.
 fn shown(name: &str, number: i64) -> String {
     match name.ends_with(".size") {
-        true => output::bytes(number),
+        true => texts::bytes(number),
         false => number.to_string(),
     }
 }

@@ -12,6 +12,7 @@ use super::output::{self, Format};
 use super::progress;
 use super::signals::Stop;
 use crate::app::verification::{self, Findings, Problem};
+use crate::contract::texts;
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -73,7 +74,7 @@ fn text(findings: &Findings) -> String {
     let mut text = format!(
         "{} contents read, {}\n",
         findings.contents,
-        output::bytes(i64::try_from(findings.bytes).unwrap_or(i64::MAX))
+        texts::bytes(findings.bytes)
     );
     if findings.checksums_made > 0 {
         text.push_str(&format!(

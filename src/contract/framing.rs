@@ -19,6 +19,7 @@ use tonic::{Code, Status};
 use tower::BoxError;
 
 use super::compression::{ACCEPT_ENCODING, ACCEPTED, Coding, ENCODING, Unreadable};
+use super::texts;
 
 /// The largest message of a request, in bytes: as in tonic.
 pub const MAX_REQUEST: usize = 4 << 20;
@@ -96,7 +97,7 @@ where
 }
 
 fn refused_coding(name: &str) -> Status {
-    let name: String = name.chars().take(64).collect();
+    let name = texts::shown(name);
     let mut status = Status::unimplemented(format!(
         "grpc-encoding {name:?} is not read here; messages may be compressed by gzip or zstd"
     ));

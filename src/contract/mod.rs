@@ -7,6 +7,7 @@ mod compression;
 mod framed;
 mod framing;
 pub mod rules;
+pub mod texts;
 
 use std::sync::LazyLock;
 

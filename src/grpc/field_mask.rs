@@ -3,9 +3,7 @@
 use prost_types::FieldMask;
 
 use crate::contract::rules::Violation;
-
-/// The most characters of an unknown path that are said again.
-const LONGEST_ECHO: usize = 64;
+use crate::contract::texts;
 
 /// The fields that an update changes: those of the mask, or all that can be where there is none.
 pub struct Masked(Option<Vec<String>>);
@@ -22,7 +20,7 @@ impl Masked {
             .filter(|paths| !paths.is_empty());
         for unknown in paths.iter().flatten() {
             if !updatable.contains(&unknown.as_str()) {
-                let shown: String = unknown.chars().take(LONGEST_ECHO).collect();
+                let shown = texts::shown(unknown);
                 violations.push(Violation {
                     field: "update_mask".to_owned(),
                     description: format!(

@@ -1,5 +1,6 @@
 //! How far an operation is, in words.
 
+use crate::contract::texts;
 use crate::model::{Operation, Progress, Transfer};
 
 /// What an operation that brings bytes in is doing, and how many there are; none where it brings
@@ -21,45 +22,12 @@ pub fn words(operation: &Operation) -> Option<String> {
     Some(words)
 }
 
-/// Bytes done and in all, in the largest binary unit that leaves the total at least 1; none before
-/// either is known.
+/// Bytes done and in all; none before either is known.
 fn bytes(Progress { done, total }: Progress) -> Option<String> {
     match total {
         None if done == 0 => None,
-        None => {
-            let unit = Unit::of(done);
-            Some(format!("{} {}", unit.count(done), unit.name))
-        }
-        Some(total) => {
-            let unit = Unit::of(total);
-            let (done, total) = (unit.count(done), unit.count(total));
-            Some(format!("{done} of {total} {}", unit.name))
-        }
-    }
-}
-
-struct Unit {
-    name: &'static str,
-    bytes: f64,
-}
-
-impl Unit {
-    fn of(count: u64) -> Self {
-        let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
-        let (name, shift) = units
-            .into_iter()
-            .find(|(_, shift)| count >> shift > 0)
-            .unwrap_or(("B", 0));
-        Self {
-            name,
-            bytes: (1u64 << shift) as f64,
-        }
-    }
-
-    /// One decimal where there is one to show.
-    fn count(&self, bytes: u64) -> String {
-        let text = format!("{:.1}", bytes as f64 / self.bytes);
-        text.strip_suffix(".0").unwrap_or(&text).to_owned()
+        None => Some(texts::bytes(done)),
+        Some(total) => Some(texts::bytes_of(done, total)),
     }
 }
 

@@ -21,8 +21,7 @@ use tonic_reflection::pb::v1::{
 use tonic_reflection::pb::v1alpha::server_reflection_server as v1alpha_server;
 use tonic_reflection::pb::{v1, v1alpha};
 
-/// The longest name of a request that is said again, in characters.
-const LONGEST_ECHO: usize = 200;
+use crate::contract::texts;
 
 /// The replies to the requests of one stream, each to its own.
 type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -175,8 +174,8 @@ impl Described {
 }
 
 fn not_found(kind: &str, name: &str) -> (Code, String) {
-    let shown: String = name.chars().take(LONGEST_ECHO).collect();
-    (Code::NotFound, format!("{kind} {shown:?} not found"))
+    let name = texts::shown_path(name);
+    (Code::NotFound, format!("{kind} {name:?} not found"))
 }
 
 /// Answers each request of a stream, until the client ends it.

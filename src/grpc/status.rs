@@ -7,6 +7,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::contract::rules::Violation;
+use crate::contract::texts::shown;
 use crate::images::{self, Error};
 use crate::model::{ExceededQuota, QuotaScope, ReachedQuota, Refusal};
 use crate::store;
@@ -29,8 +30,6 @@ pub const QUOTA_REASON: &str = "QUOTA_EXCEEDED";
 const LONGEST_WORDS: usize = 1600;
 /// How long a caller is asked to wait for what others use.
 const BUSY_PAUSE: Duration = Duration::from_secs(5);
-/// The most characters of a value that a caller sent which are said again.
-const LONGEST_ECHO: usize = 64;
 
 /// INVALID_ARGUMENT that names all failing fields, one to a line, and in BadRequest details. Where
 /// those are too many, entries of maps come last, and the rest is counted.
@@ -249,14 +248,6 @@ fn no_descriptors(cause: &dyn std::error::Error) -> Status {
 pub fn internal(cause: &dyn std::error::Error) -> Status {
     tracing::error!(error = %cause, "a request failed");
     Status::internal(INTERNAL)
-}
-
-/// What a caller sent, cut to a length that can be sent back.
-fn shown(value: &str) -> String {
-    match value.char_indices().nth(LONGEST_ECHO) {
-        Some((end, _)) => format!("{}…", &value[..end]),
-        None => value.to_owned(),
-    }
 }
 
 #[cfg(test)]

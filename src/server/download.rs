@@ -17,15 +17,13 @@ use transcoding::ResponseBody;
 use super::conditions::{Comparison, is_fresh, names};
 use super::{Peer, digest, error, file_name};
 use crate::contract::rules::Violation;
+use crate::contract::texts;
 use crate::grpc;
 use crate::images::Images;
 
 const PREFIX: &str = "/cloud-desktop/v1/images/";
 const SUFFIX: &str = ":download";
 const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
-/// The longest name of a parameter that is said again, in characters.
-const LONGEST_ECHO: usize = 64;
-
 /// The image id of a download path.
 pub fn image_id(path: &str) -> Option<String> {
     let id = path.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?;
@@ -140,7 +138,7 @@ fn unknown_parameter(query: &str) -> Option<Status> {
     let name = parameter.split('=').next().unwrap_or_default();
     let name = percent_decode_str(name).decode_utf8_lossy();
     Some(grpc::invalid(vec![Violation {
-        field: name.chars().take(LONGEST_ECHO).collect(),
+        field: texts::shown(&name).into_owned(),
         description:
             "Unknown query parameter: a download takes none, and is in the image's own format"
                 .to_owned(),

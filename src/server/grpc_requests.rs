@@ -10,15 +10,13 @@ use tonic::body::Body;
 use transcoding::ResponseBody;
 
 use super::{error, not_allowed};
+use crate::contract::texts;
 
 /// The prefix of the content types of all kinds of gRPC.
 const FAMILY: &[u8] = b"application/grpc";
 const GRPC: &str = "application/grpc";
 const WEB: &str = "application/grpc-web+proto";
 const WEB_TEXT: &str = "application/grpc-web-text+proto";
-
-/// The longest path that is said again, in characters.
-const LONGEST_ECHO: usize = 200;
 
 /// Methods that are served over gRPC, by path.
 pub struct Methods {
@@ -134,7 +132,7 @@ impl Methods {
     #[cold]
     fn unimplemented(&self, path: &str) -> Status {
         let method = path.strip_prefix('/').and_then(|path| path.split_once('/'));
-        let shown = shown(path.trim_start_matches('/'));
+        let shown = texts::shown_path(path.trim_start_matches('/'));
         Status::unimplemented(match method {
             Some((service, _)) if self.services.contains(service) => {
                 format!("the method {shown} is not served: the service has no such method here")
@@ -153,7 +151,7 @@ fn not_protobuf(kind: Kind, content_type: &[u8], request_id: &str) -> Response<R
     let words = format!(
         "the content-type {} is not served: messages of gRPC are protobuf here (application/grpc+proto or \
          application/grpc-web+proto), and JSON is plain HTTP (application/json)",
-        shown(&String::from_utf8_lossy(content_type))
+        texts::shown_path(&String::from_utf8_lossy(content_type))
     );
     if kind != Kind::Stranger {
         return refused(kind, &Status::unimplemented(words));
@@ -186,13 +184,6 @@ fn needs_http2(version: Version, request_id: &str) -> Response<ResponseBody> {
     // The words are of ASCII.
     debug_assert!(told.is_ok());
     response
-}
-
-fn shown(text: &str) -> String {
-    match text.char_indices().nth(LONGEST_ECHO) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
 }
 
 #[cfg(test)]

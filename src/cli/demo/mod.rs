@@ -20,6 +20,7 @@ use super::signals::Stop;
 use super::transfer::{self, Sink, Upload};
 use super::{operations, values};
 use crate::app::{self, Config, Data, OperationSettings, Retention, Server};
+use crate::contract::texts;
 use crate::contract::yandex::cloud::clouddesktop::v1::api::{
     CopyDesktopImageRequest, DesktopImage, GetDesktopImageRequest,
 };
@@ -95,8 +96,8 @@ async fn show(arguments: &Arguments, folder: &Path, server: &Server) -> Result<(
     say(&format!(
         "3. It is imported: compute image {}, {} to store, for disks of {} and more\n\n",
         compute_image.id,
-        output::bytes(compute_image.storage_size),
-        output::bytes(compute_image.min_disk_size),
+        texts::bytes(compute_image.storage_size),
+        texts::bytes(compute_image.min_disk_size),
     ))?;
 
     let (operation, over_grpc) = copy_over_grpc(&client, &compute_image.id).await?;
@@ -145,7 +146,7 @@ async fn disk_image(arguments: &Arguments, folder: &Path) -> Result<PathBuf> {
         .map_err(|error| Error::failed("cannot make a disk image", &error))?;
     say(&format!(
         "2. A disk is made: {}, a partition table (GPT) and a file system (FAT) with {} files\n",
-        output::bytes(disk::SIZE as i64),
+        texts::bytes(disk::SIZE),
         disk::FILES.len()
     ))?;
     Ok(path)

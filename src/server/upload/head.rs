@@ -5,9 +5,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
-use crate::contract;
 use crate::contract::rules::{Violation, violations};
 use crate::contract::yandex::cloud::compute::v1::CreateImageRequest;
+use crate::contract::{self, texts};
 use crate::grpc;
 use crate::images::StatedSha256;
 use crate::model::{NewComputeImage, RequestContext};
@@ -112,7 +112,7 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), Refused> {
         return Err(Refused {
             status: Status::invalid_argument(format!(
                 "Content-Type: a body of the type {} is {what}; {RIGHT}",
-                essence.chars().take(64).collect::<String>()
+                texts::shown(essence)
             )),
             http_status: Some(StatusCode::UNSUPPORTED_MEDIA_TYPE),
         });
