@@ -60,8 +60,10 @@ where
     })
 }
 
-/// The request with its body decoded. tower-http's layer for this takes the first of several gzip
+/// The request with its body decoded. tower-http 0.7.1 has a [layer] for this, which takes the first of several gzip
 /// members for the whole, and knows codings in lower case only.
+///
+/// [layer]: https://github.com/tower-rs/tower-http/blob/tower-http-0.7.1/tower-http/src/decompression/request/service.rs
 fn decoded(request: Request<Body>) -> Request<Body> {
     let coding = request.headers().get(header::CONTENT_ENCODING);
     let is =
