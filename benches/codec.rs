@@ -4,6 +4,11 @@
 //! serde alone starts from the struct and ends with it. `prost_and_serde` does the work of the other
 //! two: it decodes or encodes the generated message too, and copies between that and the struct.
 
+#![allow(
+    clippy::expect_used,
+    reason = "a benchmark that cannot go on may panic"
+)]
+
 use std::{borrow::Cow, collections::BTreeMap, sync::LazyLock};
 
 use desktop_images::contract::{

@@ -35,18 +35,24 @@ pub const SERVICES: [&str; 6] = [
 ];
 
 /// The descriptors of all messages and services, options included.
+#[expect(
+    clippy::expect_used,
+    reason = "the build made the embedded bytes from a pool that had resolved"
+)]
 pub fn descriptor_pool() -> &'static DescriptorPool {
     static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
-        // The build made these bytes from a pool that had resolved.
         DescriptorPool::decode(FILE_DESCRIPTOR_SET).expect("the embedded descriptors are valid")
     });
     &POOL
 }
 
 /// The descriptor of a generated message.
+#[expect(
+    clippy::expect_used,
+    reason = "the build made types and descriptors of the same files"
+)]
 pub fn descriptor<M: prost::Name>() -> MessageDescriptor {
     descriptor_pool()
         .get_message_by_name(&M::full_name())
-        // Types and descriptors were made of the same files.
         .expect("every generated message has a descriptor")
 }

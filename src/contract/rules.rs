@@ -82,10 +82,13 @@ impl Pattern {
         }
     }
 
+    #[expect(
+        clippy::expect_used,
+        reason = "the build has parsed the pattern with the same syntax"
+    )]
     fn matches_whole(&self, value: &str) -> bool {
         self.compiled
             .get_or_init(|| {
-                // The build has parsed the pattern with the same syntax.
                 Regex::new(&format!(r"\A(?:{})\z", self.text)).expect("the pattern is valid")
             })
             .is_match(value)

@@ -56,10 +56,13 @@ pub fn services() -> impl Iterator<Item = &'static str> + Clone {
 }
 
 /// The descriptors of all services of this server, and of the messages of the contract.
+#[expect(
+    clippy::expect_used,
+    reason = "the sets are constants: were one invalid, no test could start a server"
+)]
 pub fn descriptor_pool() -> DescriptorPool {
     let mut pool = contract::descriptor_pool().clone();
     for set in COMMON_FILE_DESCRIPTOR_SETS {
-        // The sets are part of the program: were one invalid, no test could start a server.
         pool.decode_file_descriptor_set(set)
             .expect("the embedded descriptors are valid");
     }

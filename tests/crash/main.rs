@@ -1,6 +1,11 @@
 //! The program, killed again and again while it works. After each restart nothing acknowledged is
 //! lost, nothing is done twice, and nothing half done stays.
 
+#![allow(
+    clippy::expect_used,
+    reason = "a test that fails may panic where it stands"
+)]
+
 mod audit;
 mod checks;
 mod data_folder;

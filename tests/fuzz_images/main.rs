@@ -1,6 +1,11 @@
 //! Disk images, damaged in all their parts: none is accepted that QEMU refuses or that leads to another file, and none
 //! is refused that QEMU made.
 
+#![allow(
+    clippy::expect_used,
+    reason = "a test that fails may panic where it stands"
+)]
+
 mod judges;
 mod layout;
 mod mutate;

@@ -1,6 +1,12 @@
 //! What users may rely on, asked of whole servers from outside: over gRPC, over REST, and in the
 //! data folder afterwards.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test that fails may panic where it stands"
+)]
+
 mod audit;
 mod clients;
 mod command_words;

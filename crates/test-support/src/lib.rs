@@ -1,6 +1,12 @@
 //! Knows how to start a whole server, to ask it things, and to make disk images for it: for the tests and benches of
 //! the program. Never mentions what a test expects of it.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test that fails may panic where it stands"
+)]
+
 mod call;
 mod contract;
 mod disks;

@@ -1,5 +1,10 @@
 //! Which path leads where, and which routes cannot stand together.
 
+#![allow(
+    clippy::expect_used,
+    reason = "a test that fails may panic where it stands"
+)]
+
 use std::borrow::Cow;
 
 use http::Method;
