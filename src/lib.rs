@@ -1,18 +1,21 @@
-//! A self-hosted image service for virtual desktops. `ARCHITECTURE.md` is the map.
+//! A self-hosted image service for virtual desktops. `ARCHITECTURE.md` is the map. Only what the program, its tests and
+//! its benches need is public.
 
 pub mod app;
-pub mod auth;
+mod auth;
 mod ballast;
-pub mod blobs;
+mod blobs;
 pub mod cli;
 pub mod contract;
-pub mod grpc;
-pub mod images;
-pub mod model;
-pub mod operations;
-pub mod server;
-pub mod sources;
-// Until the store's rules have moved.
-#[allow(clippy::expect_used)]
-pub mod store;
+mod grpc;
+mod images;
+mod model;
+mod operations;
+mod server;
+mod sources;
+mod store;
 pub mod telemetry;
+
+/// The listener alone, for `benches/rest/in_memory`.
+#[doc(hidden)]
+pub use server::{Times, TransferSettings, serve};

@@ -8,7 +8,7 @@ mod sparse;
 mod writer;
 
 pub use checksums::Checksums;
-pub use local::{Examined, FolderIdentity, LocalContents};
+pub use local::{Examined, LocalContents};
 pub use reader::ContentReader;
 pub use writer::{Chunk, ContentWriter, Written};
 

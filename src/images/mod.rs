@@ -26,7 +26,6 @@ use futures_util::FutureExt;
 use tokio::sync::{Notify, Semaphore};
 
 pub use compute_images::NewComputeImageSource;
-pub use download::Download;
 pub use errors::{Error, InvalidField, Result, damaged};
 pub use listing::ListRequest;
 pub use upload::{Piece, StatedSha256, Upload, UploadError};

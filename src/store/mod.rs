@@ -22,7 +22,7 @@ use crate::model::{
 };
 
 pub use call::Call;
-pub use error::{Error, Result, Source};
+pub use error::{Error, Result};
 
 /// How far an id or a time may lie ahead of the clock: by a clock that was set back. One that was set to another
 /// year by mistake is forgotten.

@@ -123,14 +123,9 @@ async fn an_empty_or_new_database_beside_contents_is_refused_and_nothing_is_touc
         remove_database(data);
         fs::write(data.join("metadata.sqlite"), b"").unwrap();
     };
-    let new = |data: &Path| {
-        let fresh = tempfile::tempdir().unwrap();
-        let path = fresh.path().join("metadata.sqlite");
-        let clock = std::sync::Arc::new(desktop_images::model::SystemClock);
-        let store = desktop_images::store::sqlite::SqliteStore::open(&path, clock).unwrap();
-        drop(store);
-        eventually_copied(&path, data);
-    };
+    let mut fresh = TestServer::start().await;
+    fresh.stop().await;
+    let new = |data: &Path| eventually_copied(&fresh.data().join("metadata.sqlite"), data);
     type Loss<'a> = &'a dyn Fn(&Path);
     let losses: [(&str, Loss<'_>); 3] =
         [("removed", &removed), ("emptied", &emptied), ("new", &new)];

@@ -19,7 +19,7 @@ use super::serve;
 use super::signals::Stop;
 use super::transfer::{self, Sink, Upload};
 use super::{operations, values};
-use crate::app::{self, Config, Data, OperationSettings, Retention, Server};
+use crate::app::{self, Config, Data, Server};
 use crate::contract::texts;
 use crate::contract::yandex::cloud::clouddesktop::v1::api::{
     CopyDesktopImageRequest, DesktopImage, GetDesktopImageRequest,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use desktop_images::server::{self, Times, TransferSettings};
+use desktop_images::{Times, TransferSettings};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -126,7 +126,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 drain: Duration::ZERO,
                 idle: Duration::from_secs(180),
             };
-            server::serve(listener, answer, stop, times, TransferSettings::default()).await;
+            desktop_images::serve(listener, answer, stop, times, TransferSettings::default()).await;
             Ok(())
         }
         "transcoder" => serve(address, transcoder()?).await,
