@@ -15,6 +15,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::Anonymous;
+pub use crate::auth::{Authenticator, Unauthenticated};
 use crate::ballast::Ballast;
 use crate::grpc;
 pub use crate::images::UploadSettings;
@@ -23,7 +25,7 @@ use crate::model::SystemClock;
 use crate::operations::Engine;
 pub use crate::operations::Settings as OperationSettings;
 use crate::server::{self, Edge, Guard, serve};
-pub use crate::server::{AllowedOrigin, TransferSettings};
+pub use crate::server::{AllowedOrigin, OPEN, Open, TransferSettings};
 use crate::sources::ImportFolder;
 use crate::store::memory::MemoryStore;
 use crate::store::{self, Store};
@@ -71,6 +73,8 @@ pub struct Config {
     pub operations: OperationSettings,
     /// How long what has ended is remembered.
     pub retention: Retention,
+    /// Tells who calls.
+    pub authenticator: Arc<dyn Authenticator>,
 }
 
 impl Config {
@@ -88,6 +92,7 @@ impl Config {
             idle_timeout: IDLE_TIMEOUT,
             operations: OperationSettings::default(),
             retention: Retention::default(),
+            authenticator: Arc::new(Anonymous),
         }
     }
 }
@@ -240,7 +245,13 @@ impl Server {
         let (routes, health) = grpc::routes(&images).await;
         let origins = config.cors_allow_origins.as_slice();
         let guard = Guard::without_tokens(address, origins);
-        let edge = Edge::new(images.clone(), routes, guard, origins)?;
+        let edge = Edge::new(
+            images.clone(),
+            routes,
+            config.authenticator.clone(),
+            guard,
+            origins,
+        )?;
         let stop = CancellationToken::new();
         let edge = Arc::new(edge);
         let serving = tokio::spawn(serve(

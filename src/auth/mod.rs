@@ -1,5 +1,32 @@
-//! Knows who calls. Never mentions how a caller is asked, nor what is asked for.
+//! Knows who calls: turns what a request carries into a subject. Never mentions what is asked for.
 
-/// The subject of a request without a token. Every request is, as long as no way to check tokens
+use std::fmt;
+
+use http::HeaderMap;
+
+/// The subject of a request without a token. Every request is one, as long as no way to check tokens
 /// is configured, which is why such a server listens on loopback.
 pub const ANONYMOUS: &str = "anonymous";
+
+/// Tells who sent a request.
+pub trait Authenticator: fmt::Debug + Send + Sync {
+    /// The subject of a request with these headers.
+    ///
+    /// # Errors
+    /// [`Unauthenticated`] where the request has no credentials that are good here.
+    fn authenticate(&self, headers: &HeaderMap) -> Result<String, Unauthenticated>;
+}
+
+/// Why a caller is not known, in words for the caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unauthenticated(pub String);
+
+/// Knows all callers as [`ANONYMOUS`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Anonymous;
+
+impl Authenticator for Anonymous {
+    fn authenticate(&self, _: &HeaderMap) -> Result<String, Unauthenticated> {
+        Ok(ANONYMOUS.to_owned())
+    }
+}

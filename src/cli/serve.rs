@@ -88,19 +88,17 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     let mut stop = Stop::of_a_server()?;
     log::start(arguments.log_format, &log_filter(arguments.log_level)?)
         .map_err(|error| Error::failed("cannot start the log", &*error))?;
+    let data = match (arguments.ephemeral, arguments.adopt_empty) {
+        (true, _) => Data::Ephemeral,
+        (false, true) => Data::AdoptEmpty(arguments.data_dir),
+        (false, false) => Data::Folder(arguments.data_dir),
+    };
     let config = Config {
         listen: arguments.listen,
-        data: match (arguments.ephemeral, arguments.adopt_empty) {
-            (true, _) => Data::Ephemeral,
-            (false, true) => Data::AdoptEmpty(arguments.data_dir),
-            (false, false) => Data::Folder(arguments.data_dir),
-        },
         import_dir: arguments.import_dir,
         allow_installer_images: arguments.allow_installer_images,
         cors_allow_origins: arguments.cors_allow_origin,
         drain_timeout: arguments.drain_timeout,
-        transfers: Default::default(),
-        uploads: Default::default(),
         idle_timeout: arguments.idle_timeout,
         operations: OperationSettings {
             concurrency: usize::from(arguments.concurrency),
@@ -111,6 +109,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
             operations: arguments.operation_retention,
             audit_events: arguments.audit_retention,
         },
+        ..Config::new(data)
     };
     let mut starting = std::pin::pin!(start(config));
     let (server, ordered) = tokio::select! {

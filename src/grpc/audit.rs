@@ -20,12 +20,11 @@ impl AuditService for Service {
         &self,
         request: Request<ReadAuditEventsRequest>,
     ) -> Result<Response<Self::ReadStream>, Status> {
-        let request = request.into_inner();
-        request::check(&request)?;
+        let (context, request) = request::read(request)?;
         let folder_id = Some(request.folder_id).filter(|id| !id.is_empty());
-        let events = self
-            .images
-            .audit_events(folder_id, request.after_sequence, request.follow);
+        let events =
+            self.images
+                .audit_events(&context, folder_id, request.after_sequence, request.follow);
         let messages = events.map(|event| event.map(message).map_err(status::from_error));
         Ok(Response::new(messages.boxed()))
     }

@@ -22,11 +22,10 @@ use crate::model::{ComputeImage, ComputeImageChanges, ComputeImageStatus, NewCom
 #[tonic::async_trait]
 impl ImageService for Service {
     async fn get(&self, request: Request<GetImageRequest>) -> Result<Response<Image>, Status> {
-        let request = request.into_inner();
-        request::check(&request)?;
+        let (context, request) = request::read(request)?;
         let image = self
             .images
-            .compute_image(&request.image_id)
+            .compute_image(&context, &request.image_id)
             .await
             .map_err(status::from_error)?;
         Ok(Response::new(message(image)))
@@ -36,11 +35,10 @@ impl ImageService for Service {
         &self,
         request: Request<GetImageLatestByFamilyRequest>,
     ) -> Result<Response<Image>, Status> {
-        let request = request.into_inner();
-        request::check(&request)?;
+        let (context, request) = request::read(request)?;
         let image = self
             .images
-            .latest_compute_image_of_family(&request.folder_id, &request.family)
+            .latest_compute_image_of_family(&context, &request.folder_id, &request.family)
             .await
             .map_err(status::from_error)?;
         Ok(Response::new(message(image)))
@@ -50,11 +48,10 @@ impl ImageService for Service {
         &self,
         request: Request<ListImagesRequest>,
     ) -> Result<Response<ListImagesResponse>, Status> {
-        let request = request.into_inner();
-        request::check(&request)?;
+        let (context, request) = request::read(request)?;
         let (images, next) = self
             .images
-            .compute_images(list_request!(request))
+            .compute_images(&context, list_request!(request))
             .await
             .map_err(status::from_error)?;
         Ok(Response::new(ListImagesResponse {
@@ -67,9 +64,7 @@ impl ImageService for Service {
         &self,
         request: Request<CreateImageRequest>,
     ) -> Result<Response<Operation>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        request::check(&request)?;
-        let accept = request::accept(&metadata, "ImageService/Create", &request)?;
+        let (context, request) = request::change(request, "ImageService/Create")?;
         let (new, source) = new_compute_image(request);
         let source = match source {
             Some(Source::ImageId(id)) => NewComputeImageSource::ComputeImage(id),
@@ -78,20 +73,20 @@ impl ImageService for Service {
             Some(Source::SnapshotId(_)) => NewComputeImageSource::Snapshot,
             None => return Err(status::invalid_field("source", "Field is required")),
         };
-        operations::reply(self.images.create_compute_image(accept, new, source).await)
+        operations::reply(self.images.create_compute_image(context, new, source).await)
     }
 
     async fn update(
         &self,
         request: Request<UpdateImageRequest>,
     ) -> Result<Response<Operation>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        let accept = request::accept(&metadata, "ImageService/Update", &request);
+        let (context, metadata, request) = request::unpack(request)?;
+        let context = request::idempotent(context, &metadata, "ImageService/Update", &request);
         let mut violations = violations(&request);
         let updatable = ["name", "description", "min_disk_size", "labels"];
         let masked = Masked::new(request.update_mask, &updatable, &mut violations);
         request::refuse(violations)?;
-        let accept = accept?;
+        let context = context?;
         let changes = ComputeImageChanges {
             name: masked.pick("name", request.name),
             description: masked.pick("description", request.description),
@@ -100,7 +95,7 @@ impl ImageService for Service {
         };
         let updated = self
             .images
-            .update_compute_image(accept, &request.image_id, changes)
+            .update_compute_image(context, &request.image_id, changes)
             .await;
         operations::reply(updated)
     }
@@ -109,12 +104,10 @@ impl ImageService for Service {
         &self,
         request: Request<DeleteImageRequest>,
     ) -> Result<Response<Operation>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        request::check(&request)?;
-        let accept = request::accept(&metadata, "ImageService/Delete", &request)?;
+        let (context, request) = request::change(request, "ImageService/Delete")?;
         operations::reply(
             self.images
-                .delete_compute_image(accept, &request.image_id)
+                .delete_compute_image(context, &request.image_id)
                 .await,
         )
     }
@@ -123,11 +116,15 @@ impl ImageService for Service {
         &self,
         request: Request<ListImageOperationsRequest>,
     ) -> Result<Response<ListImageOperationsResponse>, Status> {
-        let request = request.into_inner();
-        request::check(&request)?;
+        let (context, request) = request::read(request)?;
         let (found, next) = self
             .images
-            .operations_of_compute_image(&request.image_id, request.page_size, &request.page_token)
+            .operations_of_compute_image(
+                &context,
+                &request.image_id,
+                request.page_size,
+                &request.page_token,
+            )
             .await
             .map_err(status::from_error)?;
         Ok(Response::new(ListImageOperationsResponse {

@@ -22,11 +22,10 @@ impl DesktopImageService for Service {
         &self,
         request: Request<ListDesktopImagesRequest>,
     ) -> Result<Response<ListDesktopImagesResponse>, Status> {
-        let request = request.into_inner();
-        request::check(&request)?;
+        let (context, request) = request::read(request)?;
         let (images, next) = self
             .images
-            .desktop_images(list_request!(request))
+            .desktop_images(&context, list_request!(request))
             .await
             .map_err(status::from_error)?;
         Ok(Response::new(ListDesktopImagesResponse {
@@ -39,11 +38,10 @@ impl DesktopImageService for Service {
         &self,
         request: Request<GetDesktopImageRequest>,
     ) -> Result<Response<DesktopImage>, Status> {
-        let request = request.into_inner();
-        request::check(&request)?;
+        let (context, request) = request::read(request)?;
         let image = self
             .images
-            .desktop_image(&request.image_id)
+            .desktop_image(&context, &request.image_id)
             .await
             .map_err(status::from_error)?;
         Ok(Response::new(message(image)))
@@ -71,8 +69,9 @@ impl DesktopImageService for Service {
         &self,
         request: Request<UpdateDesktopImageRequest>,
     ) -> Result<Response<Operation>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        let accept = request::accept(&metadata, "DesktopImageService/Update", &request);
+        let (context, metadata, request) = request::unpack(request)?;
+        let context =
+            request::idempotent(context, &metadata, "DesktopImageService/Update", &request);
         let mut violations = violations(&request);
         let updatable = ["name", "labels", "description"];
         let masked = Masked::new(request.update_mask, &updatable, &mut violations);
@@ -89,10 +88,10 @@ impl DesktopImageService for Service {
             });
         }
         request::refuse(violations)?;
-        let accept = accept?;
+        let context = context?;
         let updated = self
             .images
-            .update_desktop_image(accept, &request.image_id, changes)
+            .update_desktop_image(context, &request.image_id, changes)
             .await;
         operations::reply(updated)
     }
@@ -101,12 +100,10 @@ impl DesktopImageService for Service {
         &self,
         request: Request<DeleteDesktopImageRequest>,
     ) -> Result<Response<Operation>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        request::check(&request)?;
-        let accept = request::accept(&metadata, "DesktopImageService/Delete", &request)?;
+        let (context, request) = request::change(request, "DesktopImageService/Delete")?;
         operations::reply(
             self.images
-                .delete_desktop_image(accept, &request.image_id)
+                .delete_desktop_image(context, &request.image_id)
                 .await,
         )
     }
@@ -118,9 +115,7 @@ impl Service {
         &self,
         request: Request<CopyDesktopImageRequest>,
     ) -> Result<impl Future<Output = images::Result<model::Operation>> + Send, Status> {
-        let (metadata, _, request) = request.into_parts();
-        request::check(&request)?;
-        let accept = request::accept(&metadata, "DesktopImageService/Copy", &request)?;
+        let (context, request) = request::change(request, "DesktopImageService/Copy")?;
         let new = NewDesktopImage {
             folder_id: request.folder_id,
             name: request.name,
@@ -128,7 +123,7 @@ impl Service {
             labels: request.labels,
             compute_image_id: request.image_id,
         };
-        Ok(self.images.copy_desktop_image(accept, new))
+        Ok(self.images.copy_desktop_image(context, new))
     }
 }
 

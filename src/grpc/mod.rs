@@ -24,7 +24,7 @@ use crate::images::Images;
 use reflection::Reflection;
 
 pub use compute_images::new_compute_image;
-pub use request::accept;
+pub use request::{context, idempotent};
 pub use status::{busy, from_error, internal, invalid};
 
 /// Turn an operation of the domain into the contract's message, and its failure into a status.

@@ -17,9 +17,11 @@ impl OperationWatchService for Service {
         &self,
         request: Request<WatchOperationRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let request = request.into_inner();
-        request::check(&request)?;
-        let watched = self.images.watch_operation(&request.operation_id).await;
+        let (context, request) = request::read(request)?;
+        let watched = self
+            .images
+            .watch_operation(&context, &request.operation_id)
+            .await;
         let states = watched.map_err(status::from_error)?;
         let messages = states.map(|state| operations::message(state.map_err(status::from_error)?));
         Ok(Response::new(messages.boxed()))

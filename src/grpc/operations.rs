@@ -31,18 +31,20 @@ impl OperationService for Service {
         &self,
         request: Request<GetOperationRequest>,
     ) -> Result<Response<Operation>, Status> {
-        let request = request.into_inner();
-        request::check(&request)?;
-        reply(self.images.operation(&request.operation_id).await)
+        let (context, request) = request::read(request)?;
+        reply(self.images.operation(&context, &request.operation_id).await)
     }
 
     async fn cancel(
         &self,
         request: Request<CancelOperationRequest>,
     ) -> Result<Response<Operation>, Status> {
-        let request = request.into_inner();
-        request::check(&request)?;
-        reply(self.images.cancel_operation(&request.operation_id).await)
+        let (context, request) = request::read(request)?;
+        reply(
+            self.images
+                .cancel_operation(&context, &request.operation_id)
+                .await,
+        )
     }
 }
 

@@ -16,12 +16,11 @@ impl QuotaService for Service {
         &self,
         request: Request<ListQuotasRequest>,
     ) -> Result<Response<ListQuotasResponse>, Status> {
-        let request = request.into_inner();
-        request::check(&request)?;
+        let (context, request) = request::read(request)?;
         let folder_id = Some(request.folder_id).filter(|id| !id.is_empty());
         let quotas = self
             .images
-            .quotas(folder_id)
+            .quotas(&context, folder_id)
             .await
             .map_err(status::from_error)?;
         Ok(Response::new(ListQuotasResponse {
@@ -30,16 +29,14 @@ impl QuotaService for Service {
     }
 
     async fn set(&self, request: Request<SetQuotaRequest>) -> Result<Response<Quota>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        request::check(&request)?;
-        let accept = request::accept(&metadata, "QuotaService/Set", &request)?;
+        let (context, request) = request::change(request, "QuotaService/Set")?;
         let scope = match request.folder_id.as_str() {
             "" => QuotaScope::Total,
             id => QuotaScope::Folder(id.to_owned()),
         };
         let used = self
             .images
-            .set_quota(accept, scope, &request.name, request.limit)
+            .set_quota(context, scope, &request.name, request.limit)
             .await
             .map_err(status::from_error)?;
         Ok(Response::new(Quota {

@@ -1,17 +1,14 @@
-//! What every request has: rules on its fields, a caller, maybe an idempotency key.
+//! Requests: their context, the rules on their fields, and their idempotency keys.
 
+use http::Extensions;
 use prost::Message;
 use sha2::{Digest, Sha256};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
 use super::{idempotency_key, status};
-use crate::auth;
 use crate::contract::rules::{Check, Violation, violations};
 use crate::model::{Idempotency, RequestContext};
-
-/// Every request has one by the time it comes here.
-const REQUEST_ID: &str = "x-request-id";
 
 /// Refuses a request that violates the contract, naming all fields that do.
 pub fn check(request: &impl Check) -> Result<(), Status> {
@@ -27,9 +24,50 @@ pub fn refuse(violations: Vec<Violation>) -> Result<(), Status> {
     }
 }
 
-/// Who asks for a change and under which idempotency key. Equal requests to one method are known
+/// The context that was made where the request arrived.
+///
+/// # Errors
+/// INTERNAL where there is none: a way to the services that leaves out the caller is a fault of this program.
+pub fn context(extensions: &mut Extensions) -> Result<RequestContext, Status> {
+    extensions
+        .remove()
+        .ok_or_else(|| status::internal(&NoContext))
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("a request has come without a context")]
+struct NoContext;
+
+/// A request taken apart: its context, its metadata, its message.
+pub(super) fn unpack<T>(
+    request: tonic::Request<T>,
+) -> Result<(RequestContext, MetadataMap, T), Status> {
+    let (metadata, mut extensions, message) = request.into_parts();
+    Ok((context(&mut extensions)?, metadata, message))
+}
+
+/// A request that reads, if it keeps the contract.
+pub(super) fn read<T: Check>(request: tonic::Request<T>) -> Result<(RequestContext, T), Status> {
+    let (context, _, message) = unpack(request)?;
+    check(&message)?;
+    Ok((context, message))
+}
+
+/// A request that changes something, if it keeps the contract, with its idempotency key.
+pub(super) fn change<T: Check + Message>(
+    request: tonic::Request<T>,
+    method: &str,
+) -> Result<(RequestContext, T), Status> {
+    let (context, metadata, message) = unpack(request)?;
+    check(&message)?;
+    let context = idempotent(context, &metadata, method, &message)?;
+    Ok((context, message))
+}
+
+/// The context with the idempotency key of a request. Equal requests to one method are known
 /// by their encoding, in which maps are sorted.
-pub fn accept(
+pub fn idempotent(
+    context: RequestContext,
     metadata: &MetadataMap,
     method: &str,
     request: &impl Message,
@@ -44,10 +82,8 @@ pub fn accept(
             request_hash: hash.finalize().into(),
         }
     });
-    let request_id = metadata.get(REQUEST_ID).and_then(|id| id.to_str().ok());
     Ok(RequestContext {
-        subject: auth::ANONYMOUS.to_owned(),
-        request_id: request_id.unwrap_or_default().to_owned(),
         idempotency,
+        ..context
     })
 }

@@ -8,7 +8,7 @@ use futures_util::Stream;
 use futures_util::stream::try_unfold;
 
 use super::{Images, Result};
-use crate::model::{AuditEvent, AuditQuery};
+use crate::model::{AuditEvent, AuditQuery, RequestContext};
 use crate::store::Error;
 
 /// How many events are held at a time.
@@ -22,6 +22,7 @@ impl Images {
     /// server is about to stop.
     pub fn audit_events(
         &self,
+        _: &RequestContext,
         folder_id: Option<String>,
         after: i64,
         follow: bool,

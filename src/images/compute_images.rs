@@ -62,13 +62,14 @@ impl Images {
         }
     }
 
-    pub async fn compute_image(&self, id: &str) -> Result<ComputeImage> {
+    pub async fn compute_image(&self, _: &RequestContext, id: &str) -> Result<ComputeImage> {
         Ok(self.store.compute_image(id).await?)
     }
 
     /// The newest READY image of a family in a folder.
     pub async fn latest_compute_image_of_family(
         &self,
+        _: &RequestContext,
         folder_id: &str,
         family: &str,
     ) -> Result<ComputeImage> {
@@ -84,6 +85,7 @@ impl Images {
     /// A page of the compute images of a folder, and the token of the next page, if one follows.
     pub async fn compute_images(
         &self,
+        _: &RequestContext,
         request: ListRequest,
     ) -> Result<(Vec<ComputeImage>, Option<String>)> {
         let (query, token) = listing::prepare("compute_images", request)?;
@@ -119,6 +121,7 @@ impl Images {
     /// A page of the operations of a compute image, the newest first.
     pub async fn operations_of_compute_image(
         &self,
+        _: &RequestContext,
         image_id: &str,
         page_size: i64,
         page_token: &str,

@@ -16,13 +16,14 @@ impl Images {
         self.accept(request, Change::CopyDesktopImage(new))
     }
 
-    pub async fn desktop_image(&self, id: &str) -> Result<DesktopImage> {
+    pub async fn desktop_image(&self, _: &RequestContext, id: &str) -> Result<DesktopImage> {
         Ok(self.store.desktop_image(id).await?)
     }
 
     /// A page of the desktop images of a folder, and the token of the next page, if one follows.
     pub async fn desktop_images(
         &self,
+        _: &RequestContext,
         request: ListRequest,
     ) -> Result<(Vec<DesktopImage>, Option<String>)> {
         let (query, token) = listing::prepare("desktop_images", request)?;

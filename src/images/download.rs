@@ -10,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Error, Images, Result};
 use crate::blobs::{self, Checksums, ContentReader};
-use crate::model::{BlobFacts, DesktopImage, LiveBlob};
+use crate::model::{BlobFacts, DesktopImage, LiveBlob, RequestContext};
 
 /// How many whole blocks, of 4 MiB each, all downloads together keep in memory. Those that find no room read
 /// in pieces, which takes more of the processor.
@@ -31,7 +31,7 @@ pub struct Download {
 
 impl Images {
     /// Opens the bytes of a desktop image. Those that are missing or cut are noted as damaged.
-    pub async fn download(&self, image_id: &str) -> Result<Download> {
+    pub async fn download(&self, _: &RequestContext, image_id: &str) -> Result<Download> {
         let damaged = || Error::Damaged {
             image_id: image_id.to_owned(),
         };

@@ -117,12 +117,12 @@ impl Images {
     }
 
     /// The operation with this id.
-    pub async fn operation(&self, id: &str) -> Result<Operation> {
+    pub async fn operation(&self, _: &RequestContext, id: &str) -> Result<Operation> {
         Ok(self.store.operation(id).await?)
     }
 
     /// Asks an operation to stop, and returns it as it now stands.
-    pub async fn cancel_operation(&self, id: &str) -> Result<Operation> {
+    pub async fn cancel_operation(&self, _: &RequestContext, id: &str) -> Result<Operation> {
         // A caller that hangs up must not take along what was begun.
         let (images, id) = (self.clone(), id.to_owned());
         let worker = Arc::new(self.clone());

@@ -6,7 +6,11 @@ use crate::model::{Metric, Quota, QuotaScope, RequestContext};
 
 impl Images {
     /// The limits that stand: of a folder, or all of them.
-    pub async fn quotas(&self, folder_id: Option<String>) -> Result<Vec<Quota>> {
+    pub async fn quotas(
+        &self,
+        _: &RequestContext,
+        folder_id: Option<String>,
+    ) -> Result<Vec<Quota>> {
         let wanted = folder_id.map(QuotaScope::Folder);
         let mut quotas = self.store.quotas().await?;
         quotas.retain(|quota| wanted.as_ref().is_none_or(|scope| *scope == quota.scope));

@@ -24,6 +24,15 @@ const STEPS: [Step; 5] = [
     Step::Complete,
 ];
 
+fn caller() -> RequestContext {
+    RequestContext {
+        subject: "somebody".to_owned(),
+        request_id: "a request".to_owned(),
+        deadline: None,
+        idempotency: None,
+    }
+}
+
 fn places() -> impl Iterator<Item = Place> {
     STEPS
         .into_iter()
@@ -77,6 +86,7 @@ impl Process {
         let accept = RequestContext {
             subject: "somebody".to_owned(),
             request_id: "a request".to_owned(),
+            deadline: None,
             idempotency: None,
         };
         let source = NewComputeImageSource::Uri(uri);
@@ -87,7 +97,10 @@ impl Process {
     fn ended(&self, id: &str) -> Operation {
         let begun = Instant::now();
         loop {
-            let operation = self.runtime.block_on(self.images.operation(id)).unwrap();
+            let operation = self
+                .runtime
+                .block_on(self.images.operation(&caller(), id))
+                .unwrap();
             if operation.is_done() {
                 return operation;
             }
@@ -110,7 +123,10 @@ impl Process {
     fn check(&self, folder: &Path, operation: &Operation) {
         let succeeded = matches!(operation.outcome, Some(Outcome::Succeeded(_)));
         self.runtime.block_on(async {
-            let image = self.images.compute_image(&operation.image_id).await;
+            let image = self
+                .images
+                .compute_image(&caller(), &operation.image_id)
+                .await;
             assert_eq!(image.is_ok(), succeeded);
             if let Ok(image) = &image {
                 assert_eq!(image.status, ComputeImageStatus::Ready);
@@ -201,6 +217,7 @@ fn folder() -> TempDir {
         let request = RequestContext {
             subject: "somebody".to_owned(),
             request_id: "a request".to_owned(),
+            deadline: None,
             idempotency: None,
         };
         for metric in [Metric::ComputeImagesCount, Metric::ComputeImagesSize] {
@@ -311,7 +328,7 @@ fn a_kill_between_two_halves_of_an_undoing_leaves_the_other_half_to_the_next_pro
         process.runtime.block_on(faults.hanging());
         let seen = process
             .runtime
-            .block_on(process.images.operation(&operation.id));
+            .block_on(process.images.operation(&caller(), &operation.id));
         assert_eq!(seen.unwrap().outcome, None, "no error before the end");
         process.kill();
         let process = Process::start(folder.path(), Faults::default());
@@ -337,7 +354,7 @@ fn a_cancel_reaches_an_import_at_any_step() {
         let id = &operation.id;
         let cancelled = process
             .runtime
-            .block_on(process.images.cancel_operation(id));
+            .block_on(process.images.cancel_operation(&caller(), id));
         assert_eq!(cancelled.unwrap().is_done(), is_after_the_end(place));
         // It hangs, so that the next process has to hear of it.
         process.kill();
@@ -367,6 +384,7 @@ fn a_change_of_rows_is_done_once_however_its_process_ends() {
         let request = RequestContext {
             subject: "somebody".to_owned(),
             request_id: "another".to_owned(),
+            deadline: None,
             idempotency: None,
         };
         let accept = Accept {
@@ -406,6 +424,7 @@ fn upload(
     let accept = RequestContext {
         subject: "somebody".to_owned(),
         request_id: "a request".to_owned(),
+        deadline: None,
         idempotency: Some(Idempotency {
             key: [7; 16],
             request_hash: [1; 32],

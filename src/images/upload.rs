@@ -37,7 +37,8 @@ enum First {
     None,
     /// An upload that made room.
     Superseded,
-    /// An operation that is what the request asks for, or the server stops.
+    /// An operation that is what the request asks for; also one that goes on, where the server stops or the
+    /// caller waits no longer.
     Ended(Box<Operation>),
 }
 
@@ -190,6 +191,7 @@ impl Images {
             tokio::select! {
                 _ = tokio::time::timeout(LONGEST_GLANCE, changes.changed()) => {}
                 () = draining.cancelled() => return Ok(First::Ended(Box::new(now))),
+                () = passed(request.deadline) => return Ok(First::Ended(Box::new(now))),
             }
         }
         Ok(found)
@@ -208,12 +210,12 @@ impl Images {
             Ok(Ok(Ok(Some(operation)))) => Ok(operation),
             // Another worker may have ended it.
             Ok(Ok(Ok(None) | Err(store::Error::Refused(Refusal::LeaseLost { .. })))) => {
-                self.operation(&id).await
+                Ok(self.store.operation(&id).await?)
             }
             Ok(Ok(Err(error))) => Err(error.into()),
             Ok(Err(stopped)) => Err(blobs::Error::Io(stopped.into()).into()),
             Err(_) if no_room => Err(blobs::Error::Full.into()),
-            Err(_) => self.operation(&id).await,
+            Err(_) => Ok(self.store.operation(&id).await?),
         }
     }
 
@@ -323,6 +325,14 @@ impl Images {
             )),
             _ => Ok(sha256),
         }
+    }
+}
+
+/// Returns once a deadline has passed, if there is one.
+async fn passed(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
     }
 }
 

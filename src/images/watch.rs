@@ -6,7 +6,7 @@ use futures_util::Stream;
 use futures_util::stream::try_unfold;
 
 use super::{Images, Result};
-use crate::model::Operation;
+use crate::model::{Operation, RequestContext};
 use crate::store::Error;
 
 /// How often the store is asked at the least: another process may have changed the operation.
@@ -17,6 +17,7 @@ impl Images {
     /// `Closed` when the server is about to stop.
     pub async fn watch_operation(
         &self,
+        _: &RequestContext,
         id: &str,
     ) -> Result<impl Stream<Item = Result<Operation>> + Send + 'static> {
         // Before it is read, so that no change is missed.

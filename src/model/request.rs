@@ -1,10 +1,15 @@
 //! The context of a request, which every use case takes first.
 
-/// Who asks, under which id, and how a repeat of the request is known.
+use std::time::Instant;
+
+/// Who asks, under which id, until when, and how a repeat of the request is known. Made once, where requests arrive.
 #[derive(Debug, Clone)]
 pub struct RequestContext {
     pub subject: String,
     pub request_id: String,
+    /// When the caller stops waiting, if that is known.
+    pub deadline: Option<Instant>,
+    /// Of a request that changes something.
     pub idempotency: Option<Idempotency>,
 }
 

@@ -35,7 +35,7 @@ pub fn image_id(path: &str) -> Option<String> {
 
 pub async fn answer(
     images: &Images,
-    request: &Parts,
+    mut request: Parts,
     image_id: &str,
     request_id: &str,
 ) -> Response<ResponseBody> {
@@ -50,7 +50,11 @@ pub async fn answer(
         }
         _ => None,
     };
-    let download = match images.download(image_id).await {
+    let context = match grpc::context(&mut request.extensions) {
+        Ok(context) => context,
+        Err(failed) => return error(&failed, request_id),
+    };
+    let download = match images.download(&context, image_id).await {
         Ok(download) => download,
         Err(failed) => return error(&grpc::from_error(failed), request_id),
     };

@@ -5,6 +5,7 @@
 mod answered;
 mod conditions;
 mod connections;
+mod context;
 mod cors;
 mod descriptors;
 mod digest;
@@ -17,6 +18,7 @@ mod framing;
 mod grpc_requests;
 mod guard;
 mod lingering;
+mod open;
 mod prefer;
 mod request_id;
 mod serve;
@@ -42,6 +44,7 @@ use tower_http::cors::CorsLayer;
 use tracing::{Instrument, field};
 use transcoding::{Deadlines, ResponseBody, Transcoder, errors};
 
+use crate::auth::Authenticator;
 use crate::contract;
 use crate::grpc;
 use crate::images::Images;
@@ -53,6 +56,7 @@ use docs::Docs;
 use event_ids::EventIds;
 use grpc_requests::Methods;
 pub use guard::Guard;
+pub use open::{OPEN, Open};
 pub use serve::{Peer, Times, TransferSettings, serve};
 use unread::RequestBody;
 
@@ -62,6 +66,7 @@ type Reply = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallib
 /// All that this server answers.
 pub struct Edge {
     images: Images,
+    authenticator: Arc<dyn Authenticator>,
     services: Services,
     methods: Methods,
     guard: Guard,
@@ -78,6 +83,7 @@ impl Edge {
     pub fn new(
         images: Images,
         routes: Routes,
+        authenticator: Arc<dyn Authenticator>,
         guard: Guard,
         origins: &[AllowedOrigin],
     ) -> Result<Self, transcoding::BuildError> {
@@ -93,6 +99,7 @@ impl Edge {
         )?;
         Ok(Self {
             images,
+            authenticator,
             services,
             methods: Methods::new(&pool, grpc::services()),
             guard,
@@ -160,7 +167,12 @@ impl Edge {
         }
     }
 
-    fn dispatch(self: &Arc<Self>, request: Request<Body>, request_id: &str) -> Reply {
+    fn dispatch(self: &Arc<Self>, mut request: Request<Body>, request_id: &str) -> Reply {
+        if !open::concerns(&request)
+            && let Err(refused) = context::make(&self.authenticator, &mut request, request_id)
+        {
+            return at_once(unauthenticated(&request, &refused, request_id));
+        }
         // OPTIONS * asks for nothing but an answer.
         if request.uri().path() == "*" {
             let allow = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
@@ -184,7 +196,7 @@ impl Edge {
                     let (head, _) = request.into_parts();
                     let (images, request_id) = (self.images.clone(), request_id.to_owned());
                     Box::pin(async move {
-                        Ok(download::answer(&images, &head, &image_id, &request_id).await)
+                        Ok(download::answer(&images, head, &image_id, &request_id).await)
                     })
                 }
                 _ => at_once(not_allowed(&request, "GET, HEAD, OPTIONS", request_id)),
@@ -260,6 +272,22 @@ fn at_once(response: Response<ResponseBody>) -> Reply {
 
 fn error(status: &Status, request_id: &str) -> Response<ResponseBody> {
     errors::error_response(status, Some(request_id), contract::descriptor_pool())
+}
+
+/// Refuses a request that comes from nobody that is known.
+fn unauthenticated(
+    request: &Request<Body>,
+    refused: &Status,
+    request_id: &str,
+) -> Response<ResponseBody> {
+    if transcoding::is_grpc(request) {
+        return refused.clone().into_http::<Body>().map(ResponseBody::from);
+    }
+    let mut response = error(refused, request_id);
+    let challenge = HeaderValue::from_static("Bearer");
+    let headers = response.headers_mut();
+    headers.insert(header::WWW_AUTHENTICATE, challenge);
+    response
 }
 
 /// Refuses a request that could be read in two ways, in the words of HTTP whatever it carries. What

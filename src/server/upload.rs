@@ -26,7 +26,7 @@ pub async fn answer(
     request: Request<tonic::body::Body>,
     request_id: &str,
 ) -> Response<ResponseBody> {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
     // Uploads that wait would keep the window of the connection from those that run.
     let share = head.extensions.get::<Peer>().map(|peer| &peer.share);
     let place = share.map(|share| Arc::clone(&share.uploads).try_acquire_owned());
@@ -37,7 +37,7 @@ pub async fn answer(
         return error(&grpc::busy(busy), request_id);
     }
     let strict = prefer::is_strict(&head.headers);
-    let announced = match head::announced(&head) {
+    let announced = match head::announced(&mut head) {
         Ok(announced) => announced,
         Err(refused) => {
             let mut response = error(&refused.status, request_id);
@@ -55,7 +55,7 @@ pub async fn answer(
         length,
         body: Pieces::new(body, head.version, announced.check),
     };
-    let ended = images.upload_compute_image(announced.accept, upload).await;
+    let ended = images.upload_compute_image(announced.context, upload).await;
     let mut response = match ended.map_err(grpc::from_error) {
         Ok(operation) => match grpc::operation_failure(&operation).filter(|_| strict) {
             Some(failed) => {

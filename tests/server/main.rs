@@ -8,6 +8,7 @@
 )]
 
 mod audit;
+mod authentication;
 mod clients;
 mod command_words;
 mod commands;

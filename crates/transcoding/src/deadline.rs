@@ -47,6 +47,12 @@ impl Deadline {
     }
 }
 
+/// The time that a client gives a call, from its arrival: the header `grpc-timeout`, which [`Deadlines`] enforces. None
+/// where it gives none that is well formed.
+pub fn timeout_of(headers: &HeaderMap) -> Option<Duration> {
+    timeout(headers.get(metadata::TIMEOUT)?)
+}
+
 /// A timeout as the gRPC protocol writes it.
 fn timeout(value: &HeaderValue) -> Option<Duration> {
     let (unit, digits) = value.as_bytes().split_last()?;

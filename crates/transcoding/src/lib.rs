@@ -71,7 +71,7 @@ mod values;
 mod tests;
 
 pub use body::ResponseBody;
-pub use deadline::{Deadline, Deadlines};
+pub use deadline::{Deadline, Deadlines, timeout_of};
 pub use errors::Failed;
 pub use events::Events;
 pub use json::write as to_json;

@@ -254,6 +254,7 @@ impl World {
         RequestContext {
             subject: subjects[self.random.random_range(0..2)].to_owned(),
             request_id: "a request".to_owned(),
+            deadline: None,
             idempotency: self.random.random_bool(0.4).then(|| Idempotency {
                 key: [self.random.random_range(0..3); 16],
                 request_hash: [u8::from(self.random.random_bool(0.1)); 32],

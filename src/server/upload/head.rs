@@ -15,7 +15,7 @@ use crate::server::digest::{self, Algorithm, Check, Stated};
 
 /// The fields and headers of an upload, checked.
 pub struct Announced {
-    pub accept: RequestContext,
+    pub context: RequestContext,
     pub new: NewComputeImage,
     pub sha256: Option<StatedSha256>,
     /// For what is stated of the body beside.
@@ -55,7 +55,7 @@ const PARTIAL: [(&str, &str); 9] = [
 ];
 
 /// Reads the head. What is wrong with its fields is told together.
-pub fn announced(head: &Parts) -> Result<Announced, Refused> {
+pub fn announced(head: &mut Parts) -> Result<Announced, Refused> {
     check_media_type(&head.headers)?;
     let descriptor = contract::descriptor::<CreateImageRequest>();
     let query = head.uri.query().unwrap_or_default();
@@ -85,10 +85,11 @@ pub fn announced(head: &Parts) -> Result<Announced, Refused> {
         method.push_str(&format!(" {value:?}"));
     }
     let metadata = MetadataMap::from_headers(head.headers.clone());
-    let accept = grpc::accept(&metadata, &method, &request)?;
+    let context = grpc::context(&mut head.extensions)?;
+    let context = grpc::idempotent(context, &metadata, &method, &request)?;
     let (new, _) = grpc::new_compute_image(request);
     Ok(Announced {
-        accept,
+        context,
         new,
         sha256,
         check: Check::of(others, &digest::announced(&head.headers)),

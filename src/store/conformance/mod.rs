@@ -325,6 +325,7 @@ fn caller() -> RequestContext {
     RequestContext {
         subject: "somebody".to_owned(),
         request_id: "a request".to_owned(),
+        deadline: None,
         idempotency: None,
     }
 }

@@ -1,0 +1,49 @@
+//! What is open to callers that nobody knows: a list that may only shrink, each with its reason. The test
+//! `tests/server/authentication.rs` asks for everything else without credentials.
+
+use http::{Method, Request};
+
+/// What is served at a path, or below one that ends with a slash.
+#[derive(Debug, Clone, Copy)]
+pub struct Open {
+    pub path: &'static str,
+    pub reason: &'static str,
+}
+
+/// All that is open.
+pub const OPEN: [Open; 6] = [
+    Open {
+        path: "/grpc.health.v1.Health/",
+        reason: "load balancers and orchestrators ask it, and have no credentials",
+    },
+    Open {
+        path: "/grpc.reflection.v1.ServerReflection/",
+        reason: "the services are public; grpcurl asks before it knows how to authenticate",
+    },
+    Open {
+        path: "/grpc.reflection.v1alpha.ServerReflection/",
+        reason: "the same, for older clients",
+    },
+    Open {
+        path: "/openapi.json",
+        reason: "generators of clients read it; it is the same for every server of a version",
+    },
+    Open {
+        path: "/docs",
+        reason: "leads to /docs/",
+    },
+    Open {
+        path: "/docs/",
+        reason: "a browser opens the page before it has credentials",
+    },
+];
+
+/// Whether a request is answered whoever sent it. So is every OPTIONS: browsers send it without credentials, and
+/// it tells nothing but methods.
+pub(super) fn concerns<B>(request: &Request<B>) -> bool {
+    let path = request.uri().path();
+    *request.method() == Method::OPTIONS
+        || OPEN.iter().any(|open| {
+            path == open.path || open.path.ends_with('/') && path.starts_with(open.path)
+        })
+}

@@ -1,0 +1,139 @@
+//! Callers that nobody knows: everything that is served is asked for with an authenticator that refuses. The lists
+//! are made of the descriptors and of the OpenAPI document, so that a new method cannot be left out.
+
+use std::sync::Arc;
+
+use desktop_images::app::{Authenticator, OPEN, Unauthenticated};
+use desktop_images::contract;
+use http::{HeaderMap, Method};
+use serde_json::Value;
+use test_support::TestServer;
+use tonic::Code;
+
+use super::grpc::{call, frame};
+
+const REFUSED: &str = "Authorization: this server knows nobody";
+
+/// Knows nobody.
+#[derive(Debug)]
+struct Refusing;
+
+impl Authenticator for Refusing {
+    fn authenticate(&self, _: &HeaderMap) -> Result<String, Unauthenticated> {
+        Err(Unauthenticated(REFUSED.to_owned()))
+    }
+}
+
+async fn refusing() -> TestServer {
+    let refuse = |config: &mut desktop_images::app::Config| {
+        config.authenticator = Arc::new(Refusing);
+    };
+    TestServer::start_with(refuse).await
+}
+
+/// Whether a path is open to callers that nobody knows.
+fn is_open(path: &str) -> bool {
+    let at = |open: &str| path == open || open.ends_with('/') && path.starts_with(open);
+    OPEN.iter().any(|open| at(open.path))
+}
+
+/// The paths of all methods of the services that reflection names, and of some that it does not.
+fn methods() -> Vec<String> {
+    let pool = contract::descriptor_pool();
+    let services = pool.services().filter(|service| {
+        contract::SERVICES
+            .into_iter()
+            .any(|served| served == service.full_name())
+    });
+    let methods: Vec<_> = services
+        .flat_map(|service| service.methods().collect::<Vec<_>>())
+        .collect();
+    let paths = methods
+        .iter()
+        .map(|method| format!("/{}/{}", method.parent_service().full_name(), method.name()));
+    paths
+        .chain(["/no.such.Service/Method".to_owned()])
+        .collect()
+}
+
+#[tokio::test]
+async fn every_grpc_method_asks_who_calls() {
+    let server = refusing().await;
+    let asked = methods();
+    assert!(asked.len() > 15, "{asked:?}");
+    for path in asked {
+        for content_type in ["application/grpc", "application/grpc-web+proto"] {
+            let headers = [("content-type", content_type)];
+            let reply = call(server.address, &path, &headers, vec![frame(0, b"")]).await;
+            assert_eq!(reply.code(), Code::Unauthenticated, "{path}");
+            assert_eq!(reply.message(), REFUSED, "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_http_path_asks_who_calls() {
+    let server = refusing().await;
+    let http = reqwest::Client::new();
+    let url = |path: &str| format!("http://{}{path}", server.address);
+    let document = http.get(url("/openapi.json")).send().await.unwrap();
+    let document = document.text().await.unwrap();
+    let document: Value = serde_json::from_str(&document).unwrap();
+    let paths = document["paths"].as_object().unwrap();
+    assert!(paths.len() > 12, "{paths:?}");
+    let mut asked: Vec<(Method, String)> = paths
+        .iter()
+        .flat_map(|(path, methods)| {
+            let path = path.replace("{", "").replace("}", "");
+            let methods = methods.as_object().unwrap().keys();
+            methods.map(move |method| (method.to_uppercase().parse().unwrap(), path.clone()))
+        })
+        .collect();
+    for path in ["/", "/no/such/path", "/docsx", "/openapi.json/"] {
+        asked.push((Method::GET, path.to_owned()));
+    }
+    asked.push((Method::DELETE, "/compute/v1/images:upload".to_owned()));
+    for (method, path) in asked {
+        let request = http.request(method.clone(), url(&path)).body("{}");
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 401, "{method} {path}");
+        assert_eq!(answer.headers()["www-authenticate"], "Bearer");
+        let status: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+        assert_eq!(status["code"], 16, "{method} {path}");
+        assert_eq!(status["message"], REFUSED, "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_open_has_a_reason_and_answers_whoever_asks() {
+    let server = refusing().await;
+    for open in OPEN {
+        assert!(!open.reason.is_empty(), "{open:?}");
+    }
+    assert!(methods().iter().all(|path| !is_open(path)), "{OPEN:?}");
+    let http = reqwest::Client::new();
+    let url = |path: &str| format!("http://{}{path}", server.address);
+    for path in ["/openapi.json", "/docs", "/docs/"] {
+        assert!(is_open(path));
+        let answer = http.get(url(path)).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+    }
+    for path in [
+        "/grpc.health.v1.Health/Check",
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    ] {
+        assert!(is_open(path));
+        let reply = call(server.address, path, &[], vec![frame(0, b"")]).await;
+        assert_ne!(reply.code(), Code::Unauthenticated, "{path}");
+    }
+    let preflight = http
+        .request(Method::OPTIONS, url("/compute/v1/images"))
+        .header("origin", "https://app.example")
+        .header("access-control-request-method", "POST")
+        .send();
+    let preflight = preflight.await.unwrap();
+    assert_eq!(preflight.status(), 200);
+    let origin = &preflight.headers()["access-control-allow-origin"];
+    assert_eq!(origin, "https://app.example");
+}
