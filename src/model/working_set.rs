@@ -241,32 +241,32 @@ impl WorkingSet {
 
     /// Does what an effect says. Rows that no decision looks up (checksums, tombstones, former names, audit
     /// events) are not kept here.
-    pub fn apply(&mut self, effect: &Effect) {
+    pub fn apply(&mut self, effect: Effect) {
         match effect {
             Effect::InsertDesktopImage(row) | Effect::UpdateDesktopImage(row) => {
-                self.put_desktop_image(row.id, Some(row.clone()));
+                self.put_desktop_image(row.id, Some(row));
             }
-            Effect::DeleteDesktopImage(id) => self.put_desktop_image(*id, None),
+            Effect::DeleteDesktopImage(id) => self.put_desktop_image(id, None),
             Effect::InsertComputeImage(row) | Effect::UpdateComputeImage(row) => {
-                self.put_compute_image(row.id, Some(row.clone()));
+                self.put_compute_image(row.id, Some(row));
             }
-            Effect::DeleteComputeImage(id) => self.put_compute_image(*id, None),
+            Effect::DeleteComputeImage(id) => self.put_compute_image(id, None),
             Effect::InsertOperation(row) => {
                 self.pending.entry(row.id).or_default();
-                self.put_operation(row);
+                self.put_operation(*row);
             }
-            Effect::UpdateOperation(row) => self.put_operation(row),
+            Effect::UpdateOperation(row) => self.put_operation(*row),
             Effect::InsertBlob(row) | Effect::UpdateBlob(row) => self.put_blob(row),
             Effect::DeleteBlob(id) => {
-                if let Some(Some(row)) = self.blobs.insert(*id, None) {
+                if let Some(Some(row)) = self.blobs.insert(id, None) {
                     self.unindex_blob(&row);
                 }
             }
             Effect::UpdateQuota(quota) => {
                 let quotas = self.quotas.entry(quota.scope.clone()).or_default();
                 match quotas.iter_mut().find(|it| it.metric == quota.metric) {
-                    Some(known) => known.clone_from(quota),
-                    None => quotas.push(quota.clone()),
+                    Some(known) => *known = quota,
+                    None => quotas.push(quota),
                 }
             }
             Effect::PutChecksums { .. }
@@ -304,17 +304,18 @@ impl WorkingSet {
         }
     }
 
-    fn put_operation(&mut self, row: &OperationRow) {
-        let old = self.operations.insert(row.id, Some(row.clone())).flatten();
+    fn put_operation(&mut self, row: OperationRow) {
+        let (id, new) = (row.id, key_of(&row));
+        let old = self.operations.insert(id, Some(row)).flatten();
         if let Some(old) = old.as_ref().and_then(key_of) {
             self.keys.insert(old, None);
         }
-        if let Some(new) = key_of(row) {
-            self.keys.insert(new, Some(row.id));
+        if let Some(new) = new {
+            self.keys.insert(new, Some(id));
         }
     }
 
-    fn put_blob(&mut self, row: &BlobRow) {
+    fn put_blob(&mut self, row: BlobRow) {
         if let Some(Some(old)) = self.blobs.insert(row.id, Some(row.clone())) {
             self.unindex_blob(&old);
         }

@@ -403,32 +403,29 @@ struct Listed<'a, T> {
 impl Rows {
     /// Does what an effect says; whether there is something to remove.
     fn apply(&mut self, effect: Effect) -> bool {
-        self.facts.apply(&effect);
-        match effect {
+        match &effect {
             Effect::InsertDesktopImage(row) => {
-                self.folders.insert(row.image.folder_id);
+                self.folders.insert(row.image.folder_id.clone());
             }
             Effect::InsertComputeImage(row) => {
-                self.folders.insert(row.image.folder_id);
+                self.folders.insert(row.image.folder_id.clone());
             }
             Effect::DeleteBlob(id) => {
-                self.checksums.remove(&id);
+                self.checksums.remove(id);
             }
             Effect::PutChecksums { blob, checksums } => {
-                self.checksums.insert(blob, checksums);
+                self.checksums.insert(*blob, checksums.clone());
             }
             Effect::InsertTombstone(tombstone) => {
                 self.tombstones
-                    .insert(tombstone.file, tombstone.forget_after);
-                return true;
+                    .insert(tombstone.file.clone(), tombstone.forget_after);
             }
             Effect::NoteGarbage(blob) => {
-                self.garbage.insert(blob);
-                return true;
+                self.garbage.insert(*blob);
             }
             Effect::NoteFormerName { image_id, name, at } => {
-                let key = (image_id, name_hash(&name));
-                self.former_names.insert(key, (name, at));
+                let key = (image_id.clone(), name_hash(name));
+                self.former_names.insert(key, (name.clone(), *at));
             }
             Effect::InsertAuditEvent(row) => {
                 if !row.folder_id.is_empty() {
@@ -436,11 +433,13 @@ impl Rows {
                 }
                 let last = self.audit_events.last_key_value();
                 let number = last.map_or(1, |(last, _)| last + 1);
-                self.audit_events.insert(number, row);
+                self.audit_events.insert(number, row.clone());
             }
             _ => {}
         }
-        false
+        let removals = matches!(effect, Effect::InsertTombstone(_) | Effect::NoteGarbage(_));
+        self.facts.apply(effect);
+        removals
     }
 
     fn desktop_image(&self, id: &str) -> Result<&DesktopImageRow> {

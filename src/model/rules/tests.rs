@@ -120,8 +120,8 @@ fn run(seed: u64, length: usize) {
         let command = world.command();
         match command.decide(&ids.fresh(), &facts, clock.now()) {
             Ok(decision) => {
-                for effect in &decision.effects {
-                    if let Effect::InsertAuditEvent(event) = effect {
+                for effect in decision.effects {
+                    if let Effect::InsertAuditEvent(event) = &effect {
                         told.note(event);
                     }
                     facts.apply(effect);
@@ -164,7 +164,7 @@ fn random_commands_of_every_kind_are_admitted_and_refused() {
             match command.decide(&ids.fresh(), &facts, clock.now()) {
                 Ok(decision) => {
                     *admitted.entry(command.name()).or_insert(0) += 1;
-                    decision.effects.iter().for_each(|it| facts.apply(it));
+                    decision.effects.into_iter().for_each(|it| facts.apply(it));
                     world.learn(&decision.reply);
                 }
                 Err(refusal) => {

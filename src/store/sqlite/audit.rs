@@ -28,7 +28,7 @@ pub(super) const COLUMNS: &str =
     operation_key, operation_id_rest, image_key, image_id_rest, message, changes)";
 
 /// The values of an event.
-pub(super) fn values(transaction: &Transaction<'_>, row: AuditRow) -> Result<[Value; 12]> {
+pub(super) fn values(transaction: &Transaction<'_>, row: &AuditRow) -> Result<[Value; 12]> {
     let folder_key = match row.folder_id.as_str() {
         "" => TOTAL,
         id => folders::intern(transaction, id)?,
@@ -42,21 +42,21 @@ pub(super) fn values(transaction: &Transaction<'_>, row: AuditRow) -> Result<[Va
             AuditKind::Operation(kind) => kind as i64,
             AuditKind::SetQuota => SET_QUOTA,
         }),
-        Value::from(row.subject),
-        Value::from(row.request_id),
+        Value::from(row.subject.clone()),
+        Value::from(row.request_id.clone()),
         Value::from(folder_key),
         Value::from(operation.key),
         Value::from(operation.rest),
         Value::from(image.key),
         Value::from(image.rest),
-        Value::from(row.message),
+        Value::from(row.message.clone()),
         Value::from(changes.transpose()?),
     ])
 }
 
 /// Adds an event.
 pub(super) fn insert(transaction: &Transaction<'_>, row: AuditRow) -> Result<()> {
-    let values = values(transaction, row)?;
+    let values = values(transaction, &row)?;
     let marks = ", ?".repeat(values.len() - 1);
     transaction
         .prepare_cached(&format!("INSERT INTO {COLUMNS} VALUES (?{marks})"))?

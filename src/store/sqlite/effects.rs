@@ -12,8 +12,7 @@ use super::error::to_json;
 use super::image_rows::{LIVE, PENDING};
 use super::{Transaction, audit, folders, listing, operation_rows};
 use crate::model::{
-    AuditRow, BlobRow, BlobState, ComputeImageRow, DesktopImageRow, Effect, OperationRow, Phase,
-    Quota,
+    BlobRow, BlobState, ComputeImageRow, DesktopImageRow, Effect, OperationRow, Phase, Quota,
 };
 
 /// How many rows a statement writes where there are so many.
@@ -22,35 +21,38 @@ const MANY: usize = 16;
 /// Rows that are still to be written.
 #[derive(Default)]
 pub(super) struct Effects {
-    done_operations: Vec<OperationRow>,
-    audit_events: Vec<AuditRow>,
+    done_operations: Vec<[Value; 13]>,
+    /// Whether one of them has an idempotency key.
+    has_key: bool,
+    audit_events: Vec<[Value; 12]>,
     /// Whether something was written that has to be removed.
     pub(super) removals: bool,
 }
 
 impl Effects {
     /// Writes an effect, or gathers it.
-    pub(super) fn add(&mut self, transaction: &Transaction<'_>, effect: Effect) -> Result<()> {
+    pub(super) fn add(&mut self, transaction: &Transaction<'_>, effect: &Effect) -> Result<()> {
         match effect {
             Effect::InsertOperation(row) if row.state.phase == Phase::Succeeded => {
-                self.done_operations.push(*row);
+                self.done_operations.push(done_operation(transaction, row)?);
+                self.has_key |= row.idempotency.is_some();
                 if self.done_operations.len() == MANY {
                     self.write_operations(transaction)?;
                 }
             }
-            Effect::InsertOperation(row) => operation_rows::insert(transaction, &row)?,
+            Effect::InsertOperation(row) => operation_rows::insert(transaction, row)?,
             Effect::UpdateOperation(row) => {
                 self.write_operations(transaction)?;
-                operation_rows::update(transaction, &row)?;
+                operation_rows::update(transaction, row)?;
             }
             Effect::InsertAuditEvent(row) => {
-                self.audit_events.push(row);
+                self.audit_events.push(audit::values(transaction, row)?);
                 if self.audit_events.len() == MANY {
                     self.write_audit_events(transaction)?;
                 }
             }
-            Effect::InsertDesktopImage(row) => insert_desktop_image(transaction, &row)?,
-            Effect::UpdateDesktopImage(row) => update_desktop_image(transaction, &row)?,
+            Effect::InsertDesktopImage(row) => insert_desktop_image(transaction, row)?,
+            Effect::UpdateDesktopImage(row) => update_desktop_image(transaction, row)?,
             Effect::DeleteDesktopImage(id) => {
                 delete(
                     transaction,
@@ -58,8 +60,8 @@ impl Effects {
                     id.key,
                 )?;
             }
-            Effect::InsertComputeImage(row) => insert_compute_image(transaction, &row)?,
-            Effect::UpdateComputeImage(row) => update_compute_image(transaction, &row)?,
+            Effect::InsertComputeImage(row) => insert_compute_image(transaction, row)?,
+            Effect::UpdateComputeImage(row) => update_compute_image(transaction, row)?,
             Effect::DeleteComputeImage(id) => {
                 delete(
                     transaction,
@@ -67,8 +69,8 @@ impl Effects {
                     id.key,
                 )?;
             }
-            Effect::InsertBlob(row) => insert_blob(transaction, &row)?,
-            Effect::UpdateBlob(row) => update_blob(transaction, &row)?,
+            Effect::InsertBlob(row) => insert_blob(transaction, row)?,
+            Effect::UpdateBlob(row) => update_blob(transaction, row)?,
             Effect::DeleteBlob(id) => {
                 delete(transaction, "DELETE FROM contents WHERE key = ?1", id.key)?;
             }
@@ -97,9 +99,9 @@ impl Effects {
                 self.removals = true;
             }
             Effect::NoteFormerName { image_id, name, at } => {
-                listing::note_former_name(transaction, &image_id, &name, at)?;
+                listing::note_former_name(transaction, image_id, name, *at)?;
             }
-            Effect::UpdateQuota(quota) => update_quota(transaction, &quota)?,
+            Effect::UpdateQuota(quota) => update_quota(transaction, quota)?,
         }
         Ok(())
     }
@@ -114,41 +116,44 @@ impl Effects {
         // Fresh idempotency keys are random: each goes to another page of their index. A statement of
         // many rows that sets their primary keys may fail midway for all that SQLite knows, whatever OR
         // FAIL says, and copies each page before it first changes it.
-        let rows = take(&mut self.done_operations);
-        let is_alone = rows.iter().any(|row| row.idempotency.is_some());
-        let rows = rows.into_iter().map(|row| {
-            Ok([
-                Value::from(row.state.phase as i64),
-                Value::from(row.id.key),
-                Value::from(row.id.rest),
-                Value::from(row.kind as i64),
-                Value::from(folders::intern(transaction, &row.folder_id)?),
-                Value::from(row.image.key),
-                Value::from(row.image.rest),
-                Value::from(operation_rows::response_column(&row)?),
-                Value::from(row.subject),
-                Value::from(row.request_id),
-                Value::from(row.idempotency.as_ref().map(|it| it.key.to_vec())),
-                Value::from(row.idempotency.as_ref().map(|it| it.request_hash.to_vec())),
-                Value::from(row.modified_at.0),
-            ])
-        });
-        let into = "operations (phase, key, id_rest, kind, folder_key, image_key, image_id_rest,
-            response, subject, request_id, idempotency_key, request_hash, modified_at)";
-        insert(transaction, into, is_alone, rows.collect::<Result<_>>()?)
+        let is_alone = take(&mut self.has_key);
+        insert(
+            transaction,
+            DONE_OPERATIONS,
+            is_alone,
+            &mut self.done_operations,
+        )
     }
 
     fn write_audit_events(&mut self, transaction: &Transaction<'_>) -> Result<()> {
-        let rows = take(&mut self.audit_events).into_iter();
-        let rows = rows.map(|row| audit::values(transaction, row));
         // SQLite itself numbers these rows, and copies nothing.
-        insert(
-            transaction,
-            audit::COLUMNS,
-            false,
-            rows.collect::<Result<_>>()?,
-        )
+        insert(transaction, audit::COLUMNS, false, &mut self.audit_events)
     }
+}
+
+/// The table, and the columns of [`done_operation`].
+const DONE_OPERATIONS: &str =
+    "operations (phase, key, id_rest, kind, folder_key, image_key, image_id_rest,
+    response, subject, request_id, idempotency_key, request_hash, modified_at)";
+
+/// The values of an operation that is done as it is accepted.
+fn done_operation(transaction: &Transaction<'_>, row: &OperationRow) -> Result<[Value; 13]> {
+    let idempotency = row.idempotency.as_ref();
+    Ok([
+        Value::from(row.state.phase as i64),
+        Value::from(row.id.key),
+        Value::from(row.id.rest),
+        Value::from(row.kind as i64),
+        Value::from(folders::intern(transaction, &row.folder_id)?),
+        Value::from(row.image.key),
+        Value::from(row.image.rest),
+        Value::from(operation_rows::response_column(row)?),
+        Value::from(row.subject.clone()),
+        Value::from(row.request_id.clone()),
+        Value::from(idempotency.map(|it| it.key.to_vec())),
+        Value::from(idempotency.map(|it| it.request_hash.to_vec())),
+        Value::from(row.modified_at.0),
+    ])
 }
 
 /// Inserts rows, many by one statement unless they are better written alone. A row that fails undoes the whole
@@ -157,7 +162,7 @@ fn insert<const N: usize>(
     transaction: &Transaction<'_>,
     into: &str,
     is_alone: bool,
-    rows: Vec<[Value; N]>,
+    rows: &mut Vec<[Value; N]>,
 ) -> Result<()> {
     let at_once = if is_alone || rows.len() < MANY {
         1
@@ -174,6 +179,7 @@ fn insert<const N: usize>(
             .prepare_cached(&sql)?
             .execute(params_from_iter(rows.iter().flatten()))?;
     }
+    rows.clear();
     Ok(())
 }
 

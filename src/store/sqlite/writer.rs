@@ -20,8 +20,8 @@ use super::{Shared, Transaction, facts};
 use crate::model::{Timestamp, WorkingSet};
 
 /// How long a commit takes further commands: those that come later wait for it and for their own, and
-/// what syncs it and moves its pages takes two or three times as long again.
-const LONGEST_BATCH: Duration = Duration::from_millis(8);
+/// what syncs it and moves its pages takes as long again, or twice as long.
+const LONGEST_BATCH: Duration = Duration::from_millis(14);
 /// How many commands wait at the most before senders wait too.
 const QUEUE: usize = 4096;
 
@@ -331,8 +331,8 @@ impl Changes {
         facts::load(transaction, &mut self.facts, rows)?;
         let fresh = shared.ids.fresh();
         for effect in call.decide(&fresh, &self.facts, shared.clock.now()) {
-            self.facts.apply(&effect);
-            self.effects.add(transaction, effect)?;
+            self.effects.add(transaction, &effect)?;
+            self.facts.apply(effect);
         }
         // The commit comes before whatever is asked for then.
         if take(&mut self.effects.removals) {
