@@ -1,6 +1,10 @@
 //! Compiles `proto/` with protox: one descriptor set feeds the generated types and services, the
 //! validation code, reflection and the REST routes. Needs nothing but the Rust toolchain.
 
+#![allow(
+    unreachable_pub,
+    reason = "nothing of a program is reachable from outside"
+)]
 #![allow(clippy::expect_used, reason = "a build that cannot go on may panic")]
 
 #[path = "build/names.rs"]

@@ -21,12 +21,12 @@ const PART: u64 = 16;
 const TIMES_FREE: u64 = 2;
 
 /// Its name in the data folder.
-pub const NAME: &str = "ballast";
+pub(crate) const NAME: &str = "ballast";
 const MODE: u32 = 0o600;
 
 /// Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Ballast {
+pub(crate) struct Ballast {
     inner: Option<Arc<Inner>>,
 }
 
@@ -42,7 +42,7 @@ struct Inner {
 
 impl Ballast {
     /// Sees to the file in a folder, and makes it where there is room. Says so in the log.
-    pub fn open(folder: &Path) -> Self {
+    pub(crate) fn open(folder: &Path) -> Self {
         let path = folder.join(NAME);
         let (size, is_there) = match space(folder) {
             Ok(space) => {
@@ -75,7 +75,7 @@ impl Ballast {
     }
 
     /// Gives the room away. False where there was none to give.
-    pub fn give(&self) -> bool {
+    pub(crate) fn give(&self) -> bool {
         let Some(inner) = &self.inner else {
             return false;
         };
@@ -97,19 +97,19 @@ impl Ballast {
     }
 
     /// Whether next to nothing is free.
-    pub fn is_disk_full(&self) -> bool {
+    pub(crate) fn is_disk_full(&self) -> bool {
         let folder = self.inner.as_ref().and_then(|inner| inner.path.parent());
         folder.is_some_and(|folder| space(folder).is_ok_and(|space| space.free < SMALLEST))
     }
 
     /// Whether the room was given away and is not back.
-    pub fn is_given(&self) -> bool {
+    pub(crate) fn is_given(&self) -> bool {
         let inner = self.inner.as_ref();
         inner.is_some_and(|inner| inner.is_given.load(Ordering::Acquire))
     }
 
     /// Makes the file again if it is away and there is room. Blocks.
-    pub fn take_back(&self) {
+    pub(crate) fn take_back(&self) {
         let Some(inner) = &self.inner else {
             return;
         };

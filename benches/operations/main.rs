@@ -4,6 +4,11 @@
 //! takes by itself.
 //! `scripts/bench-operations` runs it.
 
+#![allow(
+    unreachable_pub,
+    reason = "nothing of a program is reachable from outside"
+)]
+
 mod beside;
 mod connection;
 mod copies;

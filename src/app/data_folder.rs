@@ -27,7 +27,7 @@ const FILE_MODE: u32 = 0o600;
 const STICKY: u32 = 0o1000;
 
 /// A data folder that this process holds.
-pub struct DataFolder {
+pub(super) struct DataFolder {
     pub store: Arc<SqliteStore>,
     pub place: Place,
     pub ballast: Ballast,
@@ -36,7 +36,7 @@ pub struct DataFolder {
 
 /// Where database and contents were when they were opened.
 #[derive(Clone)]
-pub struct Place {
+pub(super) struct Place {
     pub contents: LocalContents,
     database: PathBuf,
     /// Device and inode of the database.
@@ -46,7 +46,7 @@ pub struct Place {
 impl DataFolder {
     /// Opens a data folder, and makes it where there is none. `adopt_empty` admits a database that knows
     /// nothing beside files, and a content folder without the files that the database names.
-    pub async fn open(
+    pub(super) async fn open(
         folder: &Path,
         clock: Arc<dyn Clock>,
         adopt_empty: bool,
@@ -98,7 +98,7 @@ impl DataFolder {
 
 impl Place {
     /// Fails where database or contents are no longer those that were opened. Blocks.
-    pub fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self) -> Result<(), String> {
         self.contents.check().map_err(|error| error.to_string())?;
         match identity(&self.database) {
             Ok(found) if found == self.identity => Ok(()),
@@ -112,11 +112,11 @@ impl Place {
 }
 
 /// Held as long as the data folder is in use.
-pub struct Lock(#[expect(dead_code, reason = "closing it gives the lock back")] File);
+pub(super) struct Lock(#[expect(dead_code, reason = "closing it gives the lock back")] File);
 
 impl Lock {
     /// Makes the folder, if it is not there, and takes its lock.
-    pub fn take(folder: &Path) -> Result<Self, Error> {
+    pub(super) fn take(folder: &Path) -> Result<Self, Error> {
         create_folder(folder).map_err(failed(folder))?;
         let file = File::options()
             .create(true)
@@ -134,12 +134,12 @@ impl Lock {
 }
 
 /// Where a data folder has its database.
-pub fn database(folder: &Path) -> PathBuf {
+pub(super) fn database(folder: &Path) -> PathBuf {
     folder.join(DATABASE)
 }
 
 /// Where a data folder has its contents.
-pub fn contents(folder: &Path) -> PathBuf {
+pub(super) fn contents(folder: &Path) -> PathBuf {
     folder.join(CONTENTS)
 }
 

@@ -13,7 +13,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Looks after where the data are until the server stops.
-pub async fn watch(place: Place, health: Health, stop: CancellationToken) {
+pub(crate) async fn watch(place: Place, health: Health, stop: CancellationToken) {
     let mut interval = tokio::time::interval(INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut serving = true;

@@ -6,7 +6,7 @@ use http::HeaderMap;
 
 /// The subject of a request without a token. Every request is one, as long as no way to check tokens
 /// is configured, which is why such a server listens on loopback.
-pub const ANONYMOUS: &str = "anonymous";
+pub(crate) const ANONYMOUS: &str = "anonymous";
 
 /// Tells who sent a request.
 pub trait Authenticator: fmt::Debug + Send + Sync {
@@ -23,7 +23,7 @@ pub struct Unauthenticated(pub String);
 
 /// Knows all callers as [`ANONYMOUS`].
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Anonymous;
+pub(crate) struct Anonymous;
 
 impl Authenticator for Anonymous {
     fn authenticate(&self, _: &HeaderMap) -> Result<String, Unauthenticated> {

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use super::Error;
 
 /// How many bytes a checksum is of; the last block of a content may be shorter.
-pub const BLOCK: u64 = 1 << BLOCK_BITS;
+pub(crate) const BLOCK: u64 = 1 << BLOCK_BITS;
 const BLOCK_BITS: u8 = 22;
 const VERSION: u8 = 1;
 const HEADER: usize = 10;
@@ -17,13 +17,13 @@ static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// The checksums of a whole content.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Checksums {
+pub(crate) struct Checksums {
     size: u64,
     blocks: Vec<u32>,
 }
 
 impl Checksums {
-    pub fn to_bytes(&self) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEADER + 4 * (self.blocks.len() + 1));
         bytes.extend([VERSION, BLOCK_BITS]);
         bytes.extend(self.size.to_le_bytes());
@@ -34,7 +34,7 @@ impl Checksums {
 
     /// The checksums of a content of so many bytes; none where the bytes are damaged, or are of a
     /// version that is not known here.
-    pub fn from_bytes(bytes: &[u8], size: u64) -> Option<Self> {
+    pub(crate) fn from_bytes(bytes: &[u8], size: u64) -> Option<Self> {
         let (rest, own) = bytes.split_last_chunk::<4>()?;
         let (header, blocks) = rest.split_first_chunk::<HEADER>()?;
         let [VERSION, BLOCK_BITS, length @ ..] = *header else {
@@ -56,7 +56,7 @@ impl Checksums {
     }
 
     /// Compares the bytes of the block that begins at `offset` with its checksum.
-    pub fn check(&self, offset: u64, block: &[u8]) -> Result<(), Error> {
+    pub(crate) fn check(&self, offset: u64, block: &[u8]) -> Result<(), Error> {
         let number = usize::try_from(offset / BLOCK).unwrap_or(usize::MAX);
         if self.blocks.get(number) == Some(&crc32c::crc32c(block)) {
             Ok(())
@@ -69,7 +69,7 @@ impl Checksums {
     }
 
     /// Where blocks have other checksums than in `other`.
-    pub fn differences(&self, other: &Self) -> Vec<u64> {
+    pub(crate) fn differences(&self, other: &Self) -> Vec<u64> {
         let blocks = self.blocks.iter().zip(&other.blocks).enumerate();
         blocks
             .filter(|(_, (ours, theirs))| ours != theirs)
@@ -80,7 +80,7 @@ impl Checksums {
 
 /// Takes the checksums of bytes that come one after the other.
 #[derive(Default)]
-pub struct Summing {
+pub(crate) struct Summing {
     size: u64,
     /// Of the block that is not complete.
     current: u32,
@@ -88,7 +88,7 @@ pub struct Summing {
 }
 
 impl Summing {
-    pub fn data(&mut self, mut data: &[u8]) {
+    pub(crate) fn data(&mut self, mut data: &[u8]) {
         while !data.is_empty() {
             let (part, rest) = data.split_at(data.len().min(self.left() as usize));
             self.current = crc32c::crc32c_append(self.current, part);
@@ -97,7 +97,7 @@ impl Summing {
         }
     }
 
-    pub fn zeros(&mut self, mut count: u64) {
+    pub(crate) fn zeros(&mut self, mut count: u64) {
         static BLOCK_OF_ZEROS: LazyLock<u32> = LazyLock::new(|| {
             let parts = BLOCK / ZEROS.len() as u64;
             (0..parts).fold(0, |sum, _| crc32c::crc32c_append(sum, &ZEROS))
@@ -116,7 +116,7 @@ impl Summing {
         }
     }
 
-    pub fn finish(mut self) -> Checksums {
+    pub(crate) fn finish(mut self) -> Checksums {
         if !self.size.is_multiple_of(BLOCK) {
             self.blocks.push(self.current);
         }

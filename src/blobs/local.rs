@@ -20,7 +20,7 @@ const READ_SIZE: usize = 1 << 20;
 
 /// The folder that holds the contents.
 #[derive(Debug, Clone)]
-pub struct LocalContents {
+pub(crate) struct LocalContents {
     folder: PathBuf,
     identity: FolderIdentity,
     sound: SoundBlocks,
@@ -31,14 +31,14 @@ pub struct LocalContents {
 /// Tells a folder from another one that stands in its place, as the empty one does below a disk that
 /// was unmounted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FolderIdentity {
+pub(crate) struct FolderIdentity {
     pub device: u64,
     pub inode: u64,
 }
 
 /// The state in which a reading of all bytes of a content found them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Examined {
+pub(crate) struct Examined {
     pub sha256: [u8; 32],
     pub checksums: Checksums,
 }
@@ -55,7 +55,7 @@ impl FolderIdentity {
 
 impl LocalContents {
     /// Opens the folder, and makes it where there is none, for the user of this process alone.
-    pub fn open(folder: &Path) -> io::Result<Self> {
+    pub(crate) fn open(folder: &Path) -> io::Result<Self> {
         match DirBuilder::new().mode(MODE).create(folder) {
             // The process's mask may have taken more away. File systems without permissions refuse it.
             Ok(()) => {
@@ -70,7 +70,7 @@ impl LocalContents {
     }
 
     /// Opens a folder that is there.
-    pub fn existing(folder: &Path) -> io::Result<Self> {
+    pub(crate) fn existing(folder: &Path) -> io::Result<Self> {
         Ok(Self {
             folder: folder.to_owned(),
             identity: FolderIdentity::of(folder)?,
@@ -80,12 +80,12 @@ impl LocalContents {
     }
 
     /// Tells the folder from another one in its place.
-    pub fn identity(&self) -> FolderIdentity {
+    pub(crate) fn identity(&self) -> FolderIdentity {
         self.identity
     }
 
     /// Fails where the folder is no longer the one that was opened, or cannot be read.
-    pub fn check(&self) -> Result<(), Error> {
+    pub(crate) fn check(&self) -> Result<(), Error> {
         let lost = |reason: String| Error::FolderLost {
             folder: self.folder.clone(),
             reason,
@@ -104,7 +104,7 @@ impl LocalContents {
     }
 
     /// Keeps away from room that was given to others.
-    pub fn beside(self, ballast: Ballast) -> Self {
+    pub(crate) fn beside(self, ballast: Ballast) -> Self {
         Self {
             ballast: Some(ballast),
             ..self
@@ -113,14 +113,14 @@ impl LocalContents {
 
     /// Tells that bytes were removed, or may have been: the room that was given away is taken back where
     /// there is enough. Blocks.
-    pub fn take_room_back(&self) {
+    pub(crate) fn take_room_back(&self) {
         if let Some(ballast) = self.ballast.as_ref().filter(|it| it.is_given()) {
             ballast.take_back();
         }
     }
 
     /// Starts a new content. The id must never have been used.
-    pub fn create(&self, id: &str) -> Result<ContentWriter, Error> {
+    pub(crate) fn create(&self, id: &str) -> Result<ContentWriter, Error> {
         // A file in the place of the folder would be lost with the next mount.
         self.check()?;
         let folder = File::open(&self.folder)?;
@@ -131,13 +131,13 @@ impl LocalContents {
     }
 
     /// Opens a whole content for reading. The file stays readable when it is removed meanwhile.
-    pub fn read(&self, id: &str) -> io::Result<File> {
+    pub(crate) fn read(&self, id: &str) -> io::Result<File> {
         File::open(self.path(id))
     }
 
     /// Opens a content of so many bytes to be read mostly from start to end: the system reads further
     /// ahead.
-    pub fn stream(
+    pub(crate) fn stream(
         &self,
         id: &str,
         size: u64,
@@ -155,7 +155,7 @@ impl LocalContents {
 
     /// Reads all of a content, and tells what it is now. `progress` is given the bytes of each step, and
     /// ends the reading where it returns false.
-    pub fn examine(
+    pub(crate) fn examine(
         &self,
         id: &str,
         size: u64,
@@ -210,7 +210,7 @@ impl LocalContents {
     }
 
     /// Removes the bytes of a content; none is no error.
-    pub fn remove(&self, id: &str) -> io::Result<()> {
+    pub(crate) fn remove(&self, id: &str) -> io::Result<()> {
         match fs::remove_file(self.path(id)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             ended => ended,
@@ -218,12 +218,12 @@ impl LocalContents {
     }
 
     /// Waits until what was removed is removed on the disk too.
-    pub fn sync(&self) -> io::Result<()> {
+    pub(crate) fn sync(&self) -> io::Result<()> {
         File::open(&self.folder)?.sync_all()
     }
 
     /// The names of all files in the folder.
-    pub fn list(&self) -> io::Result<Vec<String>> {
+    pub(crate) fn list(&self) -> io::Result<Vec<String>> {
         fs::read_dir(&self.folder)?
             .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
             .collect()

@@ -7,10 +7,10 @@ mod reader;
 mod sparse;
 mod writer;
 
-pub use checksums::Checksums;
-pub use local::{Examined, LocalContents};
-pub use reader::ContentReader;
-pub use writer::{Chunk, ContentWriter, Written};
+pub(crate) use checksums::Checksums;
+pub(crate) use local::{Examined, LocalContents};
+pub(crate) use reader::ContentReader;
+pub(crate) use writer::{Chunk, ContentWriter, Written};
 
 use std::path::PathBuf;
 

@@ -23,7 +23,7 @@ const REMEMBERED: usize = 4096;
 
 /// A content that is open for reading. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct ContentReader {
+pub(crate) struct ContentReader {
     file: Arc<File>,
     id: Arc<str>,
     size: u64,
@@ -50,7 +50,7 @@ impl ContentReader {
     }
 
     /// The parts of a range by the blocks that they are in.
-    pub fn by_blocks(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+    pub(crate) fn by_blocks(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
         let blocks = range.start / BLOCK..range.end.div_ceil(BLOCK);
         blocks
             .map(move |block| {
@@ -60,7 +60,7 @@ impl ContentReader {
     }
 
     /// Reads a range, which is in one block. Blocks.
-    pub fn read(&self, range: Range<u64>) -> Result<Bytes, Error> {
+    pub(crate) fn read(&self, range: Range<u64>) -> Result<Bytes, Error> {
         let Some(checksums) = &self.checksums else {
             return Ok(self.read_unchecked(range)?.into());
         };
@@ -119,7 +119,7 @@ impl ContentReader {
 
 /// Checksums of the parts of blocks that were found sound, of as many blocks as are worth it.
 #[derive(Debug, Clone, Default)]
-pub struct SoundBlocks {
+pub(crate) struct SoundBlocks {
     generations: Arc<Mutex<Generations>>,
 }
 

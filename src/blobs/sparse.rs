@@ -15,7 +15,7 @@ use rustix::fs::OFlags;
 use crate::ballast::Ballast;
 
 /// Zeros are looked for in blocks of this many bytes.
-pub const BLOCK: usize = 64 * 1024;
+pub(crate) const BLOCK: usize = 64 * 1024;
 /// How much is gathered before it is written, in bytes: whole blocks.
 const GATHERED: usize = 64 * BLOCK;
 /// Images are as secret as what their disks hold.
@@ -23,7 +23,7 @@ const MODE: u32 = 0o600;
 /// What `O_DIRECT` asks of addresses, offsets and lengths on all usual disks, in bytes.
 const ALIGNMENT: usize = 4096;
 
-pub struct SparseFile {
+pub(crate) struct SparseFile {
     file: File,
     /// Whether writes pass the page cache by.
     direct: bool,
@@ -38,7 +38,7 @@ pub struct SparseFile {
 
 impl SparseFile {
     /// Makes a new file, for the user of this process alone. There must be none of this name.
-    pub fn create(path: &Path) -> io::Result<Self> {
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
         let file = File::options()
             .read(true)
             .write(true)
@@ -63,11 +63,11 @@ impl SparseFile {
     }
 
     /// Keeps away from room that was given to others.
-    pub fn beside(self, ballast: Option<Ballast>) -> Self {
+    pub(crate) fn beside(self, ballast: Option<Ballast>) -> Self {
         Self { ballast, ..self }
     }
 
-    pub fn write(&mut self, mut data: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&mut self, mut data: &[u8]) -> io::Result<()> {
         while !data.is_empty() {
             let (part, rest) = data.split_at(data.len().min(GATHERED - self.length));
             self.gathered.bytes()[self.length..][..part.len()].copy_from_slice(part);
@@ -80,7 +80,7 @@ impl SparseFile {
         Ok(())
     }
 
-    pub fn write_zeros(&mut self, count: u64) -> io::Result<()> {
+    pub(crate) fn write_zeros(&mut self, count: u64) -> io::Result<()> {
         static ZEROS: [u8; BLOCK] = [0; BLOCK];
         let block = BLOCK as u64;
         let to_block = (block - self.length as u64 % block) % block;
@@ -96,7 +96,7 @@ impl SparseFile {
 
     /// Writes what is left and waits until the disk has all of it. Returns the size and the bytes
     /// stored, all-zero blocks not counted.
-    pub fn finish(mut self) -> io::Result<(u64, u64)> {
+    pub(crate) fn finish(mut self) -> io::Result<(u64, u64)> {
         self.flush()?;
         // A direct write may have been longer than the content.
         self.file.set_len(self.position)?;

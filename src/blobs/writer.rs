@@ -16,7 +16,7 @@ const QUEUE: usize = 8;
 
 /// The next bytes of a content.
 #[derive(Debug, Clone)]
-pub enum Chunk {
+pub(crate) enum Chunk {
     Data(Bytes),
     /// This many zeros.
     Zeros(u64),
@@ -24,7 +24,7 @@ pub enum Chunk {
 
 /// What was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Written {
+pub(crate) struct Written {
     /// Bytes.
     pub size: u64,
     /// Bytes, all-zero blocks not counted.
@@ -34,7 +34,7 @@ pub struct Written {
 }
 
 /// A content that is being written. Dropping it leaves a part of the file behind.
-pub struct ContentWriter {
+pub(crate) struct ContentWriter {
     to_digest: mpsc::Sender<Chunk>,
     to_file: mpsc::Sender<Chunk>,
     digest: JoinHandle<[u8; 32]>,
@@ -81,18 +81,18 @@ impl ContentWriter {
     }
 
     /// Adds a chunk. False when the file takes no more: `finish` tells why.
-    pub async fn write(&self, chunk: Chunk) -> bool {
+    pub(crate) async fn write(&self, chunk: Chunk) -> bool {
         self.to_digest.send(chunk.clone()).await.is_ok() && self.to_file.send(chunk).await.is_ok()
     }
 
     /// Like `write`, for a thread that may block.
-    pub fn write_blocking(&self, chunk: Chunk) -> bool {
+    pub(crate) fn write_blocking(&self, chunk: Chunk) -> bool {
         self.to_digest.blocking_send(chunk.clone()).is_ok()
             && self.to_file.blocking_send(chunk).is_ok()
     }
 
     /// Waits until the file and its name in the folder are on the disk.
-    pub async fn finish(self) -> Result<Written, Error> {
+    pub(crate) async fn finish(self) -> Result<Written, Error> {
         drop((self.to_digest, self.to_file));
         let (sparse, summing) = self.file.await.map_err(std::io::Error::from)??;
         let folder = self.folder;

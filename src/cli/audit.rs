@@ -9,7 +9,7 @@ use crate::contract::desktopimages::v1::{AuditEvent, ReadAuditEventsRequest};
 const PREFIX: &str = "desktopimages.audit.";
 
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// Only events of this folder
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     folder_id: String,
@@ -22,7 +22,7 @@ pub struct Arguments {
     follow: bool,
 }
 
-pub async fn run(context: &Context, arguments: Arguments) -> Result<()> {
+pub(crate) async fn run(context: &Context, arguments: Arguments) -> Result<()> {
     let request = ReadAuditEventsRequest {
         folder_id: arguments.folder_id,
         after_sequence: arguments.after,

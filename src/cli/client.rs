@@ -34,16 +34,16 @@ const WINDOW: u32 = 8 << 20;
 
 /// Where a server listens: `http://host:port`; the scheme may be left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint(Uri);
+pub(crate) struct Endpoint(Uri);
 
 impl Endpoint {
     /// The endpoint of a server that was started at this address.
-    pub fn of(address: std::net::SocketAddr) -> Result<Self> {
+    pub(crate) fn of(address: std::net::SocketAddr) -> Result<Self> {
         format!("http://{address}").parse().map_err(Error::Failed)
     }
 
     /// The url of a path, which may have a query.
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("{self}{path}")
     }
 }
@@ -88,12 +88,12 @@ impl fmt::Display for Endpoint {
 }
 
 /// A gRPC connection.
-pub struct Client {
+pub(crate) struct Client {
     channel: Channel,
 }
 
 impl Client {
-    pub async fn connect(endpoint: &Endpoint) -> Result<Self> {
+    pub(crate) async fn connect(endpoint: &Endpoint) -> Result<Self> {
         let unreachable = |error: tonic::transport::Error| Error::Unreachable {
             endpoint: endpoint.to_string(),
             reason: root(&error),
@@ -109,40 +109,40 @@ impl Client {
         Ok(Self { channel })
     }
 
-    pub fn desktop_images(&self) -> DesktopImageServiceClient<Channel> {
+    pub(crate) fn desktop_images(&self) -> DesktopImageServiceClient<Channel> {
         DesktopImageServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_REPLY)
     }
 
-    pub fn compute_images(&self) -> ImageServiceClient<Channel> {
+    pub(crate) fn compute_images(&self) -> ImageServiceClient<Channel> {
         ImageServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_REPLY)
     }
 
-    pub fn operations(&self) -> OperationServiceClient<Channel> {
+    pub(crate) fn operations(&self) -> OperationServiceClient<Channel> {
         OperationServiceClient::new(self.channel.clone())
     }
 
-    pub fn operation_watch(&self) -> OperationWatchServiceClient<Channel> {
+    pub(crate) fn operation_watch(&self) -> OperationWatchServiceClient<Channel> {
         OperationWatchServiceClient::new(self.channel.clone())
     }
 
-    pub fn quotas(&self) -> QuotaServiceClient<Channel> {
+    pub(crate) fn quotas(&self) -> QuotaServiceClient<Channel> {
         QuotaServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_REPLY)
     }
 
-    pub fn audit(&self) -> AuditServiceClient<Channel> {
+    pub(crate) fn audit(&self) -> AuditServiceClient<Channel> {
         AuditServiceClient::new(self.channel.clone())
     }
 }
 
 /// HTTP to the same endpoint. HTTP/2, as gRPC has it: an answer that comes before the end of an
 /// upload arrives there whole.
-pub struct Http {
+pub(crate) struct Http {
     endpoint: Endpoint,
     client: reqwest::Client,
 }
 
 impl Http {
-    pub fn new(endpoint: &Endpoint) -> Result<Self> {
+    pub(crate) fn new(endpoint: &Endpoint) -> Result<Self> {
         let client = reqwest::Client::builder()
             // The gRPC connection knows of no proxies either.
             .no_proxy()
@@ -162,16 +162,16 @@ impl Http {
         })
     }
 
-    pub fn get(&self, path: &str) -> RequestBuilder {
+    pub(crate) fn get(&self, path: &str) -> RequestBuilder {
         self.client.get(self.endpoint.url(path))
     }
 
-    pub fn post(&self, path: &str) -> RequestBuilder {
+    pub(crate) fn post(&self, path: &str) -> RequestBuilder {
         self.client.post(self.endpoint.url(path))
     }
 
     /// Sends a request; an answer other than 200 is the error that its body states.
-    pub async fn send(&self, request: RequestBuilder) -> Result<Response> {
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response> {
         let response = request.send().await.map_err(|error| self.broken(error))?;
         match response.status() {
             StatusCode::OK => Ok(response),
@@ -180,7 +180,7 @@ impl Http {
     }
 
     /// The error of a connection that could not be made or did not hold.
-    pub fn broken(&self, error: reqwest::Error) -> Error {
+    pub(crate) fn broken(&self, error: reqwest::Error) -> Error {
         match error.is_connect() {
             true => Error::Unreachable {
                 endpoint: self.endpoint.to_string(),
@@ -195,7 +195,7 @@ impl Http {
 }
 
 /// One segment of a path, or one name or value of a query, so that it says what it is.
-pub fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     const KEPT: &AsciiSet = &NON_ALPHANUMERIC
         .remove(b'-')
         .remove(b'_')

@@ -18,7 +18,7 @@ use crate::contract::yandex::cloud::compute::v1::{
 };
 
 #[derive(Debug, clap::Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Makes a compute image of a disk image: a file here, a file of the server, or another image
     Import(Box<ImportArguments>),
     /// Lists the compute images of a folder
@@ -57,7 +57,7 @@ pub enum Command {
 
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("source").required(true))]
-pub struct ImportArguments {
+pub(crate) struct ImportArguments {
     /// The file to upload, or - for the standard input
     #[arg(group = "source")]
     file: Option<PathBuf>,
@@ -106,7 +106,7 @@ enum OperatingSystem {
 
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("changes").required(true).multiple(true))]
-pub struct UpdateArguments {
+pub(crate) struct UpdateArguments {
     /// The compute image to change
     #[arg(long, value_name = "ID")]
     id: String,
@@ -127,7 +127,7 @@ pub struct UpdateArguments {
     waiting: Waiting,
 }
 
-pub async fn run(context: &Context, command: Command) -> Result<()> {
+pub(crate) async fn run(context: &Context, command: Command) -> Result<()> {
     match command {
         Command::Import(arguments) => import(context, *arguments).await,
         Command::List(arguments) => list(context, arguments).await,

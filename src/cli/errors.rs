@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 use crate::contract::google::rpc;
 
 /// Shown at the end of `--help`. The numbers are a promise to scripts.
-pub const EXIT_CODES: &str = "\
+pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0   success
   1   any other failure
@@ -26,7 +26,7 @@ An operation that ended in an error gives the exit code of that error.";
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The server refused the request, in its words.
     #[error("{message}")]
     Refused { code: Code, message: String },
@@ -60,16 +60,16 @@ pub enum Error {
     OutputClosed,
 }
 
-pub type Result<T> = std::result::Result<T, Error>;
+pub(crate) type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     /// A failure on this side, with its causes.
-    pub fn failed(what: impl std::fmt::Display, cause: &dyn StdError) -> Self {
+    pub(crate) fn failed(what: impl std::fmt::Display, cause: &dyn StdError) -> Self {
         Self::Failed(format!("{what}: {}", chain(cause)))
     }
 
     /// The error of an operation that is done.
-    pub fn operation(id: &str, error: &rpc::Status) -> Self {
+    pub(crate) fn operation(id: &str, error: &rpc::Status) -> Self {
         Self::Operation {
             id: id.to_owned(),
             code: Code::from_i32(error.code),
@@ -78,7 +78,7 @@ impl Error {
     }
 
     /// A failure to write to the standard output.
-    pub fn output(error: &io::Error) -> Self {
+    pub(crate) fn output(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::OutputClosed,
             _ => Self::failed("cannot write the output", error),
@@ -86,7 +86,7 @@ impl Error {
     }
 
     /// The exit code, as [`EXIT_CODES`] has it.
-    pub fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Refused { code, .. } | Self::Operation { code, .. } => exit_code_of(*code),
             Self::Following { source, .. } => source.exit_code(),
@@ -135,7 +135,7 @@ fn exit_code_of(code: Code) -> u8 {
 }
 
 /// An error with its causes, each said once.
-pub fn chain(error: &dyn StdError) -> String {
+pub(crate) fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -149,7 +149,7 @@ pub fn chain(error: &dyn StdError) -> String {
 }
 
 /// The last cause of an error: of a connection that failed, the words of the system.
-pub fn root(error: &dyn StdError) -> String {
+pub(crate) fn root(error: &dyn StdError) -> String {
     let mut last = error;
     while let Some(cause) = last.source() {
         last = cause;

@@ -16,7 +16,7 @@ use crate::contract::yandex::cloud::clouddesktop::v1::api::{
 };
 
 #[derive(Debug, clap::Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Makes a desktop image of a compute image
     Copy(CopyArguments),
     /// Lists the desktop images of a folder
@@ -50,7 +50,7 @@ pub enum Command {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct CopyArguments {
+pub(crate) struct CopyArguments {
     /// The compute image to copy
     #[arg(long, value_name = "ID")]
     compute_image_id: String,
@@ -71,7 +71,7 @@ pub struct CopyArguments {
 
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("changes").required(true).multiple(true))]
-pub struct UpdateArguments {
+pub(crate) struct UpdateArguments {
     /// The desktop image to change
     #[arg(long, value_name = "ID")]
     id: String,
@@ -89,7 +89,7 @@ pub struct UpdateArguments {
     waiting: Waiting,
 }
 
-pub async fn run(context: &Context, command: Command) -> Result<()> {
+pub(crate) async fn run(context: &Context, command: Command) -> Result<()> {
     match command {
         Command::Copy(arguments) => copy(context, arguments).await,
         Command::List(arguments) => list(context, arguments).await,
@@ -187,7 +187,7 @@ fn update_request(arguments: UpdateArguments) -> Result<UpdateDesktopImageReques
 }
 
 /// The paths of an update mask: those that were given.
-pub fn masked(fields: &[(bool, &str)]) -> Vec<String> {
+pub(crate) fn masked(fields: &[(bool, &str)]) -> Vec<String> {
     fields
         .iter()
         .filter(|(given, _)| *given)

@@ -6,7 +6,7 @@ use super::errors::{Error, Result};
 const LARGEST_PAGE: i64 = 1000;
 
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// The folder whose items are listed
     #[arg(long, value_name = "ID")]
     pub folder_id: String,
@@ -21,7 +21,7 @@ pub struct Arguments {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct Pages {
+pub(crate) struct Pages {
     /// How many items one request asks for
     #[arg(long, value_name = "COUNT", default_value_t = LARGEST_PAGE,
           value_parser = clap::value_parser!(i64).range(1..=LARGEST_PAGE))]
@@ -32,7 +32,7 @@ pub struct Pages {
 }
 
 /// Where in a list a request is: its `page_size` and `page_token`.
-pub struct Page {
+pub(crate) struct Page {
     pub size: i64,
     pub token: String,
 }
@@ -40,7 +40,7 @@ pub struct Page {
 impl Pages {
     /// Follows the pages to the end of the list, or to the limit. `fetch` returns the items of a
     /// page and the token of the next one, empty at the end.
-    pub async fn all<T>(
+    pub(crate) async fn all<T>(
         &self,
         mut fetch: impl AsyncFnMut(Page) -> Result<(Vec<T>, String)>,
     ) -> Result<Vec<T>> {

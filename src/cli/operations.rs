@@ -28,7 +28,7 @@ const POLL_INTERVAL: &str = "x-operation-poll-interval";
 const EMPTY: &str = "google.protobuf.Empty";
 
 #[derive(Debug, clap::Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Shows an operation
     Get {
         /// The id of the operation
@@ -51,13 +51,13 @@ pub enum Command {
 
 /// Whether to wait for the operation that a command starts.
 #[derive(Debug, Clone, Copy, clap::Args)]
-pub struct Waiting {
+pub(crate) struct Waiting {
     /// Do not wait: print the operation as the server accepted it
     #[arg(long = "async")]
     pub asynchronous: bool,
 }
 
-pub async fn run(context: &Context, command: Command) -> Result<()> {
+pub(crate) async fn run(context: &Context, command: Command) -> Result<()> {
     let client = context.connect().await?;
     match command {
         Command::Get { id } => output::print_message(context.format, &get(&client, id).await?),
@@ -75,7 +75,7 @@ pub async fn run(context: &Context, command: Command) -> Result<()> {
 }
 
 /// Waits for an operation unless that is not wanted, and prints what is to be printed.
-pub async fn conclude(
+pub(crate) async fn conclude(
     context: &Context,
     client: &Client,
     operation: Operation,
@@ -93,7 +93,7 @@ pub async fn conclude(
 }
 
 /// Follows the operation until it is done.
-pub async fn wait(
+pub(crate) async fn wait(
     client: &Client,
     operation: Operation,
     timeout: Option<Duration>,
@@ -208,7 +208,7 @@ impl Drop for GoesOn {
 }
 
 /// What came of an operation that is done: the resource, or the error.
-pub fn result(operation: &Operation) -> Result<&Any> {
+pub(crate) fn result(operation: &Operation) -> Result<&Any> {
     match &operation.result {
         Some(operation::Result::Response(response)) => Ok(response),
         Some(operation::Result::Error(error)) => Err(Error::operation(&operation.id, error)),
@@ -220,7 +220,7 @@ pub fn result(operation: &Operation) -> Result<&Any> {
 }
 
 /// Prints the resource that an operation made or changed.
-pub fn print_result(format: Format, operation: &Operation) -> Result<()> {
+pub(crate) fn print_result(format: Format, operation: &Operation) -> Result<()> {
     let resource = output::unpacked(result(operation)?)?;
     if format == Format::Text && resource.descriptor().full_name() == EMPTY {
         return output::print("Done\n");
@@ -234,7 +234,7 @@ async fn get(client: &Client, operation_id: String) -> Result<Operation> {
 }
 
 /// Prints operations, the way lists are.
-pub fn print_operations(format: Format, operations: &[Operation]) -> Result<()> {
+pub(crate) fn print_operations(format: Format, operations: &[Operation]) -> Result<()> {
     let heading = ["ID", "DESCRIPTION", "STATE", "CREATED", "CREATED BY"];
     output::print_list(format, operations, heading, |operation| {
         let state = match (&operation.result, operation.done) {

@@ -13,7 +13,7 @@ use crate::contract::{descriptor, descriptor_pool};
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
+pub(super) enum Format {
     /// Tables and `key: value` lines for people
     #[default]
     Text,
@@ -24,7 +24,7 @@ pub enum Format {
 }
 
 /// Writes a text to the standard output.
-pub fn print(text: &str) -> Result<()> {
+pub(super) fn print(text: &str) -> Result<()> {
     let mut output = std::io::stdout().lock();
     output
         .write_all(text.as_bytes())
@@ -33,17 +33,17 @@ pub fn print(text: &str) -> Result<()> {
 }
 
 /// Prints one message.
-pub fn print_message<M: Message + Name>(format: Format, message: &M) -> Result<()> {
+pub(super) fn print_message<M: Message + Name>(format: Format, message: &M) -> Result<()> {
     print(&render(format, &dynamic(message)?)?)
 }
 
 /// Writes a line to the standard error. Where that is closed, nobody can be told.
-pub fn complain(text: &str) {
+pub(super) fn complain(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// One message of a stream: JSON in one line, or a document of YAML.
-pub fn streamed<M: Message + Name>(format: Format, message: &M) -> Result<String> {
+pub(super) fn streamed<M: Message + Name>(format: Format, message: &M) -> Result<String> {
     let message = dynamic(message)?;
     match format {
         Format::Json => serde_json::to_string(&standard(&message)?)
@@ -54,7 +54,7 @@ pub fn streamed<M: Message + Name>(format: Format, message: &M) -> Result<String
 }
 
 /// Prints a list: rows of text under a heading, or an array of the messages.
-pub fn print_list<M: Message + Name, const COLUMNS: usize>(
+pub(super) fn print_list<M: Message + Name, const COLUMNS: usize>(
     format: Format,
     items: &[M],
     heading: [&str; COLUMNS],
@@ -70,7 +70,7 @@ pub fn print_list<M: Message + Name, const COLUMNS: usize>(
 }
 
 /// The message within an `Any`, by the descriptors of the contract.
-pub fn unpacked(any: &Any) -> Result<DynamicMessage> {
+pub(super) fn unpacked(any: &Any) -> Result<DynamicMessage> {
     let name = any.type_url.rsplit('/').next().unwrap_or_default();
     let descriptor = descriptor_pool()
         .get_message_by_name(name)
@@ -80,7 +80,7 @@ pub fn unpacked(any: &Any) -> Result<DynamicMessage> {
 }
 
 /// A message in a format, with a line break at its end.
-pub fn render(format: Format, message: &DynamicMessage) -> Result<String> {
+pub(super) fn render(format: Format, message: &DynamicMessage) -> Result<String> {
     match format {
         Format::Text => encoded(Format::Yaml, &ordered(&Readable(message), message)?),
         Format::Json | Format::Yaml => encoded(format, &standard(message)?),
@@ -88,7 +88,7 @@ pub fn render(format: Format, message: &DynamicMessage) -> Result<String> {
 }
 
 /// A generated message as one that its descriptor describes.
-pub fn dynamic<M: Message + Name>(message: &M) -> Result<DynamicMessage> {
+pub(super) fn dynamic<M: Message + Name>(message: &M) -> Result<DynamicMessage> {
     let mut dynamic = DynamicMessage::new(descriptor::<M>());
     dynamic
         .transcode_from(message)
@@ -97,7 +97,7 @@ pub fn dynamic<M: Message + Name>(message: &M) -> Result<DynamicMessage> {
 }
 
 /// A value in a format, with a line break at its end.
-pub fn value(format: Format, value: &serde_json::Value) -> Result<String> {
+pub(super) fn value(format: Format, value: &serde_json::Value) -> Result<String> {
     encoded(format, value)
 }
 
@@ -217,7 +217,7 @@ fn shown(cell: &str) -> String {
 
 /// A text without the characters that move a terminal's cursor or change its colours; line breaks
 /// are escaped too.
-pub fn without_controls(text: &str) -> String {
+pub(super) fn without_controls(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for character in text.chars() {
         match character.is_control() {
@@ -229,7 +229,7 @@ pub fn without_controls(text: &str) -> String {
 }
 
 /// A time to the second, in UTC; empty when unset.
-pub fn time(time: Option<&Timestamp>) -> String {
+pub(super) fn time(time: Option<&Timestamp>) -> String {
     time.map_or_else(String::new, |time| {
         Timestamp {
             seconds: time.seconds,

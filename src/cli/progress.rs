@@ -10,7 +10,7 @@ use crate::contract::yandex::cloud::operation::Operation;
 const TICK: Duration = Duration::from_millis(100);
 
 /// A bar for so many bytes; a count that only grows where their number is not known.
-pub fn bytes(what: &str, total: Option<u64>) -> ProgressBar {
+pub(crate) fn bytes(what: &str, total: Option<u64>) -> ProgressBar {
     let (bar, template) = match total {
         Some(total) => (
             ProgressBar::new(total),
@@ -26,7 +26,7 @@ pub fn bytes(what: &str, total: Option<u64>) -> ProgressBar {
 }
 
 /// A spinner for an operation that runs.
-pub fn spinner(operation: &Operation) -> ProgressBar {
+pub(crate) fn spinner(operation: &Operation) -> ProgressBar {
     let spinner = ProgressBar::no_length().with_style(style("{spinner} {wide_msg} {elapsed}"));
     show(&spinner, operation);
     spinner.enable_steady_tick(TICK);
@@ -34,7 +34,7 @@ pub fn spinner(operation: &Operation) -> ProgressBar {
 }
 
 /// Lets a spinner tell of its operation as it now stands.
-pub fn show(spinner: &ProgressBar, operation: &Operation) {
+pub(crate) fn show(spinner: &ProgressBar, operation: &Operation) {
     let what = format!("{} ({})", operation.description, operation.id);
     spinner.set_message(without_controls(&what));
 }

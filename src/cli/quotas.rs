@@ -7,7 +7,7 @@ use crate::contract::desktopimages::v1::{ListQuotasRequest, Quota, SetQuotaReque
 use crate::contract::texts;
 
 #[derive(Debug, clap::Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Lists the limits that are set, and what is used of them
     List {
         /// Only limits of this folder
@@ -29,7 +29,7 @@ pub enum Command {
     },
 }
 
-pub async fn run(context: &Context, command: Command) -> Result<()> {
+pub(crate) async fn run(context: &Context, command: Command) -> Result<()> {
     match command {
         Command::List { folder_id } => {
             let mut client = context.connect().await?.quotas();

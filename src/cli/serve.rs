@@ -15,7 +15,7 @@ const DEFAULT_LOG_LEVEL: &str = "info";
 const LOG_VARIABLE: &str = "RUST_LOG";
 
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// Where to listen: a port of loopback, as 8080 or localhost:8080, a port of all addresses, as :8080, or
     /// an IP address and a port; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080",
@@ -83,7 +83,7 @@ fn log_filter(argument: Option<String>) -> Result<String> {
 }
 
 /// Serves until it is told to stop, then lets running requests end. A second order ends at once.
-pub async fn run(arguments: Arguments) -> Result<()> {
+pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     // Before all else: signals that come early must not end the process.
     let mut stop = Stop::of_a_server()?;
     log::start(arguments.log_format, &log_filter(arguments.log_level)?)
@@ -132,13 +132,13 @@ pub async fn run(arguments: Arguments) -> Result<()> {
 }
 
 /// Starts a server, with an error that a person can read.
-pub async fn start(config: Config) -> Result<Server> {
+pub(crate) async fn start(config: Config) -> Result<Server> {
     let started = Server::start(config).await;
     started.map_err(|error| Error::Failed(chain(&error)))
 }
 
 /// Stops a server; another order to stop cuts that short.
-pub async fn finish(server: Server, stop: &mut Stop) -> Result<()> {
+pub(crate) async fn finish(server: Server, stop: &mut Stop) -> Result<()> {
     tokio::select! {
         stopped = server.stop() => stopped.map_err(|error| Error::Failed(chain(&error))),
         () = stop.ordered() => Err(Error::Interrupted),

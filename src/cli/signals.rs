@@ -8,7 +8,7 @@ use super::errors::{Error, Result};
 
 /// Orders to stop: SIGTERM, SIGINT (Ctrl-C) and SIGQUIT, and SIGHUP of a process whose standard input was a
 /// terminal when it started: then the terminal has gone.
-pub struct Stop {
+pub(crate) struct Stop {
     terminate: Signal,
     interrupt: Signal,
     quit: Signal,
@@ -21,7 +21,7 @@ pub struct Stop {
 
 impl Stop {
     /// Of a server: nothing but an order to stop ends it.
-    pub fn of_a_server() -> Result<Self> {
+    pub(crate) fn of_a_server() -> Result<Self> {
         let stop = Self {
             hangup: Some(listen(SignalKind::hangup())?),
             ignored: Some([
@@ -34,7 +34,7 @@ impl Stop {
     }
 
     /// Of a command. One that has no terminal keeps what it inherited for SIGHUP, as by `nohup`.
-    pub fn of_a_command() -> Result<Self> {
+    pub(crate) fn of_a_command() -> Result<Self> {
         let has_terminal = std::io::stdin().is_terminal();
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
@@ -50,7 +50,7 @@ impl Stop {
     }
 
     /// Returns at the next order.
-    pub async fn ordered(&mut self) {
+    pub(crate) async fn ordered(&mut self) {
         loop {
             let ignored = tokio::select! {
                 _ = self.terminate.recv() => break,

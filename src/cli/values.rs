@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::errors::{Error, Result};
 
 /// `KEY=VALUE`; the value may be empty or have further equals signs.
-pub fn label(text: &str) -> std::result::Result<(String, String), String> {
+pub(crate) fn label(text: &str) -> std::result::Result<(String, String), String> {
     match text.split_once('=') {
         Some(("", _)) | None => Err("a label is KEY=VALUE".to_owned()),
         Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
@@ -15,7 +15,7 @@ pub fn label(text: &str) -> std::result::Result<(String, String), String> {
 }
 
 /// Labels as the map that the contract has. A key given twice is an error.
-pub fn labels(given: &[(String, String)]) -> Result<BTreeMap<String, String>> {
+pub(crate) fn labels(given: &[(String, String)]) -> Result<BTreeMap<String, String>> {
     let mut labels = BTreeMap::new();
     for (key, value) in given {
         if labels.insert(key.clone(), value.clone()).is_some() {
@@ -26,7 +26,7 @@ pub fn labels(given: &[(String, String)]) -> Result<BTreeMap<String, String>> {
 }
 
 /// A number of bytes, or of binary units: `67108864`, `64M`, `64MiB`, `10G`.
-pub fn size(text: &str) -> std::result::Result<i64, String> {
+pub(crate) fn size(text: &str) -> std::result::Result<i64, String> {
     let digits = text.trim_end_matches(|character: char| !character.is_ascii_digit());
     let shift = match &text[digits.len()..] {
         "" => 0,
@@ -45,7 +45,7 @@ pub fn size(text: &str) -> std::result::Result<i64, String> {
 }
 
 /// A limit: a number or a size, zero too, or none.
-pub fn limit(text: &str) -> std::result::Result<Limit, String> {
+pub(crate) fn limit(text: &str) -> std::result::Result<Limit, String> {
     let limit = match text {
         "none" => None,
         "0" => Some(0),
@@ -60,7 +60,7 @@ pub fn limit(text: &str) -> std::result::Result<Limit, String> {
 
 /// The most that may be used, if there is a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limit {
+pub(crate) struct Limit {
     pub limit: Option<i64>,
     /// Whether the limit was given in units of bytes.
     pub has_unit: bool,
@@ -76,7 +76,7 @@ const UNITS: [(&str, u64); 5] = [
 ];
 
 /// Days, hours, minutes, seconds and milliseconds, in that order: `500ms`, `90s`, `1m30s`, `2d`.
-pub fn duration(text: &str) -> std::result::Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> std::result::Result<Duration, String> {
     let wrong = || "a duration is written like 500ms, 90s, 1m30s or 2d".to_owned();
     let mut milliseconds = Some(0u64);
     let (mut rest, mut units) = (text, UNITS.as_slice());
@@ -112,7 +112,7 @@ pub fn duration(text: &str) -> std::result::Result<Duration, String> {
 const LONGEST: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
 
 /// How long a lease lasts.
-pub fn lease(text: &str) -> std::result::Result<Duration, String> {
+pub(crate) fn lease(text: &str) -> std::result::Result<Duration, String> {
     match duration(text)? {
         length if length < Duration::from_secs(1) => Err("a lease lasts at least 1s".to_owned()),
         length => Ok(length),
@@ -120,7 +120,7 @@ pub fn lease(text: &str) -> std::result::Result<Duration, String> {
 }
 
 /// A duration that is not zero.
-pub fn positive_duration(text: &str) -> std::result::Result<Duration, String> {
+pub(crate) fn positive_duration(text: &str) -> std::result::Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => Err("must be longer than 0s".to_owned()),
         length => Ok(length),
@@ -129,7 +129,7 @@ pub fn positive_duration(text: &str) -> std::result::Result<Duration, String> {
 
 /// The address a server listens on: `8080` and `localhost:8080` on loopback, `:8080` on all addresses, or
 /// an IP address and a port.
-pub fn listen_address(text: &str) -> std::result::Result<SocketAddr, String> {
+pub(crate) fn listen_address(text: &str) -> std::result::Result<SocketAddr, String> {
     let port = |text: &str| match text.bytes().all(|byte| byte.is_ascii_digit()) {
         true => text.parse::<u16>().ok(),
         false => None,
@@ -150,7 +150,7 @@ pub fn listen_address(text: &str) -> std::result::Result<SocketAddr, String> {
 }
 
 /// A SHA-256 in 64 hexadecimal digits.
-pub fn sha256(text: &str) -> std::result::Result<[u8; 32], String> {
+pub(crate) fn sha256(text: &str) -> std::result::Result<[u8; 32], String> {
     let wrong = || "a SHA-256 has 64 hexadecimal digits".to_owned();
     if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(wrong());
@@ -163,7 +163,7 @@ pub fn sha256(text: &str) -> std::result::Result<[u8; 32], String> {
 }
 
 /// A digest in lower case hexadecimal digits.
-pub fn hex(digest: &[u8]) -> String {
+pub(crate) fn hex(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

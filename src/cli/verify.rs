@@ -15,13 +15,13 @@ use crate::app::verification::{self, Findings, Problem};
 use crate::contract::texts;
 
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// The data folder of a server, which may run meanwhile
     #[arg(long, value_name = "FOLDER", default_value = "./data")]
     data_dir: PathBuf,
 }
 
-pub async fn run(format: Format, arguments: Arguments) -> Result<()> {
+pub(crate) async fn run(format: Format, arguments: Arguments) -> Result<()> {
     let mut stop = Stop::of_a_command()?;
     let stopped = Arc::new(AtomicBool::new(false));
     let mut shown = Shown {

@@ -7,11 +7,11 @@ use flate2::bufread::{GzEncoder, MultiGzDecoder};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The compression of the messages of a request or a reply.
-pub const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+pub(crate) const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 /// The compressions that the sender of a header reads.
-pub const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+pub(crate) const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 /// The value of [`ACCEPT_ENCODING`] that this server sends where it refuses a compression.
-pub const ACCEPTED: HeaderValue = HeaderValue::from_static("identity,gzip,zstd");
+pub(crate) const ACCEPTED: HeaderValue = HeaderValue::from_static("identity,gzip,zstd");
 
 /// Messages shorter than this leave uncompressed: they would hardly shrink, or grow.
 const SMALLEST: usize = 256;
@@ -22,14 +22,14 @@ const ZSTD_WINDOW: u32 = 23;
 
 /// A compression of messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Coding {
+pub(crate) enum Coding {
     Gzip,
     Zstd,
 }
 
 /// Why compressed bytes make no message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unreadable {
+pub(crate) enum Unreadable {
     /// They are not of their compression, or end too early.
     Damaged,
     /// The message is longer than the limit.
@@ -46,7 +46,7 @@ impl Coding {
     }
 
     /// The compression of a request's messages; the error is the name of one that is not read here.
-    pub fn of_request(headers: &HeaderMap) -> Result<Option<Self>, String> {
+    pub(crate) fn of_request(headers: &HeaderMap) -> Result<Option<Self>, String> {
         let mut coding = None;
         for value in headers.get_all(ENCODING) {
             let name = value.to_str().unwrap_or("?").trim();
@@ -60,7 +60,7 @@ impl Coding {
     }
 
     /// The compression of a reply: the first one of the client's list that is known here.
-    pub fn of_reply(headers: &HeaderMap) -> Option<Self> {
+    pub(crate) fn of_reply(headers: &HeaderMap) -> Option<Self> {
         let lists = headers.get_all(ACCEPT_ENCODING).iter();
         let mut names = lists
             .filter_map(|list| list.to_str().ok())
@@ -69,7 +69,7 @@ impl Coding {
     }
 
     /// The value of [`ENCODING`].
-    pub fn name(self) -> HeaderValue {
+    pub(crate) fn name(self) -> HeaderValue {
         HeaderValue::from_static(match self {
             Self::Gzip => "gzip",
             Self::Zstd => "zstd",
@@ -77,7 +77,7 @@ impl Coding {
     }
 
     /// The message in compressed bytes. No more than `limit` bytes of it are ever made.
-    pub fn decompress(self, bytes: &[u8], limit: usize) -> Result<Vec<u8>, Unreadable> {
+    pub(crate) fn decompress(self, bytes: &[u8], limit: usize) -> Result<Vec<u8>, Unreadable> {
         match self {
             Self::Gzip => read(MultiGzDecoder::new(bytes), limit),
             Self::Zstd => {
@@ -91,7 +91,7 @@ impl Coding {
     }
 
     /// The compressed bytes of a message; `None` where they are no shorter, or not worth the work.
-    pub fn compress(self, message: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn compress(self, message: &[u8]) -> Option<Vec<u8>> {
         if message.len() < SMALLEST {
             return None;
         }

@@ -22,7 +22,7 @@ use super::compression::{ACCEPT_ENCODING, ACCEPTED, Coding, ENCODING, Unreadable
 use super::texts;
 
 /// The largest message of a request, in bytes: as in tonic.
-pub const MAX_REQUEST: usize = 4 << 20;
+pub(super) const MAX_REQUEST: usize = 4 << 20;
 /// How long a request of one message may take to arrive: it is small.
 const LONGEST_ARRIVAL: Duration = Duration::from_secs(30);
 /// The flag of a message that is not compressed, and of one that is.
@@ -58,7 +58,7 @@ impl Prefix {
 
 /// How the request messages of a method are read and bounded.
 #[derive(Debug, Clone)]
-pub struct Takes {
+pub(super) struct Takes {
     /// Whether a request is exactly one message.
     pub one_message: bool,
     /// The type of the messages, where what reads them later does not judge them in our words.
@@ -67,7 +67,7 @@ pub struct Takes {
 
 impl Takes {
     /// One message.
-    pub fn one() -> Self {
+    pub(super) fn one() -> Self {
         Self {
             one_message: true,
             checked: None,
@@ -76,7 +76,10 @@ impl Takes {
 }
 
 /// The request with plain frames; the error refuses its compression.
-pub fn plain<B>(request: http::Request<B>, takes: Takes) -> Result<http::Request<Body>, Status>
+pub(super) fn plain<B>(
+    request: http::Request<B>,
+    takes: Takes,
+) -> Result<http::Request<Body>, Status>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
@@ -252,7 +255,7 @@ impl http_body::Body for Plain {
 }
 
 /// INTERNAL for bytes that are no message of their type, as the gRPC specification has it.
-pub fn not_the_message(name: &str) -> Status {
+pub(super) fn not_the_message(name: &str) -> Status {
     Status::internal(format!(
         "the request is not a valid message of the type {name}"
     ))
@@ -267,11 +270,15 @@ fn broken(status: &Status) -> Status {
     Status::new(code, "the request broke off, or its body cannot be read")
 }
 
+#[expect(
+    clippy::expect_used,
+    reason = "messages here are no longer than a limit, or came with a length of 32 bits"
+)]
 fn in_frame(flag: u8, message: &[u8]) -> Bytes {
     let length = message.len();
     let mut frame = BytesMut::with_capacity(Prefix::SIZE + length);
     let put = Prefix { flag, length }.put(&mut frame);
-    put.expect("messages here are no longer than a limit, or came with a length of 32 bits");
+    put.expect("a length of 32 bits");
     frame.put_slice(message);
     frame.freeze()
 }
@@ -288,7 +295,10 @@ fn compressed_frame(frame: Bytes, coding: Coding) -> Bytes {
 }
 
 /// The reply with its messages compressed, where the client takes that.
-pub fn compressed(response: http::Response<Body>, coding: Option<Coding>) -> http::Response<Body> {
+pub(super) fn compressed(
+    response: http::Response<Body>,
+    coding: Option<Coding>,
+) -> http::Response<Body> {
     let (mut head, body) = response.into_parts();
     let is_grpc = head.headers.get(header::CONTENT_TYPE).is_some();
     match coding {

@@ -205,7 +205,7 @@ fn describe(range: Range) -> String {
 }
 
 #[rustfmt::skip]
-#[allow(deprecated, unused_variables, clippy::all)]
+#[allow(deprecated, unreachable_pub, unused_variables, clippy::all)]
 mod generated {
     use super::*;
     include!(concat!(env!("OUT_DIR"), "/rules.rs"));

@@ -138,7 +138,7 @@ impl ImageService for Service {
 }
 
 /// What a request to create an image says of the image, and where its content comes from.
-pub fn new_compute_image(request: CreateImageRequest) -> (NewComputeImage, Option<Source>) {
+pub(crate) fn new_compute_image(request: CreateImageRequest) -> (NewComputeImage, Option<Source>) {
     let hardware_generation = match request.hardware_generation.and_then(|it| it.features) {
         Some(Features::LegacyFeatures(legacy)) => Some(model::HardwareGeneration::Legacy {
             pci_topology: legacy.pci_topology,
@@ -170,7 +170,7 @@ pub fn new_compute_image(request: CreateImageRequest) -> (NewComputeImage, Optio
 }
 
 /// A compute image as the contract's message.
-pub fn message(image: ComputeImage) -> Image {
+pub(crate) fn message(image: ComputeImage) -> Image {
     Image {
         id: image.id,
         folder_id: image.folder_id,

@@ -4,7 +4,7 @@ use prost_types::Timestamp;
 
 use crate::model;
 
-pub fn timestamp(time: model::Timestamp) -> Timestamp {
+pub(crate) fn timestamp(time: model::Timestamp) -> Timestamp {
     Timestamp {
         seconds: time.0.div_euclid(1_000_000),
         // Less than a million microseconds.

@@ -128,7 +128,7 @@ impl Service {
 }
 
 /// A desktop image as the contract's message.
-pub fn message(image: model::DesktopImage) -> DesktopImage {
+pub(crate) fn message(image: model::DesktopImage) -> DesktopImage {
     DesktopImage {
         id: image.id,
         folder_id: image.folder_id,

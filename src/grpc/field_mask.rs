@@ -6,11 +6,11 @@ use crate::contract::rules::Violation;
 use crate::contract::texts;
 
 /// The fields that an update changes: those of the mask, or all that can be where there is none.
-pub struct Masked(Option<Vec<String>>);
+pub(crate) struct Masked(Option<Vec<String>>);
 
 impl Masked {
     /// Adds to `violations` the paths that name anything but the updatable fields.
-    pub fn new(
+    pub(crate) fn new(
         mask: Option<FieldMask>,
         updatable: &[&str],
         violations: &mut Vec<Violation>,
@@ -34,7 +34,7 @@ impl Masked {
     }
 
     /// The value, if the mask has the field.
-    pub fn pick<T>(&self, field: &str, value: T) -> Option<T> {
+    pub(crate) fn pick<T>(&self, field: &str, value: T) -> Option<T> {
         match &self.0 {
             Some(paths) if !paths.iter().any(|path| path == field) => None,
             _ => Some(value),

@@ -16,7 +16,7 @@ const LENGTHS: [usize; 2] = [36, 32];
 /// The key of a request, if it has one: a UUID in letters of any case, with hyphens or without, which are
 /// the same key. It may stand in double quotes, as draft-ietf-httpapi-idempotency-key-header has it (a
 /// string of RFC 9651, with parameters that mean nothing). Several keys are none, equal ones too.
-pub fn of(metadata: &MetadataMap) -> Result<Option<Uuid>, Status> {
+pub(crate) fn of(metadata: &MetadataMap) -> Result<Option<Uuid>, Status> {
     let mut keys = metadata.get_all(NAME).iter();
     let Some(key) = keys.next() else {
         return Ok(None);

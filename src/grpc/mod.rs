@@ -23,12 +23,12 @@ use crate::contract::{self, Framed, desktopimages, yandex::cloud};
 use crate::images::Images;
 use reflection::Reflection;
 
-pub use compute_images::new_compute_image;
-pub use request::{context, idempotent};
-pub use status::{busy, from_error, internal, invalid};
+pub(crate) use compute_images::new_compute_image;
+pub(crate) use request::{context, idempotent};
+pub(crate) use status::{busy, from_error, internal, invalid};
 
 /// Turn an operation of the domain into the contract's message, and its failure into a status.
-pub use operations::{failure as operation_failure, of_request as operation_of_request};
+pub(crate) use operations::{failure as operation_failure, of_request as operation_of_request};
 
 /// What implements every service, one file for each.
 #[derive(Clone)]
@@ -51,7 +51,7 @@ const COMMON_FILE_DESCRIPTOR_SETS: [&[u8]; 3] = [
 ];
 
 /// The full names of all services of this server, those of the contract and the common ones.
-pub fn services() -> impl Iterator<Item = &'static str> + Clone {
+pub(crate) fn services() -> impl Iterator<Item = &'static str> + Clone {
     contract::SERVICES.into_iter().chain(COMMON_SERVICES)
 }
 
@@ -60,7 +60,7 @@ pub fn services() -> impl Iterator<Item = &'static str> + Clone {
     clippy::expect_used,
     reason = "the sets are constants: were one invalid, no test could start a server"
 )]
-pub fn descriptor_pool() -> DescriptorPool {
+pub(crate) fn descriptor_pool() -> DescriptorPool {
     let mut pool = contract::descriptor_pool().clone();
     for set in COMMON_FILE_DESCRIPTOR_SETS {
         pool.decode_file_descriptor_set(set)
@@ -70,7 +70,7 @@ pub fn descriptor_pool() -> DescriptorPool {
 }
 
 /// All gRPC services of this server, with reflection and health.
-pub async fn routes(images: &Images) -> (Routes, Health) {
+pub(crate) async fn routes(images: &Images) -> (Routes, Health) {
     let service = Service {
         images: images.clone(),
     };
@@ -119,10 +119,10 @@ pub async fn routes(images: &Images) -> (Routes, Health) {
 }
 
 /// Sets the health of all services of the contract, and of the server as a whole.
-pub struct Health(tonic_health::server::HealthReporter);
+pub(crate) struct Health(tonic_health::server::HealthReporter);
 
 impl Health {
-    pub async fn set(&self, serving: bool) {
+    pub(crate) async fn set(&self, serving: bool) {
         let status = match serving {
             true => tonic_health::ServingStatus::Serving,
             false => tonic_health::ServingStatus::NotServing,

@@ -49,7 +49,9 @@ impl OperationService for Service {
 }
 
 /// The answer of a method that returns an operation.
-pub fn reply(result: images::Result<model::Operation>) -> Result<Response<Operation>, Status> {
+pub(crate) fn reply(
+    result: images::Result<model::Operation>,
+) -> Result<Response<Operation>, Status> {
     let operation = result.map_err(status::from_error)?;
     let running = !operation.is_done();
     let mut response = Response::new(of_request(operation)?);
@@ -63,7 +65,7 @@ pub fn reply(result: images::Result<model::Operation>) -> Result<Response<Operat
 
 /// The operation that answers a request, as the contract's message. What is logged of the request says from
 /// then on which it is.
-pub fn of_request(operation: model::Operation) -> Result<Operation, Status> {
+pub(crate) fn of_request(operation: model::Operation) -> Result<Operation, Status> {
     let span = tracing::Span::current();
     if !span.is_disabled() {
         tracing::record_all!(
@@ -77,7 +79,7 @@ pub fn of_request(operation: model::Operation) -> Result<Operation, Status> {
 }
 
 /// An operation as the contract's message.
-pub fn message(operation: model::Operation) -> Result<Operation, Status> {
+pub(crate) fn message(operation: model::Operation) -> Result<Operation, Status> {
     let progress = progress::words(&operation);
     let image_id = operation.image_id;
     let (description, metadata) = match operation.kind {
@@ -147,7 +149,7 @@ fn error(failure: Failure) -> rpc::Status {
 
 /// The status that tells a caller of a failed operation, which its details name. None of one that has not
 /// failed.
-pub fn failure(operation: &model::Operation) -> Option<Status> {
+pub(crate) fn failure(operation: &model::Operation) -> Option<Status> {
     let Some(Outcome::Failed(failure)) = &operation.outcome else {
         return None;
     };

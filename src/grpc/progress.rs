@@ -5,7 +5,7 @@ use crate::model::{Operation, Progress, Transfer};
 
 /// What an operation that brings bytes in is doing, and how many there are; none where it brings
 /// none in, or has ended.
-pub fn words(operation: &Operation) -> Option<String> {
+pub(crate) fn words(operation: &Operation) -> Option<String> {
     if operation.is_done() {
         return None;
     }

@@ -28,7 +28,7 @@ type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// The reflection service, in both versions.
 #[derive(Clone)]
-pub struct Reflection(Arc<Described>);
+pub(crate) struct Reflection(Arc<Described>);
 
 /// All that can be asked for.
 struct Described {
@@ -40,7 +40,10 @@ struct Described {
 
 impl Reflection {
     /// Tells of all files of `pool`, and lists `services`.
-    pub fn new(pool: DescriptorPool, services: impl IntoIterator<Item = &'static str>) -> Self {
+    pub(crate) fn new(
+        pool: DescriptorPool,
+        services: impl IntoIterator<Item = &'static str>,
+    ) -> Self {
         let services = services.into_iter().map(|name| ServiceResponse {
             name: name.to_owned(),
         });

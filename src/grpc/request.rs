@@ -11,12 +11,12 @@ use crate::contract::rules::{Check, Violation, violations};
 use crate::model::{Idempotency, RequestContext};
 
 /// Refuses a request that violates the contract, naming all fields that do.
-pub fn check(request: &impl Check) -> Result<(), Status> {
+pub(super) fn check(request: &impl Check) -> Result<(), Status> {
     refuse(violations(request))
 }
 
 /// Refuses a request with violations.
-pub fn refuse(violations: Vec<Violation>) -> Result<(), Status> {
+pub(super) fn refuse(violations: Vec<Violation>) -> Result<(), Status> {
     if violations.is_empty() {
         Ok(())
     } else {
@@ -28,7 +28,7 @@ pub fn refuse(violations: Vec<Violation>) -> Result<(), Status> {
 ///
 /// # Errors
 /// INTERNAL where there is none: a way to the services that leaves out the caller is a fault of this program.
-pub fn context(extensions: &mut Extensions) -> Result<RequestContext, Status> {
+pub(crate) fn context(extensions: &mut Extensions) -> Result<RequestContext, Status> {
     extensions
         .remove()
         .ok_or_else(|| status::internal(&NoContext))
@@ -66,7 +66,7 @@ pub(super) fn change<T: Check + Message>(
 
 /// The context with the idempotency key of a request. Equal requests to one method are known
 /// by their encoding, in which maps are sorted.
-pub fn idempotent(
+pub(crate) fn idempotent(
     context: RequestContext,
     metadata: &MetadataMap,
     method: &str,

@@ -16,14 +16,14 @@ use crate::store;
 const INTERNAL: &str = "Internal error; the server's log says more";
 
 /// The words for a shortage of file descriptors.
-pub const NO_DESCRIPTORS: &str = "The server has no file descriptors left; try again later";
+pub(crate) const NO_DESCRIPTORS: &str = "The server has no file descriptors left; try again later";
 /// After how long to try again what a full disk refused: somebody has to make room.
-pub const DISK_FULL_PAUSE: Duration = Duration::from_secs(30);
+pub(crate) const DISK_FULL_PAUSE: Duration = Duration::from_secs(30);
 /// The same for what passes by itself.
-pub const SHORT_PAUSE: Duration = Duration::from_secs(1);
+pub(crate) const SHORT_PAUSE: Duration = Duration::from_secs(1);
 /// Who ErrorInfo is by, and why.
-pub const DOMAIN: &str = "desktop-images";
-pub const QUOTA_REASON: &str = "QUOTA_EXCEEDED";
+pub(crate) const DOMAIN: &str = "desktop-images";
+pub(crate) const QUOTA_REASON: &str = "QUOTA_EXCEEDED";
 
 /// The most bytes of words in a status, those beyond ASCII counted twice. They travel three times,
 /// once percent-encoded and twice in base64, and gRPC clients refuse more than 8 KiB of metadata.
@@ -33,7 +33,7 @@ const BUSY_PAUSE: Duration = Duration::from_secs(5);
 
 /// INVALID_ARGUMENT that names all failing fields, one to a line, and in BadRequest details. Where
 /// those are too many, entries of maps come last, and the rest is counted.
-pub fn invalid(mut violations: Vec<Violation>) -> Status {
+pub(crate) fn invalid(mut violations: Vec<Violation>) -> Status {
     violations.sort_by_key(|violation| violation.field.contains('['));
     let mut message = "Validation failed:".to_owned();
     let (mut told, mut weight) = (0, 0);
@@ -62,7 +62,7 @@ pub fn invalid(mut violations: Vec<Violation>) -> Status {
 }
 
 /// INVALID_ARGUMENT that names one field.
-pub fn invalid_field(field: &str, description: impl Into<String>) -> Status {
+pub(crate) fn invalid_field(field: &str, description: impl Into<String>) -> Status {
     invalid(vec![Violation {
         field: field.to_owned(),
         description: description.into(),
@@ -70,7 +70,7 @@ pub fn invalid_field(field: &str, description: impl Into<String>) -> Status {
 }
 
 /// The status of a use case that failed. Logs what the caller is not told.
-pub fn from_error(error: Error) -> Status {
+pub(crate) fn from_error(error: Error) -> Status {
     match error {
         Error::Invalid(fields) => invalid(
             fields
@@ -194,7 +194,7 @@ fn quota_exceeded(exceeded: ExceededQuota) -> Status {
 }
 
 /// The words for a limit that is in the way, with its numbers.
-pub fn quota_words(message: &str, reached: &ReachedQuota) -> String {
+pub(crate) fn quota_words(message: &str, reached: &ReachedQuota) -> String {
     let more = match reached.requested {
         Some(more) => format!(", {more} more asked for"),
         None => String::new(),
@@ -206,7 +206,7 @@ pub fn quota_words(message: &str, reached: &ReachedQuota) -> String {
 }
 
 /// The numbers of a limit that is in the way, as ErrorInfo has them.
-pub fn quota_numbers(reached: &ReachedQuota) -> Vec<(String, String)> {
+pub(crate) fn quota_numbers(reached: &ReachedQuota) -> Vec<(String, String)> {
     let mut numbers = vec![
         ("quota".to_owned(), reached.name.clone()),
         ("limit".to_owned(), reached.limit.to_string()),
@@ -218,7 +218,7 @@ pub fn quota_numbers(reached: &ReachedQuota) -> Vec<(String, String)> {
 }
 
 /// RESOURCE_EXHAUSTED of what others use now, with the time to wait before it is asked for again.
-pub fn busy(message: &str) -> Status {
+pub(crate) fn busy(message: &str) -> Status {
     let details = ErrorDetails::with_retry_info(Some(BUSY_PAUSE));
     Status::with_error_details(Code::ResourceExhausted, message, details)
 }
@@ -245,7 +245,7 @@ fn no_descriptors(cause: &dyn std::error::Error) -> Status {
 }
 
 /// INTERNAL, whose cause is for the log only.
-pub fn internal(cause: &dyn std::error::Error) -> Status {
+pub(crate) fn internal(cause: &dyn std::error::Error) -> Status {
     tracing::error!(error = %cause, "a request failed");
     Status::internal(INTERNAL)
 }

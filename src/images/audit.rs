@@ -20,7 +20,7 @@ impl Images {
     /// The events after the one of this sequence number, the oldest first, of one folder or of
     /// all. With `follow` the stream goes on as events happen, and ends with `Closed` when the
     /// server is about to stop.
-    pub fn audit_events(
+    pub(crate) fn audit_events(
         &self,
         _: &RequestContext,
         folder_id: Option<String>,

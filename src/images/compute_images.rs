@@ -15,7 +15,7 @@ pub(super) const LARGEST_CONTENT: u64 = LARGEST_DISK + LARGEST_DISK / 8;
 
 /// Where the content of a new compute image comes from.
 #[derive(Debug, Clone)]
-pub enum NewComputeImageSource {
+pub(crate) enum NewComputeImageSource {
     ComputeImage(String),
     Uri(String),
     Disk,
@@ -24,7 +24,7 @@ pub enum NewComputeImageSource {
 
 impl Images {
     /// Makes a compute image: from another one, or from a file.
-    pub async fn create_compute_image(
+    pub(crate) async fn create_compute_image(
         &self,
         request: RequestContext,
         new: NewComputeImage,
@@ -62,12 +62,12 @@ impl Images {
         }
     }
 
-    pub async fn compute_image(&self, _: &RequestContext, id: &str) -> Result<ComputeImage> {
+    pub(crate) async fn compute_image(&self, _: &RequestContext, id: &str) -> Result<ComputeImage> {
         Ok(self.store.compute_image(id).await?)
     }
 
     /// The newest READY image of a family in a folder.
-    pub async fn latest_compute_image_of_family(
+    pub(crate) async fn latest_compute_image_of_family(
         &self,
         _: &RequestContext,
         folder_id: &str,
@@ -83,7 +83,7 @@ impl Images {
     }
 
     /// A page of the compute images of a folder, and the token of the next page, if one follows.
-    pub async fn compute_images(
+    pub(crate) async fn compute_images(
         &self,
         _: &RequestContext,
         request: ListRequest,
@@ -93,7 +93,7 @@ impl Images {
     }
 
     /// Changes the given fields.
-    pub async fn update_compute_image(
+    pub(crate) async fn update_compute_image(
         &self,
         request: RequestContext,
         id: &str,
@@ -105,7 +105,7 @@ impl Images {
     }
 
     /// Removes a compute image; desktop images copied from it stay.
-    pub async fn delete_compute_image(
+    pub(crate) async fn delete_compute_image(
         &self,
         request: RequestContext,
         id: &str,
@@ -119,7 +119,7 @@ impl Images {
     }
 
     /// A page of the operations of a compute image, the newest first.
-    pub async fn operations_of_compute_image(
+    pub(crate) async fn operations_of_compute_image(
         &self,
         _: &RequestContext,
         image_id: &str,

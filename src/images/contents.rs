@@ -10,7 +10,7 @@ const BATCH: usize = 100;
 
 impl Images {
     /// Has the bytes of contents among the tombstones removed in the background.
-    pub fn collect_garbage_soon(&self) {
+    pub(crate) fn collect_garbage_soon(&self) {
         self.garbage_noted.notify_one();
     }
 
@@ -36,7 +36,7 @@ impl Images {
 
     /// Makes tombstones of contents that no image refers to any more, and removes the bytes of all that have one.
     /// Bytes that cannot be removed, or may come back, are tried again at the next garbage collection.
-    pub async fn collect_garbage(&self) -> Result<()> {
+    pub(crate) async fn collect_garbage(&self) -> Result<()> {
         while self.store.remove_unreferenced(BATCH).await? == BATCH {}
         let mut last = String::new();
         loop {

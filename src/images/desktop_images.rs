@@ -8,7 +8,7 @@ use crate::model::{
 
 impl Images {
     /// Makes a desktop image of a READY compute image. No bytes move.
-    pub fn copy_desktop_image(
+    pub(crate) fn copy_desktop_image(
         &self,
         request: RequestContext,
         new: NewDesktopImage,
@@ -16,12 +16,12 @@ impl Images {
         self.accept(request, Change::CopyDesktopImage(new))
     }
 
-    pub async fn desktop_image(&self, _: &RequestContext, id: &str) -> Result<DesktopImage> {
+    pub(crate) async fn desktop_image(&self, _: &RequestContext, id: &str) -> Result<DesktopImage> {
         Ok(self.store.desktop_image(id).await?)
     }
 
     /// A page of the desktop images of a folder, and the token of the next page, if one follows.
-    pub async fn desktop_images(
+    pub(crate) async fn desktop_images(
         &self,
         _: &RequestContext,
         request: ListRequest,
@@ -31,7 +31,7 @@ impl Images {
     }
 
     /// Changes the given fields. A given name is not empty.
-    pub async fn update_desktop_image(
+    pub(crate) async fn update_desktop_image(
         &self,
         request: RequestContext,
         id: &str,
@@ -42,7 +42,7 @@ impl Images {
             .await
     }
 
-    pub async fn delete_desktop_image(
+    pub(crate) async fn delete_desktop_image(
         &self,
         request: RequestContext,
         id: &str,

@@ -21,7 +21,7 @@ const PIECE: u64 = 512 * 1024;
 const READS_AHEAD: usize = 2;
 
 /// A desktop image and its bytes, readable to the end even if the image is deleted meanwhile.
-pub struct Download {
+pub(crate) struct Download {
     pub image: DesktopImage,
     pub facts: BlobFacts,
     content_id: String,
@@ -31,7 +31,7 @@ pub struct Download {
 
 impl Images {
     /// Opens the bytes of a desktop image. Those that are missing or cut are noted as damaged.
-    pub async fn download(&self, _: &RequestContext, image_id: &str) -> Result<Download> {
+    pub(crate) async fn download(&self, _: &RequestContext, image_id: &str) -> Result<Download> {
         let damaged = || Error::Damaged {
             image_id: image_id.to_owned(),
         };
@@ -99,7 +99,7 @@ fn checksums(content: &LiveBlob, size: u64) -> Option<Checksums> {
 impl Download {
     /// The bytes of a range, read while those before them are sent. Ends with an error where they are not
     /// those that were written.
-    pub fn read(self, range: Range<u64>) -> impl Stream<Item = io::Result<Bytes>> + Send {
+    pub(crate) fn read(self, range: Range<u64>) -> impl Stream<Item = io::Result<Bytes>> + Send {
         let download = Arc::new(self);
         stream::iter(ContentReader::by_blocks(range))
             .map(move |part| download.clone().read_part(part))

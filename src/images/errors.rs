@@ -42,7 +42,7 @@ impl Error {
 }
 
 /// Words for a caller about an image with damaged bytes.
-pub fn damaged(image_id: &str) -> String {
+pub(crate) fn damaged(image_id: &str) -> String {
     format!(
         "The bytes of image \"{image_id}\" are damaged: upload or import the same bytes once more, which mends \
          this image and all others with these bytes"
@@ -50,10 +50,10 @@ pub fn damaged(image_id: &str) -> String {
 }
 
 /// Words for an administrator about a content with damaged bytes.
-pub fn damaged_content(content_id: &str, damage: &blobs::Error) -> String {
+pub(super) fn damaged_content(content_id: &str, damage: &blobs::Error) -> String {
     format!(
         "content {content_id}: {damage}; upload or import the same bytes once more, which mends all of its images"
     )
 }
 
-pub type Result<T> = std::result::Result<T, Error>;
+pub(crate) type Result<T> = std::result::Result<T, Error>;

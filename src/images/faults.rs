@@ -3,7 +3,7 @@
 
 /// The steps of an import, in their order; other changes have the last one only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Step {
+pub(super) enum Step {
     /// The file is made.
     Create,
     /// The bytes are written.
@@ -23,29 +23,29 @@ mod none {
 
     /// No faults.
     #[derive(Clone)]
-    pub struct Faults;
+    pub(crate) struct Faults;
 
     impl Faults {
-        pub fn none() -> Self {
+        pub(crate) fn none() -> Self {
             Self
         }
 
-        pub async fn before(&self, _: Step) -> Result<(), Failure> {
+        pub(crate) async fn before(&self, _: Step) -> Result<(), Failure> {
             Ok(())
         }
 
-        pub async fn after(&self, _: Step) -> Result<(), Failure> {
+        pub(crate) async fn after(&self, _: Step) -> Result<(), Failure> {
             Ok(())
         }
 
-        pub async fn rolled_back(&self) {}
+        pub(crate) async fn rolled_back(&self) {}
     }
 }
 #[cfg(not(test))]
-pub use none::Faults;
+pub(super) use none::Faults;
 
 #[cfg(test)]
-pub use injected::{Fault, Faults, Place};
+pub(super) use injected::{Fault, Faults, Place};
 
 #[cfg(test)]
 mod injected {
@@ -59,14 +59,14 @@ mod injected {
 
     /// Where a fault is met.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-    pub enum Place {
+    pub(crate) enum Place {
         Before(Step),
         After(Step),
         RolledBack,
     }
 
     #[derive(Debug, Clone)]
-    pub enum Fault {
+    pub(crate) enum Fault {
         Fail(Failure),
         /// Goes no further, as a process does that is about to be killed.
         Hang,
@@ -74,40 +74,40 @@ mod injected {
 
     /// Faults that are met in turn, each once.
     #[derive(Clone, Default)]
-    pub struct Faults {
+    pub(crate) struct Faults {
         planned: Arc<Mutex<HashMap<Place, Vec<Fault>>>>,
         hangs: Arc<Notify>,
     }
 
     impl Faults {
-        pub fn none() -> Self {
+        pub(crate) fn none() -> Self {
             Self::default()
         }
 
-        pub fn plan(&self, place: Place, fault: Fault) {
+        pub(crate) fn plan(&self, place: Place, fault: Fault) {
             let mut planned = self.planned.lock().unwrap();
             planned.entry(place).or_default().push(fault);
         }
 
         /// Whether all that was planned has been met.
-        pub fn are_over(&self) -> bool {
+        pub(crate) fn are_over(&self) -> bool {
             self.planned.lock().unwrap().values().all(Vec::is_empty)
         }
 
         /// Returns once something hangs.
-        pub async fn hanging(&self) {
+        pub(crate) async fn hanging(&self) {
             self.hangs.notified().await;
         }
 
-        pub async fn before(&self, step: Step) -> Result<(), Failure> {
+        pub(crate) async fn before(&self, step: Step) -> Result<(), Failure> {
             self.meet(Place::Before(step)).await
         }
 
-        pub async fn after(&self, step: Step) -> Result<(), Failure> {
+        pub(crate) async fn after(&self, step: Step) -> Result<(), Failure> {
             self.meet(Place::After(step)).await
         }
 
-        pub async fn rolled_back(&self) {
+        pub(crate) async fn rolled_back(&self) {
             // Only a hang makes a difference there.
             let _ = self.meet(Place::RolledBack).await;
         }

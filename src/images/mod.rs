@@ -16,7 +16,7 @@ mod quotas;
 mod tests;
 mod upload;
 mod upload_slots;
-pub mod verify;
+pub(crate) mod verify;
 mod watch;
 mod worker;
 
@@ -25,10 +25,10 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use tokio::sync::{Notify, Semaphore};
 
-pub use compute_images::NewComputeImageSource;
-pub use errors::{Error, InvalidField, Result, damaged};
-pub use listing::ListRequest;
-pub use upload::{Piece, StatedSha256, Upload, UploadError};
+pub(crate) use compute_images::NewComputeImageSource;
+pub(crate) use errors::{Error, InvalidField, Result, damaged};
+pub(crate) use listing::ListRequest;
+pub(crate) use upload::{Piece, StatedSha256, Upload, UploadError};
 pub use upload_slots::UploadSettings;
 
 use faults::Faults;
@@ -43,7 +43,7 @@ use crate::store::Store;
 
 /// The images of this server. Cheap to clone.
 #[derive(Clone)]
-pub struct Images {
+pub(crate) struct Images {
     store: Arc<dyn Store>,
     contents: LocalContents,
     engine: Engine,
@@ -56,7 +56,7 @@ pub struct Images {
 }
 
 impl Images {
-    pub fn new(
+    pub(crate) fn new(
         store: Arc<dyn Store>,
         contents: LocalContents,
         engine: Engine,
@@ -76,13 +76,13 @@ impl Images {
     }
 
     /// Decides whether images that are made to be burnt on a disc are imported too.
-    pub fn allow_installer_images(mut self, allowed: bool) -> Self {
+    pub(crate) fn allow_installer_images(mut self, allowed: bool) -> Self {
         self.accepted.allow_installer_images = allowed;
         self
     }
 
     /// The same with other limits of uploads.
-    pub fn with_upload_settings(self, settings: UploadSettings) -> Self {
+    pub(crate) fn with_upload_settings(self, settings: UploadSettings) -> Self {
         Self {
             upload_slots: UploadSlots::new(settings),
             ..self
@@ -117,12 +117,12 @@ impl Images {
     }
 
     /// The operation with this id.
-    pub async fn operation(&self, _: &RequestContext, id: &str) -> Result<Operation> {
+    pub(crate) async fn operation(&self, _: &RequestContext, id: &str) -> Result<Operation> {
         Ok(self.store.operation(id).await?)
     }
 
     /// Asks an operation to stop, and returns it as it now stands.
-    pub async fn cancel_operation(&self, _: &RequestContext, id: &str) -> Result<Operation> {
+    pub(crate) async fn cancel_operation(&self, _: &RequestContext, id: &str) -> Result<Operation> {
         // A caller that hangs up must not take along what was begun.
         let (images, id) = (self.clone(), id.to_owned());
         let worker = Arc::new(self.clone());

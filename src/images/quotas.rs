@@ -6,7 +6,7 @@ use crate::model::{Metric, Quota, QuotaScope, RequestContext};
 
 impl Images {
     /// The limits that stand: of a folder, or all of them.
-    pub async fn quotas(
+    pub(crate) async fn quotas(
         &self,
         _: &RequestContext,
         folder_id: Option<String>,
@@ -18,7 +18,7 @@ impl Images {
     }
 
     /// Sets a limit by its name, or takes it away; what is used.
-    pub async fn set_quota(
+    pub(crate) async fn set_quota(
         &self,
         request: RequestContext,
         scope: QuotaScope,

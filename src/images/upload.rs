@@ -43,7 +43,7 @@ enum First {
 }
 
 /// An upload as it was announced.
-pub struct Upload<S> {
+pub(crate) struct Upload<S> {
     pub new: NewComputeImage,
     /// The SHA-256 that the body must have, where the caller knows it.
     pub sha256: Option<StatedSha256>,
@@ -54,7 +54,7 @@ pub struct Upload<S> {
 
 /// A part of an upload, in the order of its coming.
 #[derive(Debug)]
-pub enum Piece {
+pub(crate) enum Piece {
     Data(Bytes),
     /// The SHA-256 that the bytes before it must have, known to the caller only at the end.
     Sha256(StatedSha256),
@@ -64,7 +64,7 @@ pub enum Piece {
 
 /// A SHA-256 that a body must have, and the field that says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StatedSha256 {
+pub(crate) struct StatedSha256 {
     pub field: &'static str,
     pub value: [u8; 32],
 }
@@ -90,13 +90,13 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Why a body ended before its end.
-pub type UploadError = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type UploadError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Images {
     /// Commits image and operation, then takes the body, and returns the operation when it has
     /// ended. Goes on to a clean end also when the caller is gone. A body that is refused or not
     /// taken to its end is dropped where it is.
-    pub async fn upload_compute_image<S>(
+    pub(crate) async fn upload_compute_image<S>(
         &self,
         request: RequestContext,
         upload: Upload<S>,
@@ -149,7 +149,7 @@ impl Images {
             };
             let accepted = self.store.execute(accept).await?;
             match accepted.lease {
-                Some(lease) => break (slot, accepted_at, lease),
+                Some(lease) => break (slot, accepted_at, *lease),
                 // Another request came in between, under the same key.
                 None if accepted.repeated => {}
                 None => return Ok(accepted.operation),

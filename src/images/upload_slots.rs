@@ -35,7 +35,7 @@ impl Default for UploadSettings {
 
 /// The slots of a server. Cheap to clone.
 #[derive(Clone)]
-pub struct UploadSlots(Arc<Slots>);
+pub(super) struct UploadSlots(Arc<Slots>);
 
 struct Slots {
     settings: UploadSettings,
@@ -50,7 +50,7 @@ struct Taken {
 }
 
 /// The slot of one upload; dropping it frees it.
-pub struct Slot {
+pub(super) struct Slot {
     slots: UploadSlots,
     id: u64,
     sender: Arc<Sender>,
@@ -96,7 +96,7 @@ enum Asked {
 }
 
 impl UploadSlots {
-    pub fn new(settings: UploadSettings) -> Self {
+    pub(super) fn new(settings: UploadSettings) -> Self {
         Self(Arc::new(Slots {
             settings,
             taken: Mutex::default(),
@@ -106,7 +106,7 @@ impl UploadSlots {
 
     /// Takes a slot. Waits, but not for long, where all are taken and one of them is about to prove slow, or
     /// one is to be freed within `making_room`; none where that is not so.
-    pub async fn take(&self, making_room: Duration) -> Option<Slot> {
+    pub(super) async fn take(&self, making_room: Duration) -> Option<Slot> {
         let started = Instant::now();
         loop {
             let freed = self.0.freed.notified();
@@ -188,17 +188,17 @@ impl UploadSlots {
 
 impl Slot {
     /// Returns when the upload must give way to another.
-    pub fn evicted(&self) -> WaitForCancellationFutureOwned {
+    pub(super) fn evicted(&self) -> WaitForCancellationFutureOwned {
         self.sender.evicted.clone().cancelled_owned()
     }
 
     /// The server waits for bytes of the sender from now on.
-    pub fn waits(&self) {
+    pub(super) fn waits(&self) {
         self.sender.pace().waits_since = Some(Instant::now());
     }
 
     /// The wait is over, and this many bytes came of it.
-    pub fn received(&self, bytes: usize) {
+    pub(super) fn received(&self, bytes: usize) {
         let span = self.slots.0.settings.judged_after;
         self.sender.pace().received(bytes as u64, span);
     }

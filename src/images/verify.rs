@@ -68,7 +68,7 @@ pub trait Progress {
 
 /// Reads all. What is found of a content is noted in its row; one that is sound gets the checksums that it
 /// lacks. None where `progress` ended it. Blocks.
-pub fn verify(
+pub(crate) fn verify(
     database: &mut Verification,
     contents: &LocalContents,
     progress: &mut impl Progress,

@@ -15,7 +15,7 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(1);
 impl Images {
     /// The operation as it now stands, then each time it has changed, to its end. Ends with
     /// `Closed` when the server is about to stop.
-    pub async fn watch_operation(
+    pub(crate) async fn watch_operation(
         &self,
         _: &RequestContext,
         id: &str,

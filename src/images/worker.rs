@@ -72,7 +72,7 @@ impl Worker for Images {
 
 impl Images {
     /// Begins to work on what was accepted, by this process or an earlier one.
-    pub async fn serve(&self) -> Result<()> {
+    pub(crate) async fn serve(&self) -> Result<()> {
         // Before anything runs that makes contents of its own.
         let known = self.store.known_blobs().await?;
         let contents = self.contents.clone();

@@ -8,7 +8,7 @@ use super::{AuditStep, Kind, Timestamp};
 
 /// That a mutation began, or how it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuditEvent {
+pub(crate) struct AuditEvent {
     /// Grows from event to event, from 1.
     pub sequence: i64,
     pub time: Timestamp,
@@ -27,7 +27,7 @@ pub struct AuditEvent {
 
 impl AuditEvent {
     /// The events that a row tells of, where this is the first of them, as one that has started.
-    pub fn of_step(self, step: AuditStep) -> Vec<Self> {
+    pub(crate) fn of_step(self, step: AuditStep) -> Vec<Self> {
         let ended = |event: &Self, status| Self {
             sequence: event.sequence + 1,
             status,
@@ -48,7 +48,7 @@ impl AuditEvent {
 
 /// The mutation that an event tells of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AuditKind {
+pub(crate) enum AuditKind {
     /// One that an operation carries out.
     Operation(Kind),
     /// A limit was set, or taken away.
@@ -57,7 +57,7 @@ pub enum AuditKind {
 
 /// A field that is set to another value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FieldChange {
+pub(crate) struct FieldChange {
     pub field: String,
     pub old: String,
     pub new: String,
@@ -65,7 +65,7 @@ pub struct FieldChange {
 
 impl FieldChange {
     /// Adds the change of a field, if it is one.
-    pub fn note<T: PartialEq + ?Sized>(
+    pub(crate) fn note<T: PartialEq + ?Sized>(
         changes: &mut Vec<Self>,
         field: &str,
         old: &T,
@@ -83,7 +83,7 @@ impl FieldChange {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AuditStatus {
+pub(crate) enum AuditStatus {
     Started,
     Done,
     Error,
@@ -92,7 +92,7 @@ pub enum AuditStatus {
 
 /// Which events are asked for, the oldest first.
 #[derive(Debug, Clone)]
-pub struct AuditQuery {
+pub(crate) struct AuditQuery {
     /// Those after this sequence number; 0 for all.
     pub after: i64,
     pub folder_id: Option<String>,

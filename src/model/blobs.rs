@@ -2,7 +2,7 @@
 
 /// What is known of a blob once it is written and checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BlobFacts {
+pub(crate) struct BlobFacts {
     /// `qcow2` or `raw`.
     pub format: String,
     /// Bytes.
@@ -16,7 +16,7 @@ pub struct BlobFacts {
 
 /// A blob that has a tombstone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeletedBlob {
+pub(crate) struct DeletedBlob {
     pub id: String,
     /// False as long as a worker may write the blob once more.
     pub may_be_forgotten: bool,
@@ -24,7 +24,7 @@ pub struct DeletedBlob {
 
 /// A blob that images refer to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LiveBlob {
+pub(crate) struct LiveBlob {
     pub id: String,
     pub facts: BlobFacts,
     /// Whether a read has found other bytes than were written, or none.

@@ -7,7 +7,11 @@ use super::{HardwareGeneration, Kind, Labels, Os, Transfer};
 /// A change of images. What has been accepted and not ended keeps it in its row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Change {
+#[expect(
+    clippy::enum_variant_names,
+    reason = "the contract's words; there are changes of other things"
+)]
+pub(crate) enum Change {
     CopyDesktopImage(NewDesktopImage),
     UpdateDesktopImage {
         id: String,
@@ -30,7 +34,7 @@ pub enum Change {
 }
 
 impl Change {
-    pub fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> Kind {
         match self {
             Self::CopyDesktopImage(_) => Kind::CopyDesktopImage,
             Self::UpdateDesktopImage { .. } => Kind::UpdateDesktopImage,
@@ -42,7 +46,7 @@ impl Change {
     }
 
     /// Whether it makes room on the disk, sooner or later.
-    pub fn makes_room(&self) -> bool {
+    pub(crate) fn makes_room(&self) -> bool {
         matches!(
             self,
             Self::DeleteDesktopImage { .. } | Self::DeleteComputeImage { .. }
@@ -50,12 +54,12 @@ impl Change {
     }
 
     /// Whether bytes have to be brought in before the rows can change.
-    pub fn brings_content(&self) -> bool {
+    pub(crate) fn brings_content(&self) -> bool {
         self.transfer().is_some()
     }
 
     /// How those bytes come in.
-    pub fn transfer(&self) -> Option<Transfer> {
+    pub(crate) fn transfer(&self) -> Option<Transfer> {
         match self {
             Self::CreateComputeImage { origin, .. } => match origin {
                 Origin::Uri(_) => Some(Transfer::Import),
@@ -69,7 +73,7 @@ impl Change {
 
 /// A desktop image to be copied from a compute image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NewDesktopImage {
+pub(crate) struct NewDesktopImage {
     pub folder_id: String,
     /// Unique in the folder.
     pub name: String,
@@ -80,7 +84,7 @@ pub struct NewDesktopImage {
 
 /// The fields of a desktop image to be changed; none stay as they are.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DesktopImageChanges {
+pub(crate) struct DesktopImageChanges {
     pub name: Option<String>,
     pub description: Option<String>,
     pub labels: Option<Labels>,
@@ -88,7 +92,7 @@ pub struct DesktopImageChanges {
 
 /// A compute image to be made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NewComputeImage {
+pub(crate) struct NewComputeImage {
     pub folder_id: String,
     /// Empty, or unique in the folder.
     pub name: String,
@@ -106,7 +110,7 @@ pub struct NewComputeImage {
 /// Where the content of a new compute image comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Origin {
+pub(crate) enum Origin {
     /// Another compute image.
     ComputeImage(String),
     /// What a worker finds there.
@@ -117,7 +121,7 @@ pub enum Origin {
 
 /// The fields of a compute image to be changed; none stay as they are.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ComputeImageChanges {
+pub(crate) struct ComputeImageChanges {
     pub name: Option<String>,
     pub description: Option<String>,
     /// Bytes; zero takes the size of the disk inside.

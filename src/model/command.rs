@@ -5,7 +5,7 @@ use super::{Decision, Id, Lookup, Refusal, Timestamp, WorkingSet};
 
 /// A change of the store of record. A store loads the lookups of a command, then its rows, has it decided, and
 /// commits the effects before it tells the reply.
-pub trait Command: Clone + Send + 'static {
+pub(crate) trait Command: Clone + Send + 'static {
     type Reply: Send + 'static;
 
     /// How the command is treated where the disk is full.
@@ -35,7 +35,7 @@ pub trait Command: Clone + Send + 'static {
 
 /// How a command is treated where the disk is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Room {
+pub(crate) enum Room {
     /// The command takes new room: refused as long as the disk is short of it.
     Takes,
     /// The command goes on with what was accepted: tried as things are.
@@ -48,7 +48,7 @@ pub enum Room {
 /// was sent: so ids grow in the order of the commits, and a list by id shows nothing new before what it has
 /// shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fresh {
+pub(crate) struct Fresh {
     pub image: Id,
     pub operation: Id,
     pub blob: Id,

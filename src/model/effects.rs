@@ -6,7 +6,7 @@ use super::{
 
 /// A change of one row.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
+pub(crate) enum Effect {
     InsertDesktopImage(DesktopImageRow),
     UpdateDesktopImage(DesktopImageRow),
     DeleteDesktopImage(Id),
@@ -40,7 +40,7 @@ pub enum Effect {
 
 /// The row that says that the bytes of a blob are to be removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tombstone {
+pub(crate) struct Tombstone {
     /// The id of the bytes.
     pub file: String,
     /// Until then a worker may write them once more.
@@ -49,7 +49,7 @@ pub struct Tombstone {
 
 /// What a command decided: what its caller is told, and what is written before that.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Decision<R> {
+pub(crate) struct Decision<R> {
     pub reply: R,
     pub effects: Vec<Effect>,
 }

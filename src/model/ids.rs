@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use super::{Clock, Fresh, Timestamp};
 
 /// Prefixes of the ids that this server makes (contract).
-pub const DESKTOP_IMAGE_PREFIX: &str = "e3v";
-pub const COMPUTE_IMAGE_PREFIX: &str = "fd8";
-pub const OPERATION_PREFIX: &str = "e3v";
+pub(crate) const DESKTOP_IMAGE_PREFIX: &str = "e3v";
+pub(crate) const COMPUTE_IMAGE_PREFIX: &str = "fd8";
+pub(crate) const OPERATION_PREFIX: &str = "e3v";
 
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
 const PREFIX_LENGTH: usize = 3;
@@ -27,20 +27,20 @@ const STEP: i64 = 256;
 
 /// An id without its prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Id {
+pub(crate) struct Id {
     pub key: i64,
     pub rest: i64,
 }
 
 impl Id {
     /// No id is greater.
-    pub const GREATEST: Self = Self {
+    pub(crate) const GREATEST: Self = Self {
         key: i64::MAX,
         rest: (1 << REST_BITS) - 1,
     };
 
     /// The id in `text`, if it is one that this server could have made with this prefix.
-    pub fn parse(prefix: &str, text: &str) -> Option<Self> {
+    pub(crate) fn parse(prefix: &str, text: &str) -> Option<Self> {
         let characters = text.strip_prefix(prefix)?.as_bytes();
         if characters.len() != CHARACTERS {
             return None;
@@ -61,7 +61,7 @@ impl Id {
     }
 
     /// The id as callers know it.
-    pub fn text(self, prefix: &str) -> String {
+    pub(crate) fn text(self, prefix: &str) -> String {
         let bits = ((self.key as u128) << REST_BITS) | self.rest as u128;
         let mut text = String::with_capacity(PREFIX_LENGTH + CHARACTERS);
         text.push_str(prefix);
@@ -74,18 +74,18 @@ impl Id {
     }
 
     /// When it was made, to the millisecond.
-    pub fn created_at(self) -> Timestamp {
+    pub(crate) fn created_at(self) -> Timestamp {
         Timestamp((self.key >> RANDOM_BITS) * 1000)
     }
 
     /// The first key of the millisecond that holds `time`.
-    pub fn first_key(time: Timestamp) -> i64 {
+    pub(crate) fn first_key(time: Timestamp) -> i64 {
         (time.0.max(0) / 1000) << RANDOM_BITS
     }
 }
 
 /// Makes ids whose keys only grow, whatever the clock does.
-pub struct IdGenerator {
+pub(crate) struct IdGenerator {
     clock: Arc<dyn Clock>,
     random: Box<dyn Fn() -> u64 + Send + Sync>,
     last_key: AtomicI64,
@@ -94,7 +94,7 @@ pub struct IdGenerator {
 impl IdGenerator {
     /// Ids greater than those up to `last_key`, which an earlier process may have made by a clock
     /// that has gone back since.
-    pub fn new(clock: Arc<dyn Clock>, last_key: i64) -> Self {
+    pub(crate) fn new(clock: Arc<dyn Clock>, last_key: i64) -> Self {
         Self {
             clock,
             random: Box::new(rand::random),
@@ -104,7 +104,7 @@ impl IdGenerator {
 
     /// The same with other random numbers.
     #[cfg(test)]
-    pub fn with_random(self, random: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+    pub(crate) fn with_random(self, random: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
         Self {
             random: Box::new(random),
             ..self
@@ -112,7 +112,7 @@ impl IdGenerator {
     }
 
     /// Ids and a token for what a command makes.
-    pub fn fresh(&self) -> Fresh {
+    pub(crate) fn fresh(&self) -> Fresh {
         Fresh {
             image: self.generate(),
             operation: self.generate(),
@@ -122,7 +122,7 @@ impl IdGenerator {
         }
     }
 
-    pub fn generate(&self) -> Id {
+    pub(crate) fn generate(&self) -> Id {
         let random = (self.random)();
         let bits = |from: u32, count: u32| ((random >> from) & ((1 << count) - 1)) as i64;
         let fresh = Id::first_key(self.clock.now()) | bits(0, RANDOM_BITS);

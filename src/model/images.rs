@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::Timestamp;
 
-pub type Labels = BTreeMap<String, String>;
+pub(crate) type Labels = BTreeMap<String, String>;
 
 /// An image in a folder, from which desktops start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DesktopImage {
+pub(crate) struct DesktopImage {
     pub id: String,
     pub folder_id: String,
     pub created_at: Timestamp,
@@ -26,7 +26,7 @@ pub struct DesktopImage {
 
 /// The states of a desktop image, with the numbers of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum DesktopImageStatus {
+pub(crate) enum DesktopImageStatus {
     Creating = 1,
     Active = 2,
     Deleting = 3,
@@ -34,7 +34,7 @@ pub enum DesktopImageStatus {
 
 /// A disk image in the catalogue, from which desktop images are copied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ComputeImage {
+pub(crate) struct ComputeImage {
     pub id: String,
     pub folder_id: String,
     pub created_at: Timestamp,
@@ -58,7 +58,7 @@ pub struct ComputeImage {
 
 /// The states of a compute image, with the numbers of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ComputeImageStatus {
+pub(crate) enum ComputeImageStatus {
     Creating = 1,
     Ready = 2,
     Error = 3,
@@ -67,7 +67,7 @@ pub enum ComputeImageStatus {
 
 /// The operating system inside an image, as its owner states it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Os {
+pub(crate) struct Os {
     /// The number of the contract's enum, kept as sent.
     pub kind: i32,
     pub nvidia_driver: Option<String>,
@@ -75,7 +75,7 @@ pub struct Os {
 
 /// What hardware an image wants, as its owner states it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum HardwareGeneration {
+pub(crate) enum HardwareGeneration {
     /// The number of the contract's `PCITopology`, kept as sent.
     Legacy { pci_topology: i32 },
     Generation2 {
@@ -88,7 +88,7 @@ macro_rules! status_numbers {
     ($status:ident: $($variant:ident),+) => {
         impl $status {
             /// The status with this number, if there is one.
-            pub fn from_number(number: i64) -> Option<Self> {
+            pub(crate) fn from_number(number: i64) -> Option<Self> {
                 $(if number == Self::$variant as i64 {
                     return Some(Self::$variant);
                 })+

@@ -7,7 +7,7 @@ use super::{Change, Failure, Id, Operation, Phase, Timestamp};
 
 /// When an accepted change is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
+pub(crate) enum Start {
     /// In the accepting transaction where only rows change, else when a worker's turn comes.
     Now,
     /// When a worker's turn comes, and not before this has passed.
@@ -18,16 +18,16 @@ pub enum Start {
 
 /// An accepted change: a new operation, or the first one under the same idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Accepted {
+pub(crate) struct Accepted {
     pub operation: Operation,
     pub repeated: bool,
     /// Of a new operation that was to start here.
-    pub lease: Option<Lease>,
+    pub lease: Option<Box<Lease>>,
 }
 
 /// The right to go on with an operation, as long as no other worker has claimed it since.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lease {
+pub(crate) struct Lease {
     pub id: Id,
     pub operation_id: String,
     pub image_id: String,
@@ -55,7 +55,7 @@ pub struct Lease {
 
 impl Lease {
     /// The operation, as one that is not to be looked for.
-    pub fn candidate(&self) -> Candidate {
+    pub(crate) fn candidate(&self) -> Candidate {
         Candidate {
             id: self.id,
             folder_id: self.folder_id.clone(),
@@ -65,14 +65,14 @@ impl Lease {
 
 /// An operation that may be claimed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Candidate {
+pub(crate) struct Candidate {
     pub id: Id,
     pub folder_id: String,
 }
 
 /// What a process that looks for work has already.
 #[derive(Debug, Default, Clone)]
-pub struct Occupied {
+pub(crate) struct Occupied {
     /// Not to be looked for.
     pub held: HashSet<Candidate>,
     /// Those that count against the limit of their folder.
@@ -84,7 +84,7 @@ pub struct Occupied {
 
 impl Occupied {
     /// How many operations of a folder have a slot.
-    pub fn in_folder(&self, folder_id: &str) -> usize {
+    pub(crate) fn in_folder(&self, folder_id: &str) -> usize {
         let in_slots = self.in_slots.iter();
         in_slots.filter(|it| it.folder_id == folder_id).count()
     }
@@ -92,7 +92,7 @@ impl Occupied {
 
 /// What a worker finds when it looks for work.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct NextClaim {
+pub(crate) struct NextClaim {
     pub candidate: Option<Candidate>,
     /// When the next operation may be claimed, where none may be now and one will.
     pub next_at: Option<Timestamp>,
@@ -101,7 +101,7 @@ pub struct NextClaim {
 /// The order in which operations have their turn, the least first: of the folder in which the fewest have
 /// a slot, the one that has waited longest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Rank {
+pub(crate) struct Rank {
     in_folder: usize,
     since: Timestamp,
     id: Id,
@@ -110,7 +110,7 @@ pub struct Rank {
 impl Rank {
     /// The rank of an operation that could be claimed since `claimable_at`. A time of the future was written
     /// before the clock was set back, and counts as now.
-    pub fn new(in_folder: usize, claimable_at: Timestamp, now: Timestamp, id: Id) -> Self {
+    pub(crate) fn new(in_folder: usize, claimable_at: Timestamp, now: Timestamp, id: Id) -> Self {
         Self {
             in_folder,
             since: claimable_at.min(now),
@@ -121,13 +121,13 @@ impl Rank {
 
 /// Whether an operation may be claimed. A time beyond `horizon`, further ahead than any lease or pause, was
 /// written before the clock was set back, and counts as past.
-pub fn is_due(claimable_at: Timestamp, now: Timestamp, horizon: Duration) -> bool {
+pub(crate) fn is_due(claimable_at: Timestamp, now: Timestamp, horizon: Duration) -> bool {
     claimable_at <= now || claimable_at > now.after(horizon)
 }
 
 /// How a claim ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Claimed {
+pub(crate) enum Claimed {
     Lease(Box<Lease>),
     /// Another worker was faster, or the operation has ended.
     Gone,
@@ -138,7 +138,7 @@ pub enum Claimed {
 
 /// An operation that is to be cancelled.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CancelRequested {
+pub(crate) struct CancelRequested {
     /// As it now stands.
     pub operation: Operation,
     /// Set where it has not ended: if nobody has it, somebody has to end it.
@@ -147,6 +147,6 @@ pub struct CancelRequested {
 
 /// What the holder of a lease learns at its renewal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Renewed {
+pub(crate) struct Renewed {
     pub cancel_requested: bool,
 }

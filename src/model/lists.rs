@@ -8,7 +8,7 @@ use super::{Id, Timestamp};
 
 /// A column that images are ordered by. The id comes last in every order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Column {
+pub(crate) enum Column {
     Id,
     Name,
     CreatedAt,
@@ -16,21 +16,21 @@ pub enum Column {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
+pub(crate) enum Direction {
     Ascending,
     Descending,
 }
 
 /// A condition on the name: it is, or is not, one of the values.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Condition {
+pub(crate) struct Condition {
     pub negated: bool,
     pub values: Vec<String>,
 }
 
 /// One page of the images of a folder.
 #[derive(Debug, Clone)]
-pub struct ListQuery {
+pub(crate) struct ListQuery {
     pub folder_id: String,
     /// All must hold.
     pub conditions: Vec<Condition>,
@@ -44,7 +44,7 @@ pub struct ListQuery {
 /// Where a page ended: the last item as it was then. The name is held as a hash, since it may
 /// be longer than a page token; the store finds the name again, also when the item is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Position {
+pub(crate) struct Position {
     pub id: String,
     pub created_at: Timestamp,
     pub status: u8,
@@ -53,13 +53,13 @@ pub struct Position {
 
 /// The items of a page, and the position to go on from where more follow.
 #[derive(Debug)]
-pub struct Page<T> {
+pub(crate) struct Page<T> {
     pub items: Vec<T>,
     pub next: Option<Position>,
 }
 
 /// The first 64 bits of the SHA-256 of a name.
-pub fn name_hash(name: &str) -> i64 {
+pub(crate) fn name_hash(name: &str) -> i64 {
     let digest = Sha256::digest(name.as_bytes());
     let mut first = [0; 8];
     first.copy_from_slice(&digest[..8]);
@@ -68,7 +68,7 @@ pub fn name_hash(name: &str) -> i64 {
 
 /// The order asked for, without repeated columns, made total by the id. The id goes the way of the last column, so
 /// that one index serves both; it holds the time of creation, so that the two at the end are one.
-pub fn total_order(order: &[(Column, Direction)]) -> Vec<(Column, Direction)> {
+pub(crate) fn total_order(order: &[(Column, Direction)]) -> Vec<(Column, Direction)> {
     let mut total: Vec<(Column, Direction)> = Vec::new();
     let id_direction = order.last().map_or(Direction::Ascending, |last| last.1);
     for term in order.iter().copied().chain([(Column::Id, id_direction)]) {
@@ -90,7 +90,7 @@ pub fn total_order(order: &[(Column, Direction)]) -> Vec<(Column, Direction)> {
 
 /// The values of an image that lists are ordered by.
 #[derive(Debug, Clone, Copy)]
-pub struct SortKey<'a> {
+pub(crate) struct SortKey<'a> {
     pub id: Id,
     pub name: &'a str,
     pub status: u8,
@@ -98,7 +98,7 @@ pub struct SortKey<'a> {
 
 impl SortKey<'_> {
     /// Compares two images in a total order. Times count to the millisecond, as ids hold them.
-    pub fn compare(&self, other: &Self, order: &[(Column, Direction)]) -> Ordering {
+    pub(crate) fn compare(&self, other: &Self, order: &[(Column, Direction)]) -> Ordering {
         let compared = order.iter().map(|(column, direction)| {
             let ascending = match column {
                 Column::Id => self.id.cmp(&other.id),
@@ -117,7 +117,7 @@ impl SortKey<'_> {
 
 impl ListQuery {
     /// Whether an image of this name is asked for.
-    pub fn admits(&self, name: &str) -> bool {
+    pub(crate) fn admits(&self, name: &str) -> bool {
         self.conditions.iter().all(|condition| {
             condition.values.iter().any(|value| value == name) != condition.negated
         })

@@ -17,41 +17,43 @@ mod quotas;
 mod refusal;
 mod request;
 mod rows;
-pub mod rules;
+pub(crate) mod rules;
 mod time;
 mod working_set;
 
-pub use audit::{AuditEvent, AuditKind, AuditQuery, AuditStatus, FieldChange};
-pub use blobs::{BlobFacts, DeletedBlob, LiveBlob};
-pub use changes::{
+pub(crate) use audit::{AuditEvent, AuditKind, AuditQuery, AuditStatus, FieldChange};
+pub(crate) use blobs::{BlobFacts, DeletedBlob, LiveBlob};
+pub(crate) use changes::{
     Change, ComputeImageChanges, DesktopImageChanges, NewComputeImage, NewDesktopImage, Origin,
 };
-pub use command::{Command, Fresh, Room};
-pub use effects::{Decision, Effect, Tombstone};
-pub use ids::{COMPUTE_IMAGE_PREFIX, DESKTOP_IMAGE_PREFIX, Id, IdGenerator, OPERATION_PREFIX};
-pub use images::{
+pub(crate) use command::{Command, Fresh, Room};
+pub(crate) use effects::{Decision, Effect, Tombstone};
+pub(crate) use ids::{
+    COMPUTE_IMAGE_PREFIX, DESKTOP_IMAGE_PREFIX, Id, IdGenerator, OPERATION_PREFIX,
+};
+pub(crate) use images::{
     ComputeImage, ComputeImageStatus, DesktopImage, DesktopImageStatus, HardwareGeneration, Labels,
     Os,
 };
-pub use leases::{
+pub(crate) use leases::{
     Accepted, CancelRequested, Candidate, Claimed, Lease, NextClaim, Occupied, Rank, Renewed,
     Start, is_due,
 };
-pub use lists::{
+pub(crate) use lists::{
     Column, Condition, Direction, ListQuery, Page, Position, SortKey, name_hash, total_order,
 };
-pub use operation_state::{Event, Phase, Refused, State};
-pub use operations::{
+pub(crate) use operation_state::{Event, Phase, Refused, State};
+pub(crate) use operations::{
     Failure, Kind, Operation, Outcome, Progress, ReachedQuota, Reason, Resource, Transfer,
 };
-pub use quotas::{ExceededQuota, Metric, Quota, QuotaScope};
-pub use refusal::Refusal;
-pub use request::{Idempotency, RequestContext};
-pub use rows::{
+pub(crate) use quotas::{ExceededQuota, Metric, Quota, QuotaScope};
+pub(crate) use refusal::Refusal;
+pub(crate) use request::{Idempotency, RequestContext};
+pub(crate) use rows::{
     AuditRow, AuditStep, BlobRow, BlobState, ComputeImageRow, DesktopImageRow, OperationRow, Task,
     UploadKey,
 };
 #[cfg(test)]
-pub use time::ManualClock;
-pub use time::{Clock, SystemClock, Timestamp};
-pub use working_set::{KeyOf, Lookup, NameIn, WorkingSet};
+pub(crate) use time::ManualClock;
+pub(crate) use time::{Clock, SystemClock, Timestamp};
+pub(crate) use working_set::{KeyOf, Lookup, NameIn, WorkingSet};

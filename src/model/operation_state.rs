@@ -3,7 +3,7 @@
 
 /// How far an operation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// Waits for a worker.
     Queued = 0,
     /// A worker does it, or did when it was last heard of.
@@ -15,7 +15,7 @@ pub enum Phase {
 }
 
 impl Phase {
-    pub const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 5] = [
         Self::Queued,
         Self::Running,
         Self::RollingBack,
@@ -24,25 +24,25 @@ impl Phase {
     ];
 
     /// The phase stored under this number.
-    pub fn from_number(number: i64) -> Option<Self> {
+    pub(crate) fn from_number(number: i64) -> Option<Self> {
         Self::ALL.into_iter().find(|phase| *phase as i64 == number)
     }
 
-    pub fn is_done(self) -> bool {
+    pub(crate) fn is_done(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed)
     }
 }
 
 /// All that decides what may happen next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct State {
+pub(crate) struct State {
     pub phase: Phase,
     pub cancel_requested: bool,
 }
 
 /// What can happen to an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Event {
+pub(crate) enum Event {
     /// A worker claims it: its turn has come, or the lease of the worker before has run out.
     Claimed,
     /// The worker has done what was asked for.
@@ -59,7 +59,7 @@ pub enum Event {
 
 /// Why an event cannot be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub(crate) enum Refused {
     #[error("the operation has ended")]
     Done,
     #[error("the operation is to be cancelled")]
@@ -69,13 +69,13 @@ pub enum Refused {
 }
 
 impl State {
-    pub const NEW: Self = Self {
+    pub(crate) const NEW: Self = Self {
         phase: Phase::Queued,
         cancel_requested: false,
     };
 
     /// The state after an event.
-    pub fn after(self, event: Event) -> Result<Self, Refused> {
+    pub(crate) fn after(self, event: Event) -> Result<Self, Refused> {
         use Event as E;
         use Phase as P;
         let phase = match (self.phase, event) {

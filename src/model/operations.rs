@@ -6,7 +6,7 @@ use super::{COMPUTE_IMAGE_PREFIX, ComputeImage, DESKTOP_IMAGE_PREFIX, DesktopIma
 
 /// A mutation that was accepted: what it is, how far it is, and how it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Operation {
+pub(crate) struct Operation {
     pub id: String,
     pub kind: Kind,
     pub folder_id: String,
@@ -24,14 +24,14 @@ pub struct Operation {
 }
 
 impl Operation {
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.outcome.is_some()
     }
 }
 
 /// How the bytes of a new image come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transfer {
+pub(crate) enum Transfer {
     /// The server reads them from where they are.
     Import,
     /// The caller sends them.
@@ -40,14 +40,14 @@ pub enum Transfer {
 
 /// How many bytes an attempt has dealt with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Progress {
+pub(crate) struct Progress {
     pub done: u64,
     pub total: Option<u64>,
 }
 
 /// How an operation ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The resource as it was at that moment; none where it was deleted.
     Succeeded(Option<Resource>),
     Failed(Failure),
@@ -55,7 +55,7 @@ pub enum Outcome {
 
 /// The image that an operation left.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Resource {
+pub(crate) enum Resource {
     DesktopImage(DesktopImage),
     ComputeImage(ComputeImage),
 }
@@ -63,7 +63,7 @@ pub enum Resource {
 /// Why an operation failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct Failure {
+pub(crate) struct Failure {
     pub reason: Reason,
     pub message: String,
     /// Whose limit stood in the way, where one did.
@@ -76,7 +76,7 @@ pub struct Failure {
 
 /// A limit that stood in the way of an operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReachedQuota {
+pub(crate) struct ReachedQuota {
     pub name: String,
     pub limit: i64,
     pub used: i64,
@@ -86,7 +86,7 @@ pub struct ReachedQuota {
 
 impl Failure {
     /// A failure that no other attempt would mend.
-    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+    pub(crate) fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self {
             reason,
             message: message.into(),
@@ -97,7 +97,7 @@ impl Failure {
     }
 
     /// The same failure, as one that may pass.
-    pub fn transient(self) -> Self {
+    pub(crate) fn transient(self) -> Self {
         Self {
             transient: true,
             ..self
@@ -105,19 +105,20 @@ impl Failure {
     }
 
     /// The failure of an upload that its caller began again.
-    pub fn superseded() -> Self {
+    pub(crate) fn superseded() -> Self {
         Self::new(Reason::Superseded, "superseded by a retry")
     }
 
     /// The failure of an operation that its caller cancelled.
-    pub fn cancelled() -> Self {
+    pub(crate) fn cancelled() -> Self {
         Self::new(Reason::Cancelled, "The operation was cancelled")
     }
 }
 
 /// What an operation does. The numbers are those it is stored under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
+#[expect(clippy::enum_variant_names, reason = "the contract\'s words")]
+pub(crate) enum Kind {
     CopyDesktopImage = 1,
     UpdateDesktopImage = 2,
     DeleteDesktopImage = 3,
@@ -127,7 +128,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::CopyDesktopImage,
         Self::UpdateDesktopImage,
         Self::DeleteDesktopImage,
@@ -137,7 +138,7 @@ impl Kind {
     ];
 
     /// The prefix of the ids of the images that operations of this kind are about.
-    pub fn image_prefix(self) -> &'static str {
+    pub(crate) fn image_prefix(self) -> &'static str {
         match self {
             Self::CopyDesktopImage | Self::UpdateDesktopImage | Self::DeleteDesktopImage => {
                 DESKTOP_IMAGE_PREFIX
@@ -149,14 +150,14 @@ impl Kind {
     }
 
     /// The kind stored under this number.
-    pub fn from_number(number: i64) -> Option<Self> {
+    pub(crate) fn from_number(number: i64) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| *kind as i64 == number)
     }
 }
 
 /// The kinds of failure that callers tell apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// What was asked for cannot be: the image or a parameter is at fault.
     Invalid,
     /// What the change is about is gone.
@@ -200,7 +201,7 @@ impl Reason {
     ];
 
     /// The name under which it is stored.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         Self::NAMES
             .into_iter()
             .find(|(reason, _)| *reason == self)
@@ -208,7 +209,7 @@ impl Reason {
     }
 
     /// The one stored under this name; a name of a later version counts as internal.
-    pub fn from_name(name: &str) -> Self {
+    pub(crate) fn from_name(name: &str) -> Self {
         Self::NAMES
             .into_iter()
             .find(|(_, known)| *known == name)

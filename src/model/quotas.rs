@@ -61,7 +61,7 @@ impl fmt::Display for QuotaScope {
 
 /// A limit that stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Quota {
+pub(crate) struct Quota {
     pub scope: QuotaScope,
     pub metric: Metric,
     pub limit: i64,

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 /// Who asks, under which id, until when, and how a repeat of the request is known. Made once, where requests arrive.
 #[derive(Debug, Clone)]
-pub struct RequestContext {
+pub(crate) struct RequestContext {
     pub subject: String,
     pub request_id: String,
     /// When the caller stops waiting, if that is known.
@@ -15,7 +15,7 @@ pub struct RequestContext {
 
 /// The key that a client sends with each try of one request, and what the request was.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Idempotency {
+pub(crate) struct Idempotency {
     /// A UUID.
     pub key: [u8; 16],
     /// SHA-256 of the method and the canonical request.

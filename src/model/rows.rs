@@ -8,7 +8,7 @@ use super::{
 
 /// A desktop image and the blob that it refers to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DesktopImageRow {
+pub(crate) struct DesktopImageRow {
     pub id: Id,
     pub blob: Id,
     pub image: DesktopImage,
@@ -16,7 +16,7 @@ pub struct DesktopImageRow {
 
 /// A compute image and the blob that it refers to, once there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ComputeImageRow {
+pub(crate) struct ComputeImageRow {
     pub id: Id,
     pub blob: Option<Id>,
     pub image: ComputeImage,
@@ -24,7 +24,7 @@ pub struct ComputeImageRow {
 
 /// A blob. A row is there before the first byte is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BlobRow {
+pub(crate) struct BlobRow {
     /// Images refer to a blob by this id, which it keeps when equal bytes take the place of its own.
     pub id: Id,
     /// The id of the bytes, in the words of the blob store.
@@ -36,7 +36,7 @@ pub struct BlobRow {
 
 /// How far a blob is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BlobState {
+pub(crate) enum BlobState {
     /// An operation writes it.
     Pending {
         operation: Id,
@@ -46,7 +46,7 @@ pub enum BlobState {
 
 impl BlobRow {
     /// The facts of a live blob.
-    pub fn facts(&self) -> Option<&BlobFacts> {
+    pub(crate) fn facts(&self) -> Option<&BlobFacts> {
         match &self.state {
             BlobState::Live(facts) => Some(facts),
             BlobState::Pending { .. } => None,
@@ -56,7 +56,7 @@ impl BlobRow {
 
 /// An operation, which is the entry of the queue too.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OperationRow {
+pub(crate) struct OperationRow {
     pub id: Id,
     pub kind: Kind,
     pub state: State,
@@ -85,8 +85,8 @@ pub struct OperationRow {
 
 /// What an operation has still to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Task {
-    Known(Change),
+pub(crate) enum Task {
+    Known(Box<Change>),
     /// A later version of the server accepted it; as it is stored.
     Unknown(String),
     /// It has ended.
@@ -95,7 +95,7 @@ pub enum Task {
 
 impl Task {
     /// How the bytes of the change come in.
-    pub fn transfer(&self) -> Option<Transfer> {
+    pub(crate) fn transfer(&self) -> Option<Transfer> {
         match self {
             Self::Known(change) => change.transfer(),
             Self::Unknown(_) | Self::None => None,
@@ -105,7 +105,7 @@ impl Task {
 
 /// Whether the idempotency key of an operation is tied to it. The numbers are those it is stored under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum UploadKey {
+pub(crate) enum UploadKey {
     /// It is no upload under a key: a key is tied from the beginning.
     None = 0,
     /// The body of the upload arrives: a retry takes its place.
@@ -116,7 +116,7 @@ pub enum UploadKey {
 
 impl UploadKey {
     /// The one stored under this number.
-    pub fn from_number(number: i64) -> Option<Self> {
+    pub(crate) fn from_number(number: i64) -> Option<Self> {
         [Self::None, Self::Arrives, Self::Taken]
             .into_iter()
             .find(|key| *key as i64 == number)
@@ -125,17 +125,17 @@ impl UploadKey {
 
 impl OperationRow {
     /// The id as callers know it.
-    pub fn text_id(&self) -> String {
+    pub(crate) fn text_id(&self) -> String {
         self.id.text(OPERATION_PREFIX)
     }
 
     /// The id of the image that it is about, as callers know it.
-    pub fn image_id(&self) -> String {
+    pub(crate) fn image_id(&self) -> String {
         self.image.text(self.kind.image_prefix())
     }
 
     /// The operation as callers see it.
-    pub fn operation(&self) -> Operation {
+    pub(crate) fn operation(&self) -> Operation {
         Operation {
             id: self.text_id(),
             kind: self.kind,
@@ -159,7 +159,7 @@ impl OperationRow {
 
 /// An audit event; the store gives it its sequence number.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuditRow {
+pub(crate) struct AuditRow {
     pub time: Timestamp,
     pub step: AuditStep,
     pub kind: AuditKind,
@@ -177,7 +177,7 @@ pub struct AuditRow {
 
 /// How far a mutation has come. The numbers are those it is stored under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AuditStep {
+pub(crate) enum AuditStep {
     Started = 0,
     Done = 1,
     Error = 2,
@@ -188,7 +188,7 @@ pub enum AuditStep {
 
 impl AuditStep {
     /// The one stored under this number.
-    pub fn from_number(number: i64) -> Option<Self> {
+    pub(crate) fn from_number(number: i64) -> Option<Self> {
         [
             Self::Started,
             Self::Done,

@@ -14,7 +14,7 @@ use super::{
 
 /// What a command has to know before it is decided.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Lookup {
+pub(crate) enum Lookup {
     /// The operation under an idempotency key of a subject.
     IdempotencyKey(KeyOf),
     Operation(Id),
@@ -36,20 +36,20 @@ pub enum Lookup {
 
 /// An idempotency key, which is the subject's own.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct KeyOf {
+pub(crate) struct KeyOf {
     pub key: [u8; 16],
     pub subject: String,
 }
 
 /// A name in a folder.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct NameIn {
+pub(crate) struct NameIn {
     pub folder_id: String,
     pub name: String,
 }
 
 impl NameIn {
-    pub fn new(folder_id: &str, name: &str) -> Self {
+    pub(crate) fn new(folder_id: &str, name: &str) -> Self {
         Self {
             folder_id: folder_id.to_owned(),
             name: name.to_owned(),
@@ -59,7 +59,7 @@ impl NameIn {
 
 /// Rows by their ids and indexes of them. None is a known absence.
 #[derive(Debug, Default)]
-pub struct WorkingSet {
+pub(crate) struct WorkingSet {
     /// Whether what is not here is nowhere.
     is_complete: bool,
     desktop_images: BTreeMap<Id, Option<DesktopImageRow>>,
@@ -89,7 +89,7 @@ fn row<'a, K: Ord, V>(rows: &'a BTreeMap<K, Option<V>>, key: &K) -> Option<&'a V
 
 impl WorkingSet {
     /// A working set that has all rows there are: none.
-    pub fn complete() -> Self {
+    pub(crate) fn complete() -> Self {
         Self {
             is_complete: true,
             ..Self::default()
@@ -97,7 +97,7 @@ impl WorkingSet {
     }
 
     /// Whether the answer of a lookup is here.
-    pub fn knows(&self, lookup: &Lookup) -> bool {
+    pub(crate) fn knows(&self, lookup: &Lookup) -> bool {
         self.is_complete
             || match lookup {
                 Lookup::IdempotencyKey(key) => self.keys.contains_key(key),
@@ -112,85 +112,85 @@ impl WorkingSet {
             }
     }
 
-    pub fn desktop_image(&self, id: Id) -> Option<&DesktopImageRow> {
+    pub(crate) fn desktop_image(&self, id: Id) -> Option<&DesktopImageRow> {
         row(&self.desktop_images, &id)
     }
 
-    pub fn compute_image(&self, id: Id) -> Option<&ComputeImageRow> {
+    pub(crate) fn compute_image(&self, id: Id) -> Option<&ComputeImageRow> {
         row(&self.compute_images, &id)
     }
 
     /// The desktop image of a name.
-    pub fn desktop_image_named(&self, name: &NameIn) -> Option<Id> {
+    pub(crate) fn desktop_image_named(&self, name: &NameIn) -> Option<Id> {
         row(&self.desktop_image_names, name).copied()
     }
 
     /// The compute image of a name.
-    pub fn compute_image_named(&self, name: &NameIn) -> Option<Id> {
+    pub(crate) fn compute_image_named(&self, name: &NameIn) -> Option<Id> {
         row(&self.compute_image_names, name).copied()
     }
 
-    pub fn operation(&self, id: Id) -> Option<&OperationRow> {
+    pub(crate) fn operation(&self, id: Id) -> Option<&OperationRow> {
         row(&self.operations, &id)
     }
 
     /// The operation under an idempotency key.
-    pub fn operation_of_key(&self, key: &KeyOf) -> Option<&OperationRow> {
+    pub(crate) fn operation_of_key(&self, key: &KeyOf) -> Option<&OperationRow> {
         self.operation(*row(&self.keys, key)?)
     }
 
-    pub fn blob(&self, id: Id) -> Option<&BlobRow> {
+    pub(crate) fn blob(&self, id: Id) -> Option<&BlobRow> {
         row(&self.blobs, &id)
     }
 
     /// The live blob with a SHA-256.
-    pub fn blob_of_digest(&self, sha256: &[u8; 32]) -> Option<&BlobRow> {
+    pub(crate) fn blob_of_digest(&self, sha256: &[u8; 32]) -> Option<&BlobRow> {
         self.blob(*row(&self.digests, sha256)?)
     }
 
     /// The blobs that an operation writes.
-    pub fn pending_blobs(&self, operation: Id) -> impl Iterator<Item = &BlobRow> {
+    pub(crate) fn pending_blobs(&self, operation: Id) -> impl Iterator<Item = &BlobRow> {
         let ids = self.pending.get(&operation);
         ids.into_iter().flatten().filter_map(|id| self.blob(*id))
     }
 
     /// The limits that stand for a scope, by metric.
-    pub fn quotas(&self, scope: &QuotaScope) -> &[Quota] {
+    pub(crate) fn quotas(&self, scope: &QuotaScope) -> &[Quota] {
         self.quotas.get(scope).map_or(&[], Vec::as_slice)
     }
 
     /// All desktop images, by id.
-    pub fn all_desktop_images(&self) -> impl Iterator<Item = &DesktopImageRow> {
+    pub(crate) fn all_desktop_images(&self) -> impl Iterator<Item = &DesktopImageRow> {
         self.desktop_images.values().flatten()
     }
 
     /// All compute images, by id.
-    pub fn all_compute_images(&self) -> impl Iterator<Item = &ComputeImageRow> {
+    pub(crate) fn all_compute_images(&self) -> impl Iterator<Item = &ComputeImageRow> {
         self.compute_images.values().flatten()
     }
 
     /// All operations, by id.
-    pub fn all_operations(&self) -> impl DoubleEndedIterator<Item = &OperationRow> {
+    pub(crate) fn all_operations(&self) -> impl DoubleEndedIterator<Item = &OperationRow> {
         self.operations.values().flatten()
     }
 
     /// All blobs, by id.
-    pub fn all_blobs(&self) -> impl Iterator<Item = &BlobRow> {
+    pub(crate) fn all_blobs(&self) -> impl Iterator<Item = &BlobRow> {
         self.blobs.values().flatten()
     }
 
     /// All limits, by scope and metric.
-    pub fn all_quotas(&self) -> impl Iterator<Item = &Quota> {
+    pub(crate) fn all_quotas(&self) -> impl Iterator<Item = &Quota> {
         self.quotas.values().flatten()
     }
 
     /// Sets the limits of a scope, by metric.
-    pub fn put_quotas(&mut self, scope: QuotaScope, quotas: Vec<Quota>) {
+    pub(crate) fn put_quotas(&mut self, scope: QuotaScope, quotas: Vec<Quota>) {
         self.quotas.insert(scope, quotas);
     }
 
     /// Forgets an operation with its idempotency key.
-    pub fn forget_operation(&mut self, id: Id) {
+    pub(crate) fn forget_operation(&mut self, id: Id) {
         if let Some(row) = self.operations.remove(&id).flatten()
             && let Some(key) = key_of(&row)
         {
@@ -199,49 +199,49 @@ impl WorkingSet {
         self.pending.remove(&id);
     }
 
-    pub fn learn_desktop_image(&mut self, id: Id, row: Option<DesktopImageRow>) {
+    pub(crate) fn learn_desktop_image(&mut self, id: Id, row: Option<DesktopImageRow>) {
         self.desktop_images.entry(id).or_insert(row);
     }
 
-    pub fn learn_compute_image(&mut self, id: Id, row: Option<ComputeImageRow>) {
+    pub(crate) fn learn_compute_image(&mut self, id: Id, row: Option<ComputeImageRow>) {
         self.compute_images.entry(id).or_insert(row);
     }
 
-    pub fn learn_desktop_image_name(&mut self, name: NameIn, id: Option<Id>) {
+    pub(crate) fn learn_desktop_image_name(&mut self, name: NameIn, id: Option<Id>) {
         self.desktop_image_names.entry(name).or_insert(id);
     }
 
-    pub fn learn_compute_image_name(&mut self, name: NameIn, id: Option<Id>) {
+    pub(crate) fn learn_compute_image_name(&mut self, name: NameIn, id: Option<Id>) {
         self.compute_image_names.entry(name).or_insert(id);
     }
 
-    pub fn learn_operation(&mut self, id: Id, row: Option<OperationRow>) {
+    pub(crate) fn learn_operation(&mut self, id: Id, row: Option<OperationRow>) {
         self.operations.entry(id).or_insert(row);
     }
 
-    pub fn learn_key(&mut self, key: KeyOf, operation: Option<Id>) {
+    pub(crate) fn learn_key(&mut self, key: KeyOf, operation: Option<Id>) {
         self.keys.entry(key).or_insert(operation);
     }
 
-    pub fn learn_blob(&mut self, row: BlobRow) {
+    pub(crate) fn learn_blob(&mut self, row: BlobRow) {
         self.blobs.entry(row.id).or_insert(Some(row));
     }
 
-    pub fn learn_digest(&mut self, sha256: [u8; 32], blob: Option<Id>) {
+    pub(crate) fn learn_digest(&mut self, sha256: [u8; 32], blob: Option<Id>) {
         self.digests.entry(sha256).or_insert(blob);
     }
 
-    pub fn learn_pending(&mut self, operation: Id, blobs: BTreeSet<Id>) {
+    pub(crate) fn learn_pending(&mut self, operation: Id, blobs: BTreeSet<Id>) {
         self.pending.entry(operation).or_insert(blobs);
     }
 
-    pub fn learn_quotas(&mut self, scope: QuotaScope, quotas: Vec<Quota>) {
+    pub(crate) fn learn_quotas(&mut self, scope: QuotaScope, quotas: Vec<Quota>) {
         self.quotas.entry(scope).or_insert(quotas);
     }
 
     /// Does what an effect says. Rows that no decision looks up (checksums, tombstones, former names, audit
     /// events) are not kept here.
-    pub fn apply(&mut self, effect: Effect) {
+    pub(crate) fn apply(&mut self, effect: Effect) {
         match effect {
             Effect::InsertDesktopImage(row) | Effect::UpdateDesktopImage(row) => {
                 self.put_desktop_image(row.id, Some(row));

@@ -54,7 +54,7 @@ impl Default for Settings {
 
 /// What an operation does once it is claimed.
 #[async_trait]
-pub trait Worker: Send + Sync + 'static {
+pub(crate) trait Worker: Send + Sync + 'static {
     /// Does the change of the lease, and ends the operation in the store where it succeeds. Stops
     /// early, with any failure, when the run is to stop. May be called again for the same
     /// operation, with another lease. Dropping the future must stop the work too.
@@ -65,11 +65,11 @@ pub trait Worker: Send + Sync + 'static {
 }
 
 /// How a run ended.
-pub type Ended = std::result::Result<Operation, Failure>;
+pub(crate) type Ended = std::result::Result<Operation, Failure>;
 
 /// Runs operations, and knows which ones run.
 #[derive(Clone)]
-pub struct Engine {
+pub(crate) struct Engine {
     inner: Arc<Inner>,
 }
 
@@ -93,7 +93,7 @@ struct Running {
 }
 
 impl Engine {
-    pub fn new(store: Arc<dyn Store>, settings: Settings) -> Self {
+    pub(crate) fn new(store: Arc<dyn Store>, settings: Settings) -> Self {
         Self {
             inner: Arc::new(Inner {
                 store,
@@ -110,7 +110,7 @@ impl Engine {
     }
 
     /// Begins to look for operations to run.
-    pub fn serve(&self, worker: Arc<dyn Worker>) {
+    pub(crate) fn serve(&self, worker: Arc<dyn Worker>) {
         let engine = self.clone();
         self.inner.tasks.spawn(async move {
             let stopping = engine.inner.stopping.clone();
@@ -121,7 +121,7 @@ impl Engine {
     }
 
     /// When a change that is accepted now is to be done.
-    pub fn start(&self) -> Start {
+    pub(crate) fn start(&self) -> Start {
         match self.inner.settings.simulated_latency {
             Duration::ZERO => Start::Now,
             latency => Start::After(latency),
@@ -129,23 +129,23 @@ impl Engine {
     }
 
     /// Tells that there may be something to run.
-    pub fn wake(&self) {
+    pub(crate) fn wake(&self) {
         self.inner.work.notify_one();
     }
 
     /// Runs the heartbeat of a lease that the accepting request holds, `claimed` is a lower bound of when the lease
     /// was acquired.
-    pub fn attend(&self, lease: Lease, claimed: Instant) -> Run {
+    pub(crate) fn attend(&self, lease: Lease, claimed: Instant) -> Run {
         Run::start(self, lease, claimed, false)
     }
 
     /// Sees every change of an operation in this process from now on.
-    pub fn watch(&self, operation_id: &str) -> watch::Receiver<()> {
+    pub(crate) fn watch(&self, operation_id: &str) -> watch::Receiver<()> {
         self.inner.watchers.subscribe(operation_id)
     }
 
     /// Runs something that `stop` waits for, whether or not its caller does.
-    pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
+    pub(crate) fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
     where
         F: Future<Output: Send + 'static> + Send + 'static,
     {
@@ -154,21 +154,21 @@ impl Engine {
     }
 
     /// Cancelled when nothing new is begun: those who wait for others should leave.
-    pub fn draining(&self) -> CancellationToken {
+    pub(crate) fn draining(&self) -> CancellationToken {
         self.inner.draining.clone()
     }
 
     /// Cancelled when all work is to stop.
-    pub fn stopping(&self) -> CancellationToken {
+    pub(crate) fn stopping(&self) -> CancellationToken {
         self.inner.stopping.clone()
     }
 
-    pub fn drain(&self) {
+    pub(crate) fn drain(&self) {
         self.inner.draining.cancel();
     }
 
     /// Stops all work that was started, to be resumed at the next start.
-    pub async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         self.inner.draining.cancel();
         self.inner.stopping.cancel();
         self.inner.tasks.close();
@@ -176,7 +176,7 @@ impl Engine {
     }
 
     /// Forgets what nobody waits for any more.
-    pub fn prune(&self) {
+    pub(crate) fn prune(&self) {
         self.inner.watchers.prune();
     }
 
@@ -308,7 +308,7 @@ impl Engine {
     }
 
     /// Brings a run to its end: recorded where it succeeded, else rescheduled (None) or rolled back and recorded.
-    pub async fn conclude(
+    pub(crate) async fn conclude(
         &self,
         run: Run,
         worker: &dyn Worker,
@@ -430,7 +430,11 @@ impl Engine {
 
     /// Asks an operation to stop, and returns it as it now stands. One that runs here notices at
     /// once, one that runs elsewhere at its next heartbeat; one that nobody runs is ended here.
-    pub async fn cancel(&self, operation_id: &str, worker: Arc<dyn Worker>) -> Result<Operation> {
+    pub(crate) async fn cancel(
+        &self,
+        operation_id: &str,
+        worker: Arc<dyn Worker>,
+    ) -> Result<Operation> {
         let request = RequestCancel {
             operation_id: operation_id.to_owned(),
         };
@@ -463,7 +467,7 @@ impl Engine {
     }
 
     /// Has the run of an operation stop that another request has ended, and tells those who watch it.
-    pub fn lose(&self, operation_id: &str) {
+    pub(crate) fn lose(&self, operation_id: &str) {
         if let Some(running) = self.running().get(operation_id) {
             running.signals.lose();
         }
@@ -496,7 +500,7 @@ impl Engine {
         &*self.inner.store
     }
 
-    pub fn settings(&self) -> &Settings {
+    pub(crate) fn settings(&self) -> &Settings {
         &self.inner.settings
     }
 

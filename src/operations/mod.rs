@@ -6,5 +6,6 @@ mod retry;
 mod run;
 mod watchers;
 
-pub use engine::{Ended, Engine, Settings, Worker};
-pub use run::{ProgressCounter, Run};
+pub use engine::Settings;
+pub(crate) use engine::{Ended, Engine, Worker};
+pub(crate) use run::{ProgressCounter, Run};

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 /// How often an operation is attempted at the most, and before it counts as one that ends the
 /// process.
-pub const MOST_ATTEMPTS: i64 = 10;
+pub(super) const MOST_ATTEMPTS: i64 = 10;
 /// How long after the first failure another attempt may begin.
-pub const PATIENCE: Duration = Duration::from_secs(10 * 60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10 * 60);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-pub const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// The pause after an attempt, counted from 1, by a random number from 0 to 1: some part of
 /// 1, 2, 4… seconds, so that what failed together does not come again together.
-pub fn pause(attempt: i64, random: f64) -> Duration {
+pub(super) fn pause(attempt: i64, random: f64) -> Duration {
     let doublings = attempt.saturating_sub(1).clamp(0, 16) as u32;
     let longest = (FIRST_PAUSE * 2u32.pow(doublings)).min(LONGEST_PAUSE);
     longest.mul_f64(random.clamp(0.0, 1.0))

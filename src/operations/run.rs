@@ -16,7 +16,7 @@ use crate::store::Error;
 const BEAT: Duration = Duration::from_secs(1);
 
 /// An operation that is being worked on here. Its lease is renewed as long as this lives.
-pub struct Run {
+pub(crate) struct Run {
     pub lease: Lease,
     signals: Arc<Signals>,
     engine: Engine,
@@ -33,11 +33,11 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    pub fn cancel(&self) {
+    pub(super) fn cancel(&self) {
         self.stop.cancel();
     }
 
-    pub fn lose(&self) {
+    pub(super) fn lose(&self) {
         self.lost.store(true, Ordering::SeqCst);
         self.stop.cancel();
     }
@@ -45,7 +45,7 @@ impl Signals {
 
 /// How far an attempt is; cheap to set.
 #[derive(Debug, Clone, Default)]
-pub struct ProgressCounter(Arc<Counts>);
+pub(crate) struct ProgressCounter(Arc<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -55,12 +55,12 @@ struct Counts {
 
 impl ProgressCounter {
     /// Sets how many bytes there are in all.
-    pub fn set_total(&self, bytes: u64) {
+    pub(crate) fn set_total(&self, bytes: u64) {
         *self.0.total.lock().unwrap_or_else(PoisonError::into_inner) = Some(bytes);
     }
 
     /// Sets how many bytes are done.
-    pub fn set_done(&self, bytes: u64) {
+    pub(crate) fn set_done(&self, bytes: u64) {
         self.0.done.store(bytes, Ordering::Relaxed);
     }
 
@@ -106,16 +106,16 @@ impl Run {
     }
 
     /// Cancelled when the attempt is to stop: the caller cancelled it, or the lease is lost.
-    pub fn stop(&self) -> CancellationToken {
+    pub(crate) fn stop(&self) -> CancellationToken {
         self.signals.stop.clone()
     }
 
-    pub fn progress(&self) -> ProgressCounter {
+    pub(crate) fn progress(&self) -> ProgressCounter {
         self.signals.progress.clone()
     }
 
     /// What is logged of the attempt belongs there.
-    pub fn span(&self) -> Span {
+    pub(crate) fn span(&self) -> Span {
         self.span.clone()
     }
 

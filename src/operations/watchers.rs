@@ -7,11 +7,11 @@ use tokio::sync::watch;
 
 /// Who waits for which operation.
 #[derive(Default)]
-pub struct Watchers(Mutex<HashMap<String, watch::Sender<()>>>);
+pub(super) struct Watchers(Mutex<HashMap<String, watch::Sender<()>>>);
 
 impl Watchers {
     /// Sees every change from now on.
-    pub fn subscribe(&self, operation_id: &str) -> watch::Receiver<()> {
+    pub(super) fn subscribe(&self, operation_id: &str) -> watch::Receiver<()> {
         self.lock()
             .entry(operation_id.to_owned())
             .or_default()
@@ -19,7 +19,7 @@ impl Watchers {
     }
 
     /// Tells that an operation has changed.
-    pub fn announce(&self, operation_id: &str) {
+    pub(super) fn announce(&self, operation_id: &str) {
         let mut watchers = self.lock();
         if let Some(sender) = watchers.get(operation_id)
             && sender.send(()).is_err()
@@ -29,7 +29,7 @@ impl Watchers {
     }
 
     /// Forgets operations that nobody waits for any more.
-    pub fn prune(&self) {
+    pub(super) fn prune(&self) {
         self.lock().retain(|_, sender| sender.receiver_count() > 0);
     }
 

@@ -19,13 +19,13 @@ const MESSAGE: &str = "grpc-message";
 const NOT_AWAITED: &str = "the client did not wait for the end";
 
 /// A request that is being answered.
-pub struct Asked {
+pub(crate) struct Asked {
     span: Span,
     begun: Instant,
 }
 
 impl Asked {
-    pub fn new(span: Span) -> Self {
+    pub(crate) fn new(span: Span) -> Self {
         Self {
             span,
             begun: Instant::now(),
@@ -34,7 +34,7 @@ impl Asked {
 
     /// Logs the response: at once where its status is known, else when it has been sent. That of gRPC is
     /// behind the messages.
-    pub fn answered(self, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+    pub(crate) fn answered(self, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
         let http = response.status();
         if let Some(failed) = response.extensions_mut().remove::<Failed>() {
             self.log(http, failed.code, &failed.message);

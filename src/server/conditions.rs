@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderName, header};
 
 /// How tags are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Comparison {
+pub(crate) enum Comparison {
     /// A weak tag is equal to none.
     Strong,
     /// `W/` makes no difference.
@@ -12,7 +12,12 @@ pub enum Comparison {
 }
 
 /// Whether the list of tags of a condition has the tag, or is `*`. A header that is no list of tags has none.
-pub fn names(headers: &HeaderMap, condition: HeaderName, etag: &str, how: Comparison) -> bool {
+pub(crate) fn names(
+    headers: &HeaderMap,
+    condition: HeaderName,
+    etag: &str,
+    how: Comparison,
+) -> bool {
     let values = headers.get_all(condition);
     let lines: Option<Vec<&str>> = values.iter().map(|line| line.to_str().ok()).collect();
     // Several lines are one list.
@@ -28,7 +33,7 @@ pub fn names(headers: &HeaderMap, condition: HeaderName, etag: &str, how: Compar
 }
 
 /// Whether `If-Range`, if there is one, still means these bytes. A date never does: this server sends none.
-pub fn is_fresh(headers: &HeaderMap, etag: &str) -> bool {
+pub(crate) fn is_fresh(headers: &HeaderMap, etag: &str) -> bool {
     let mut values = headers.get_all(header::IF_RANGE).iter();
     match (values.next(), values.next()) {
         (None, _) => true,

@@ -23,7 +23,7 @@ const CLOSING: Duration = Duration::from_secs(5);
 
 /// All connections of a server. Cheap to clone.
 #[derive(Clone)]
-pub struct Connections {
+pub(crate) struct Connections {
     inner: Arc<Inner>,
 }
 
@@ -37,7 +37,7 @@ struct Inner {
 }
 
 /// What a connection does; all that touches it shares this.
-pub struct Activity {
+pub(crate) struct Activity {
     id: u64,
     state: Arc<State>,
     connections: Connections,
@@ -83,7 +83,7 @@ impl Default for Connections {
 
 impl Connections {
     /// A new connection, idle from now on. It is one of these until it is dropped.
-    pub fn open(&self) -> Arc<Activity> {
+    pub(crate) fn open(&self) -> Arc<Activity> {
         let state = Arc::<State>::default();
         state.idle_since.store(self.now(), Ordering::Relaxed);
         let id = self.inner.next.fetch_add(1, Ordering::Relaxed);
@@ -96,14 +96,14 @@ impl Connections {
     }
 
     /// How many there are, but for those that were asked to make way.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         let needed = self.inner.needed.load(Ordering::Relaxed);
         self.all().len().saturating_sub(needed)
     }
 
     /// Asks those connections to close that have been idle for longest, at most `count` of them; how many
     /// they were.
-    pub fn close_idle(&self, count: usize) -> usize {
+    pub(crate) fn close_idle(&self, count: usize) -> usize {
         let all = self.all();
         let mut idle: Vec<_> = all
             .values()
@@ -121,7 +121,7 @@ impl Connections {
     }
 
     /// Asks all connections to close once what they do is done.
-    pub fn close_all(&self) {
+    pub(crate) fn close_all(&self) {
         for state in self.all().values() {
             state.close();
         }
@@ -145,7 +145,7 @@ impl Connections {
 
 impl Activity {
     /// Bytes have come. Those that come while the connection does nothing begin a request.
-    pub fn bytes_came(&self) {
+    pub(crate) fn bytes_came(&self) {
         if self.state.is_idle() {
             let now = self.connections.now();
             self.state.head_began.store(now, Ordering::Relaxed);
@@ -154,19 +154,19 @@ impl Activity {
 
     /// A request has come whose headers are there. The connection is busy as long as the guard, or one that
     /// was made of it, lives.
-    pub fn request_came(self: &Arc<Self>) -> Busy {
+    pub(crate) fn request_came(self: &Arc<Self>) -> Busy {
         let busy = Busy::new(self.clone());
         self.state.head_began.store(0, Ordering::Relaxed);
         busy
     }
 
     /// Whether the connection was asked to close.
-    pub fn is_to_close(&self) -> bool {
+    pub(crate) fn is_to_close(&self) -> bool {
         self.state.to_close.load(Ordering::Acquire)
     }
 
     /// Returns once the connection is asked to close.
-    pub async fn asked_to_close(&self) {
+    pub(crate) async fn asked_to_close(&self) {
         poll_fn(|context| {
             self.state.task.register(context.waker());
             match self.is_to_close() {
@@ -179,7 +179,7 @@ impl Activity {
 
     /// Runs a connection to its end: its own, or that of a time that it has. `close` asks it to end when what
     /// it does is done.
-    pub async fn watch<C: Future>(
+    pub(crate) async fn watch<C: Future>(
         &self,
         connection: C,
         times: &Times,
@@ -272,7 +272,7 @@ impl Drop for Activity {
 
 /// How long a connection may take for what.
 #[derive(Debug, Clone, Copy)]
-pub struct Times {
+pub(crate) struct Times {
     /// Between two requests.
     pub idle: Duration,
     /// From the first byte of a request to the end of its headers.
@@ -315,7 +315,7 @@ pin_project! {
 }
 
 impl<B> BusyBody<B> {
-    pub fn new(body: B, busy: Busy) -> Self {
+    pub(crate) fn new(body: B, busy: Busy) -> Self {
         Self { body, busy }
     }
 }

@@ -45,7 +45,7 @@ impl FromStr for AllowedOrigin {
 
 /// What tells browsers that pages of these origins may call every method with every header and see
 /// every header of the reply. Credentials of the browser, which mean nothing here, stay away.
-pub fn layer(origins: &[AllowedOrigin]) -> Option<CorsLayer> {
+pub(crate) fn layer(origins: &[AllowedOrigin]) -> Option<CorsLayer> {
     if origins.is_empty() {
         return None;
     }
@@ -61,7 +61,7 @@ pub fn layer(origins: &[AllowedOrigin]) -> Option<CorsLayer> {
 }
 
 /// All requests but an OPTIONS that only asks for `Allow`.
-pub fn concerns<B>(request: &Request<B>) -> bool {
+pub(crate) fn concerns<B>(request: &Request<B>) -> bool {
     *request.method() != Method::OPTIONS
         || request
             .headers()

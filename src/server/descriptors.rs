@@ -17,7 +17,7 @@ const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// Raises the soft limit of descriptors to the hard one. The soft limit is low for the sake of programs that
 /// use `select`.
-pub fn raise_limit() {
+pub(crate) fn raise_limit() {
     let limit = getrlimit(Resource::Nofile);
     if limit.current == limit.maximum || limit.current.is_none() {
         return;
@@ -37,7 +37,7 @@ pub fn raise_limit() {
 }
 
 /// Sees to it that connections leave descriptors for others: for new connections, and for files.
-pub struct Descriptors {
+pub(crate) struct Descriptors {
     connections: Connections,
     /// From how many connections on idle ones are closed for new ones.
     enough: usize,
@@ -46,7 +46,7 @@ pub struct Descriptors {
 }
 
 impl Descriptors {
-    pub fn new(connections: Connections) -> Self {
+    pub(crate) fn new(connections: Connections) -> Self {
         let limit = getrlimit(Resource::Nofile).current;
         let limit = limit.map_or(usize::MAX, |it| usize::try_from(it).unwrap_or(usize::MAX));
         // For the database, whose readers each have a few, and for the bytes of images.
@@ -59,7 +59,7 @@ impl Descriptors {
     }
 
     /// After a connection was accepted: there may be too many by now.
-    pub fn accepted(&mut self) {
+    pub(crate) fn accepted(&mut self) {
         let count = self.connections.count();
         if count > self.enough {
             let closed = self.connections.close_idle(count - self.enough);
@@ -68,7 +68,7 @@ impl Descriptors {
     }
 
     /// After a failure to accept: how long to wait before the next try.
-    pub fn not_accepted(&mut self, error: &io::Error) -> Duration {
+    pub(crate) fn not_accepted(&mut self, error: &io::Error) -> Duration {
         let errno = Errno::from_io_error(error);
         if !matches!(
             errno,

@@ -13,7 +13,7 @@ use crate::contract::rules::Violation;
 
 /// An algorithm that is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Algorithm {
+pub(crate) enum Algorithm {
     Sha256,
     Sha512,
     Md5,
@@ -51,7 +51,7 @@ impl Algorithm {
 
 /// A digest that a body must have, and the field that says so.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stated {
+pub(crate) struct Stated {
     pub field: &'static str,
     pub algorithm: Algorithm,
     pub value: Vec<u8>,
@@ -92,7 +92,7 @@ const OTHERS: [&str; 12] = [
 ];
 
 /// The digests that header or trailer fields state of a body, or what is wrong with them.
-pub fn stated(fields: &HeaderMap) -> Result<Vec<Stated>, Vec<Violation>> {
+pub(crate) fn stated(fields: &HeaderMap) -> Result<Vec<Stated>, Vec<Violation>> {
     let (mut stated, mut wrong) = (Vec::new(), Vec::new());
     let mut refuse = |field: &str, description: String| {
         wrong.push(Violation {
@@ -228,14 +228,14 @@ fn md5(line: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Compares a body with what was stated of it.
-pub struct Check {
+pub(crate) struct Check {
     running: Vec<(Algorithm, Box<dyn DynDigest + Send>)>,
     stated: Vec<Stated>,
 }
 
 impl Check {
     /// Of all digests that are stated but SHA-256, which is computed anyway, and of those `announced`.
-    pub fn of(stated: Vec<Stated>, announced: &[Algorithm]) -> Self {
+    pub(crate) fn of(stated: Vec<Stated>, announced: &[Algorithm]) -> Self {
         let mut running: Vec<(Algorithm, Box<dyn DynDigest + Send>)> = Vec::new();
         let named = stated.iter().map(|one| one.algorithm);
         for algorithm in named.chain(announced.iter().copied()) {
@@ -252,14 +252,14 @@ impl Check {
         }
     }
 
-    pub fn update(&mut self, data: &[u8]) {
+    pub(crate) fn update(&mut self, data: &[u8]) {
         for (_, hasher) in &mut self.running {
             hasher.update(data);
         }
     }
 
     /// Takes up what a trailer states. In words what cannot be checked of it.
-    pub fn state(&mut self, stated: Stated) -> Result<(), String> {
+    pub(crate) fn state(&mut self, stated: Stated) -> Result<(), String> {
         let name = stated.algorithm.name();
         if self.running.iter().all(|(it, _)| *it != stated.algorithm) {
             return Err(format!(
@@ -272,7 +272,7 @@ impl Check {
     }
 
     /// In words what the body is not.
-    pub fn finish(self) -> Result<(), String> {
+    pub(crate) fn finish(self) -> Result<(), String> {
         for (algorithm, hasher) in self.running {
             let found = hasher.finalize();
             let wrong = self
@@ -293,7 +293,7 @@ impl Check {
 }
 
 /// The algorithms of the digests that come behind the body, by `Trailer`, as far as it says so much.
-pub fn announced(headers: &HeaderMap) -> Vec<Algorithm> {
+pub(crate) fn announced(headers: &HeaderMap) -> Vec<Algorithm> {
     let trailers = headers.get_all(http::header::TRAILER);
     let is_md5 = |value: &HeaderValue| {
         let value = value.to_str().unwrap_or_default();
@@ -307,7 +307,7 @@ pub fn announced(headers: &HeaderMap) -> Vec<Algorithm> {
 }
 
 /// The value of `Repr-Digest`.
-pub fn repr_digest(sha256: &[u8; 32]) -> String {
+pub(crate) fn repr_digest(sha256: &[u8; 32]) -> String {
     format!("sha-256=:{}:", STANDARD.encode(sha256))
 }
 

@@ -30,13 +30,13 @@ const SOURCES: [&str; 4] = ["image_id", "disk_id", "snapshot_id", "uri"];
 
 /// The document and the page.
 #[derive(Clone)]
-pub struct Docs {
+pub(super) struct Docs {
     document: Bytes,
     page: Arc<Config<'static>>,
 }
 
 impl Docs {
-    pub fn new() -> Result<Self, transcoding::BuildError> {
+    pub(super) fn new() -> Result<Self, transcoding::BuildError> {
         let info = Info {
             title: "desktop-images",
             version: env!("CARGO_PKG_VERSION"),
@@ -65,7 +65,7 @@ impl Docs {
     }
 
     /// Whether a path is one of these.
-    pub fn has(path: &str) -> bool {
+    pub(super) fn has(path: &str) -> bool {
         path == DOCUMENT || path == PAGE || Self::file(path).is_some()
     }
 
@@ -74,7 +74,7 @@ impl Docs {
     }
 
     /// What GET answers; `None` is a file that is not there.
-    pub fn answer(&self, path: &str) -> Option<Response<ResponseBody>> {
+    pub(super) fn answer(&self, path: &str) -> Option<Response<ResponseBody>> {
         if path == DOCUMENT {
             return Some(response("application/json", self.document.clone()));
         }

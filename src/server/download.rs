@@ -25,7 +25,7 @@ const PREFIX: &str = "/cloud-desktop/v1/images/";
 const SUFFIX: &str = ":download";
 const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 /// The image id of a download path.
-pub fn image_id(path: &str) -> Option<String> {
+pub(crate) fn image_id(path: &str) -> Option<String> {
     let id = path.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?;
     if id.is_empty() || id.contains('/') {
         return None;
@@ -33,7 +33,7 @@ pub fn image_id(path: &str) -> Option<String> {
     Some(percent_decode_str(id).decode_utf8_lossy().into_owned())
 }
 
-pub async fn answer(
+pub(crate) async fn answer(
     images: &Images,
     mut request: Parts,
     image_id: &str,

@@ -26,7 +26,7 @@ const SMALLEST: u64 = 256;
 /// Calls a service with what the client sent, decoded, and encodes the reply as the client likes.
 /// Bodies in other codings go to the service as they are. It must limit what it reads, since a body
 /// can be much larger decoded.
-pub fn call<S>(mut service: S, request: Request<Body>) -> Reply
+pub(crate) fn call<S>(mut service: S, request: Request<Body>) -> Reply
 where
     S: Service<Request<Body>, Response = Response<ResponseBody>, Error = Infallible>
         + Send

@@ -11,7 +11,7 @@ const READ_AUDIT_EVENTS: &str = "desktopimages.v1.AuditService/Read";
 
 /// The ids of this server's streams.
 #[derive(Debug)]
-pub struct EventIds;
+pub(crate) struct EventIds;
 
 impl Events for EventIds {
     fn id(&self, method: &str, message: &[u8]) -> Option<String> {

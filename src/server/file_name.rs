@@ -13,7 +13,7 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
 ///
 /// The name always ends with the suffix of the format: QEMU takes a file for a DMG image by its suffix alone. Neither
 /// name has a path in it, nor a colon, before which QEMU reads a protocol (`json:`, `nbd:`).
-pub fn content_disposition(image_name: &str, format: &str) -> String {
+pub(crate) fn content_disposition(image_name: &str, format: &str) -> String {
     let extension = match format {
         "raw" => "img",
         other => other,

@@ -11,7 +11,7 @@ use crate::grpc;
 
 /// Finds the host and port that a request is for; none where HTTP/1.0 names none. The error is the
 /// refusal of a request that could be read in two ways.
-pub fn authority<B>(request: &Request<B>) -> Result<Option<Authority>, Status> {
+pub(crate) fn authority<B>(request: &Request<B>) -> Result<Option<Authority>, Status> {
     target(request)?;
     if request.headers().contains_key(header::TRANSFER_ENCODING) {
         transfer_encoding(request.headers())?;

@@ -19,7 +19,7 @@ const WEB: &str = "application/grpc-web+proto";
 const WEB_TEXT: &str = "application/grpc-web-text+proto";
 
 /// Methods that are served over gRPC, by path.
-pub struct Methods {
+pub(crate) struct Methods {
     paths: HashSet<String>,
     services: HashSet<String>,
 }
@@ -39,7 +39,7 @@ enum Kind {
 }
 
 /// Whether a request says that it is gRPC of any kind.
-pub fn concerns<B>(request: &Request<B>) -> bool {
+pub(crate) fn concerns<B>(request: &Request<B>) -> bool {
     let content_type = request.headers().get(header::CONTENT_TYPE);
     let start = content_type.and_then(|value| value.as_bytes().get(..FAMILY.len()));
     start.is_some_and(|start| start.eq_ignore_ascii_case(FAMILY))
@@ -76,7 +76,10 @@ impl Kind {
 
 impl Methods {
     /// The methods of the named services.
-    pub fn new<'s>(pool: &DescriptorPool, services: impl IntoIterator<Item = &'s str>) -> Self {
+    pub(crate) fn new<'s>(
+        pool: &DescriptorPool,
+        services: impl IntoIterator<Item = &'s str>,
+    ) -> Self {
         let services: HashSet<String> = services.into_iter().map(str::to_owned).collect();
         let described = services
             .iter()
@@ -95,7 +98,7 @@ impl Methods {
 
     /// Lets a request go on to its method, under the content type that the layers behind know, or
     /// answers it.
-    pub fn admit(
+    pub(crate) fn admit(
         &self,
         request: &mut Request<Body>,
         request_id: &str,

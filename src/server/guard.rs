@@ -25,14 +25,14 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Which requests are let in.
 #[derive(Debug, Clone)]
-pub struct Guard {
+pub(crate) struct Guard {
     loopback_only: bool,
     origins: Arc<[AllowedOrigin]>,
 }
 
 impl Guard {
     /// For a server that asks for no token, listens on `address` and trusts the pages of `origins`.
-    pub fn without_tokens(address: SocketAddr, origins: &[AllowedOrigin]) -> Self {
+    pub(crate) fn without_tokens(address: SocketAddr, origins: &[AllowedOrigin]) -> Self {
         Self {
             loopback_only: address.ip().is_loopback(),
             origins: origins.into(),
@@ -41,7 +41,7 @@ impl Guard {
 
     /// Refuses a request from a page of a foreign origin and, on loopback, one for a foreign host.
     /// `authority` is the host that the request is for, as everything else takes it too.
-    pub fn check<B>(
+    pub(crate) fn check<B>(
         &self,
         request: &Request<B>,
         authority: Option<&Authority>,

@@ -17,7 +17,7 @@ const PIECE: usize = 16 << 10;
 const FEW_PIECES: usize = 64;
 
 /// A stream that is closed slowly.
-pub struct Lingering<S> {
+pub(crate) struct Lingering<S> {
     stream: S,
     unread: Arc<Unread>,
     ending: Option<Ending>,
@@ -31,7 +31,7 @@ struct Ending {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Lingering<S> {
-    pub fn new(stream: S, unread: Arc<Unread>) -> Self {
+    pub(crate) fn new(stream: S, unread: Arc<Unread>) -> Self {
         Self {
             stream,
             unread,

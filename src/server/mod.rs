@@ -51,20 +51,21 @@ use crate::images::Images;
 
 use answered::Asked;
 pub use cors::AllowedOrigin;
-pub use descriptors::raise_limit as raise_descriptor_limit;
+pub(crate) use descriptors::raise_limit as raise_descriptor_limit;
 use docs::Docs;
 use event_ids::EventIds;
 use grpc_requests::Methods;
-pub use guard::Guard;
+pub(crate) use guard::Guard;
 pub use open::{OPEN, Open};
-pub use serve::{Peer, Times, TransferSettings, serve};
+pub(crate) use serve::Peer;
+pub use serve::{Times, TransferSettings, serve};
 use unread::RequestBody;
 
 /// A reply on its way.
 type Reply = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallible>> + Send>>;
 
 /// All that this server answers.
-pub struct Edge {
+pub(crate) struct Edge {
     images: Images,
     authenticator: Arc<dyn Authenticator>,
     services: Services,
@@ -80,7 +81,7 @@ type Services = Transcoder<GrpcWebService<Deadlines<Routes>>>;
 impl Edge {
     /// The gRPC services under their own paths and, transcoded, under those of their HTTP rules.
     /// Pages of `origins`, beside those of this server itself, may call them.
-    pub fn new(
+    pub(crate) fn new(
         images: Images,
         routes: Routes,
         authenticator: Arc<dyn Authenticator>,
@@ -112,7 +113,7 @@ impl Edge {
     ///
     /// What waits for its reply keeps little beside: requests that wait for one commit are a thousand,
     /// and their memory should stay in the processor's caches.
-    pub fn answer(
+    pub(crate) fn answer(
         self: &Arc<Self>,
         request: Request<RequestBody>,
     ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> + Send + use<> {

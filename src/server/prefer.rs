@@ -5,11 +5,11 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// Says that a preference was followed.
-pub const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
-pub const STRICT: HeaderValue = HeaderValue::from_static("handling=strict");
+pub(crate) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+pub(crate) const STRICT: HeaderValue = HeaderValue::from_static("handling=strict");
 
 /// Whether a client prefers `handling=strict`. Of a preference that is given twice the first counts.
-pub fn is_strict(headers: &HeaderMap) -> bool {
+pub(crate) fn is_strict(headers: &HeaderMap) -> bool {
     headers
         .get_all(PREFER)
         .iter()

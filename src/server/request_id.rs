@@ -9,13 +9,13 @@ const TRACE_ID: HeaderName = HeaderName::from_static("x-server-trace-id");
 const LONGEST: usize = 128;
 
 /// The ids of one request.
-pub struct Ids {
+pub(crate) struct Ids {
     pub request_id: String,
     pub trace_id: String,
 }
 
 /// The ids of a request, which has a fit `x-request-id` from then on.
-pub fn take(headers: &mut HeaderMap) -> Ids {
+pub(crate) fn take(headers: &mut HeaderMap) -> Ids {
     let sent = headers
         .get(&REQUEST_ID)
         .and_then(|value| value.to_str().ok())
@@ -41,7 +41,7 @@ pub fn take(headers: &mut HeaderMap) -> Ids {
 }
 
 /// Tells the caller the ids.
-pub fn give(ids: &Ids, headers: &mut HeaderMap) {
+pub(crate) fn give(ids: &Ids, headers: &mut HeaderMap) {
     for (name, id) in [(REQUEST_ID, &ids.request_id), (TRACE_ID, &ids.trace_id)] {
         if let Ok(value) = HeaderValue::from_str(id) {
             headers.insert(name, value);

@@ -65,7 +65,7 @@ impl Default for TransferSettings {
 
 /// Facts of the connection that a request came on, in its extensions.
 #[derive(Debug, Clone)]
-pub struct Peer {
+pub(crate) struct Peer {
     pub address: SocketAddr,
     /// What the transfers of the connection have of it.
     pub share: Arc<Share>,
@@ -73,7 +73,7 @@ pub struct Peer {
 
 /// How many more transfers a connection may have.
 #[derive(Debug)]
-pub struct Share {
+pub(crate) struct Share {
     pub uploads: Arc<Semaphore>,
     pub downloads: Arc<Semaphore>,
 }

@@ -20,7 +20,7 @@ use super::stalls::Patience;
 /// [`CHAIN_THRESHOLD`]: https://github.com/hyperium/h2/blob/v0.4.20/src/codec/framed_write.rs#L69-L90
 ///
 /// A peer that takes no byte for longer than `patience` has the connection broken off.
-pub struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     vectored: bool,
     patience: Patience,
@@ -29,7 +29,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub fn new(
+    pub(crate) fn new(
         stream: TcpStream,
         vectored: bool,
         patience: Patience,

@@ -20,7 +20,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 const PIECE: usize = 16 << 10;
 
 /// How long something may wait for its peer.
-pub struct Patience {
+pub(crate) struct Patience {
     limit: Duration,
     /// Since when it waits.
     since: Option<Instant>,
@@ -29,7 +29,7 @@ pub struct Patience {
 }
 
 impl Patience {
-    pub fn new(limit: Duration) -> Self {
+    pub(crate) fn new(limit: Duration) -> Self {
         Self {
             limit,
             since: None,
@@ -38,12 +38,12 @@ impl Patience {
     }
 
     /// The peer moved.
-    pub fn renew(&mut self) {
+    pub(crate) fn renew(&mut self) {
         self.since = None;
     }
 
     /// Whether the peer has not moved for too long. Wakes the task when that is so.
-    pub fn is_over(&mut self, context: &mut Context<'_>) -> bool {
+    pub(crate) fn is_over(&mut self, context: &mut Context<'_>) -> bool {
         let since = *self.since.get_or_insert_with(Instant::now);
         // A limit beyond all time is none.
         let Some(end) = since.checked_add(self.limit) else {
@@ -79,7 +79,7 @@ enum Step {
 }
 
 /// The body of a reply, which tells what it does.
-pub struct Told<B> {
+pub(crate) struct Told<B> {
     body: B,
     /// Of a frame that is given in pieces.
     rest: Bytes,
@@ -88,7 +88,7 @@ pub struct Told<B> {
 
 impl<B> Told<B> {
     /// For HTTP/2 in pieces; HTTP/1 writes what it gets without gathering it.
-    pub fn new(body: B, http2: bool) -> Self {
+    pub(crate) fn new(body: B, http2: bool) -> Self {
         Self {
             body,
             rest: Bytes::new(),
@@ -145,7 +145,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Told<B> {
 
 /// A request of an HTTP/2 connection, from its head to the last byte of its reply. Ends early where its
 /// client takes nothing of the reply for too long; dropping it resets its stream.
-pub struct Watched {
+pub(crate) struct Watched {
     request: Pin<Box<dyn Future<Output = ()> + Send>>,
     limit: Duration,
     /// While the reply waits for its client.
@@ -153,7 +153,7 @@ pub struct Watched {
 }
 
 impl Watched {
-    pub fn new(request: impl Future<Output = ()> + Send + 'static, limit: Duration) -> Self {
+    pub(crate) fn new(request: impl Future<Output = ()> + Send + 'static, limit: Duration) -> Self {
         Self {
             request: Box::pin(request),
             limit,

@@ -38,7 +38,7 @@ const MANY_REQUESTS: usize = 64;
 const FEW_ROUNDS: usize = 8;
 
 /// The requests of one connection.
-pub struct Streams {
+pub(crate) struct Streams {
     arrived: Arc<Arrived>,
     wakes: Arc<Wakes>,
     unread: Duration,
@@ -50,7 +50,7 @@ type Arrived = Mutex<Vec<Stream>>;
 /// Takes requests in. They have it, too, and so it must not keep them: those that arrive last, in the
 /// poll that ends their connection, would never be dropped.
 #[derive(Clone)]
-pub struct Executor {
+pub(crate) struct Executor {
     arrived: Weak<Arrived>,
     wakes: Arc<Wakes>,
     unread: Duration,
@@ -77,7 +77,7 @@ fn with<T>(arrived: &Arrived, change: impl FnOnce(&mut Vec<Stream>) -> T) -> T {
 
 impl Streams {
     /// For a connection on which a reply may be unread for so long.
-    pub fn new(unread: Duration) -> Self {
+    pub(crate) fn new(unread: Duration) -> Self {
         Self {
             arrived: Arc::default(),
             wakes: Arc::default(),
@@ -86,7 +86,7 @@ impl Streams {
     }
 
     /// Where the connection has its requests run.
-    pub fn executor(&self) -> Executor {
+    pub(crate) fn executor(&self) -> Executor {
         Executor {
             arrived: Arc::downgrade(&self.arrived),
             wakes: Arc::clone(&self.wakes),
@@ -96,7 +96,7 @@ impl Streams {
 
     /// Serves the connection that has this executor, to its end. Requests that run then are dropped, as
     /// those are that their client resets, but for what has a task of its own: that sees the end itself.
-    pub async fn serve<C: Future>(self, connection: C) -> C::Output {
+    pub(crate) async fn serve<C: Future>(self, connection: C) -> C::Output {
         let Self { arrived, wakes, .. } = self;
         let mut connection = pin!(connection);
         let mut running = FuturesUnordered::new();

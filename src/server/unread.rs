@@ -49,7 +49,7 @@ const BOUNDS: Bounds = Bounds {
 };
 
 /// The bodies that a server reads and drops.
-pub struct Discards {
+pub(crate) struct Discards {
     taken: Mutex<HashMap<IpAddr, usize>>,
     stop: CancellationToken,
 }
@@ -62,7 +62,7 @@ struct Place {
 
 impl Discards {
     /// None are read much longer after `stop`.
-    pub fn new(stop: CancellationToken) -> Arc<Self> {
+    pub(crate) fn new(stop: CancellationToken) -> Arc<Self> {
         Arc::new(Self {
             taken: Mutex::default(),
             stop,
@@ -70,7 +70,7 @@ impl Discards {
     }
 
     /// What is known of the unread bodies of a new connection.
-    pub fn connection(self: &Arc<Self>, peer: IpAddr, http2: bool) -> Arc<Unread> {
+    pub(crate) fn connection(self: &Arc<Self>, peer: IpAddr, http2: bool) -> Arc<Unread> {
         Arc::new(Unread {
             discards: Arc::clone(self),
             peer: network(peer),

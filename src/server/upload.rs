@@ -19,9 +19,9 @@ use crate::grpc;
 use crate::images::{Images, Upload};
 use body::Pieces;
 
-pub const PATH: &str = "/compute/v1/images:upload";
+pub(crate) const PATH: &str = "/compute/v1/images:upload";
 
-pub async fn answer(
+pub(crate) async fn answer(
     images: &Images,
     request: Request<tonic::body::Body>,
     request_id: &str,

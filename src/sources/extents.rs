@@ -12,7 +12,7 @@ use rustix::io::Errno;
 ///
 /// A hole up to the end of the file is a part to be read: some file systems answer that no data follow where there
 /// are, and a file that was cut meanwhile has the same answer.
-pub fn next_data(file: &File, position: u64, length: u64) -> io::Result<Range<u64>> {
+pub(crate) fn next_data(file: &File, position: u64, length: u64) -> io::Result<Range<u64>> {
     next_data_by(position, length, |from| rustix::fs::seek(file, from))
 }
 

@@ -9,7 +9,7 @@ use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 
 /// Why a uri names nothing that may be imported.
 #[derive(Debug, thiserror::Error)]
-pub enum SourceError {
+pub(crate) enum SourceError {
     #[error("is not a uri that this server reads: expected file:///… below the import folder")]
     Scheme,
     #[error("names the host {0:?}: a file uri here has none, as in file:///images/disk.qcow2")]
@@ -35,7 +35,7 @@ pub enum SourceError {
 }
 
 /// The folder below which the administrator lets files be imported.
-pub struct ImportFolder {
+pub(crate) struct ImportFolder {
     /// As it was given, and as it is without symbolic links.
     roots: [PathBuf; 2],
     folder: Dir,
@@ -43,11 +43,11 @@ pub struct ImportFolder {
 
 /// The absolute path that a `file://` uri names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileUri(PathBuf);
+pub(crate) struct FileUri(PathBuf);
 
 impl FileUri {
     /// Parses `file:///path` or `file://localhost/path` (RFC 8089).
-    pub fn parse(uri: &str) -> Result<Self, SourceError> {
+    pub(crate) fn parse(uri: &str) -> Result<Self, SourceError> {
         let scheme = uri.get(..7).unwrap_or_default();
         if !scheme.eq_ignore_ascii_case("file://") {
             return Err(SourceError::Scheme);
@@ -83,7 +83,7 @@ impl FileUri {
 
 impl ImportFolder {
     /// Opens the folder. Blocks.
-    pub fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let folder = Dir::open_ambient_dir(path, ambient_authority())?;
         Ok(Self {
             roots: [std::path::absolute(path)?, path.canonicalize()?],
@@ -93,7 +93,7 @@ impl ImportFolder {
 
     /// Opens a file below the folder; nothing else can be reached, not through links either.
     /// Blocks.
-    pub fn file(&self, uri: &FileUri) -> Result<File, SourceError> {
+    pub(crate) fn file(&self, uri: &FileUri) -> Result<File, SourceError> {
         let relative = self
             .roots
             .iter()

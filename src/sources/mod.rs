@@ -1,7 +1,7 @@
 //! Knows where bytes to import come from, and what may be read there. Never mentions where they
 //! go, nor what is in them.
 
-pub mod extents;
+pub(crate) mod extents;
 mod folder;
 
-pub use folder::{FileUri, ImportFolder, SourceError};
+pub(crate) use folder::{FileUri, ImportFolder, SourceError};

@@ -9,7 +9,7 @@ use super::{Error, Result, Store};
 use crate::model::{Command, Effect, Fresh, Lookup, Refusal, Room, Timestamp, WorkingSet};
 
 /// A command whose caller waits. A store may decide it more than once, and tells the last outcome.
-pub trait Call: Send {
+pub(crate) trait Call: Send {
     /// See [`Command::lookups`].
     fn lookups(&self) -> Vec<Lookup>;
 
@@ -66,7 +66,7 @@ impl dyn Store {
     /// # Errors
     /// [`Error::Refused`] with the refusal of the rules, of which nothing was written; the errors of a database
     /// that cannot write, where it is not known whether anything was written only if the process ends.
-    pub fn execute<C: Command>(
+    pub(crate) fn execute<C: Command>(
         &self,
         command: C,
     ) -> impl Future<Output = Result<C::Reply>> + Send + use<'_, C> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::model::Refusal;
 
 /// The error of the database beneath.
-pub type Source = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type Source = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -70,4 +70,4 @@ impl Error {
     }
 }
 
-pub type Result<T> = std::result::Result<T, Error>;
+pub(crate) type Result<T> = std::result::Result<T, Error>;

@@ -22,7 +22,7 @@ use crate::model::{
 };
 
 /// Images, operations and all else, for as long as the process runs.
-pub struct MemoryStore {
+pub(crate) struct MemoryStore {
     clock: Arc<dyn Clock>,
     ids: IdGenerator,
     removals: Notify,
@@ -44,12 +44,12 @@ struct Rows {
 }
 
 impl MemoryStore {
-    pub fn new(clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         Self::with_ids(clock.clone(), IdGenerator::new(clock, 0))
     }
 
     /// The same with other ids.
-    pub fn with_ids(clock: Arc<dyn Clock>, ids: IdGenerator) -> Self {
+    pub(crate) fn with_ids(clock: Arc<dyn Clock>, ids: IdGenerator) -> Self {
         Self {
             clock,
             ids,

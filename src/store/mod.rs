@@ -6,8 +6,8 @@ mod call;
 #[cfg(test)]
 mod conformance;
 mod error;
-pub mod memory;
-pub mod sqlite;
+pub(crate) mod memory;
+pub(crate) mod sqlite;
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -21,8 +21,8 @@ use crate::model::{
     NextClaim, Occupied, Operation, Page, Quota, RequestContext, Timestamp,
 };
 
-pub use call::Call;
-pub use error::{Error, Result};
+pub(crate) use call::Call;
+pub(crate) use error::{Error, Result};
 
 /// How far an id or a time may lie ahead of the clock: by a clock that was set back. One that was set to another
 /// year by mistake is forgotten.
@@ -37,7 +37,7 @@ const CLOCK_SLIP: Duration = Duration::from_secs(24 * 60 * 60);
 /// Reads fail with [`Error::Refused`] where the image or operation does not exist, and every method with the errors
 /// of a database that cannot do its work ([`Error::is_failure`]).
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
+pub(crate) trait Store: Send + Sync + 'static {
     /// The time by the store's clock, which may go back.
     fn now(&self) -> Timestamp;
 

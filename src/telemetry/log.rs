@@ -37,7 +37,7 @@ pub enum LogFormat {
 
 /// Checks a filter: a level, or directives `TARGET=LEVEL` divided by commas. A word that is no level would be
 /// the name of a target to the library: a misspelt level would have nothing logged.
-pub fn filter(text: &str) -> std::result::Result<String, String> {
+pub(crate) fn filter(text: &str) -> std::result::Result<String, String> {
     for directive in directives(text) {
         let behind_spans = directive.rsplit_once(']').map(|(_, behind)| behind);
         let level = match behind_spans.unwrap_or(directive).rsplit_once('=') {
@@ -103,12 +103,12 @@ pub fn start(format: LogFormat, filter: &str) -> Result<(), Box<dyn Error + Send
 }
 
 /// Waits until the log is written, for a second at most.
-pub fn flush() {
+pub(crate) fn flush() {
     LINES.flush(LONGEST_FLUSH);
 }
 
 /// Ends the process at once, as no orderly end is possible; its log is written first.
-pub fn abort() -> ! {
+pub(crate) fn abort() -> ! {
     flush();
     std::process::abort()
 }

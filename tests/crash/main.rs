@@ -2,6 +2,10 @@
 //! lost, nothing is done twice, and nothing half done stays.
 
 #![allow(
+    unreachable_pub,
+    reason = "nothing of a program is reachable from outside"
+)]
+#![allow(
     clippy::expect_used,
     reason = "a test that fails may panic where it stands"
 )]

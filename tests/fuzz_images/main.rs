@@ -2,6 +2,10 @@
 //! is refused that QEMU made.
 
 #![allow(
+    unreachable_pub,
+    reason = "nothing of a program is reachable from outside"
+)]
+#![allow(
     clippy::expect_used,
     reason = "a test that fails may panic where it stands"
 )]

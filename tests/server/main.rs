@@ -2,6 +2,10 @@
 //! data folder afterwards.
 
 #![allow(
+    unreachable_pub,
+    reason = "nothing of a program is reachable from outside"
+)]
+#![allow(
     clippy::expect_used,
     clippy::unwrap_used,
     reason = "a test that fails may panic where it stands"

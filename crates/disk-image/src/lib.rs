@@ -45,7 +45,7 @@
 //!
 //! The *content* is the bytes of an image, as they are in its file. The *disk* is what the guest sees.
 
-#![warn(missing_docs, unreachable_pub)]
+#![warn(missing_docs)]
 
 mod bytes;
 mod error;

@@ -75,7 +75,7 @@ pub fn quota_violations(status: &Value) -> Vec<(String, String)> {
 }
 
 /// The HTTP code of a gRPC code (contract: Errors).
-pub fn http_code(code: Code) -> u16 {
+pub(crate) fn http_code(code: Code) -> u16 {
     match code as i32 {
         0 => 200,
         1 => 499,

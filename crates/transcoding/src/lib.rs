@@ -38,7 +38,7 @@
 //! messages in its `frames` into JSON; a `rejection` is a request that does not get that far, and
 //! [`errors`] makes a `google.rpc.Status` in JSON of all that went wrong.
 
-#![warn(missing_docs, unreachable_pub)]
+#![warn(missing_docs)]
 
 pub mod codec;
 pub mod errors;

@@ -6,14 +6,14 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// The size of the disk in bytes.
-pub const SIZE: u64 = 64 << 20;
+pub(super) const SIZE: u64 = 64 << 20;
 /// The names of the files on the disk.
-pub const FILES: [&str; 3] = ["LICENSE.TXT", "README.TXT", "desktop_image_service.proto"];
+pub(super) const FILES: [&str; 3] = ["LICENSE.TXT", "README.TXT", "desktop_image_service.proto"];
 const COMPRESSED: &[u8] = include_bytes!("disk.img.zst");
 const PIECE: usize = 64 << 10;
 
 /// Makes the disk as a raw image with holes in a file, which must not exist.
-pub fn make(path: &Path) -> io::Result<()> {
+pub(super) fn make(path: &Path) -> io::Result<()> {
     let file = File::create_new(path)?;
     file.set_len(SIZE)?;
     let mut disk = zstd::Decoder::new(COMPRESSED)?;

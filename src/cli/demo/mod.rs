@@ -35,7 +35,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 const PIECE: usize = 1 << 20;
 
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// The disk image to show it with, qcow2 or raw; a small disk is made when left out
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
@@ -44,7 +44,7 @@ pub struct Arguments {
     once: bool,
 }
 
-pub async fn run(arguments: Arguments) -> Result<()> {
+pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let mut stop = Stop::of_a_server()?;
     // Dropped at the end, whatever the end: the files of the demo go with it.
     let folder = TempDir::with_prefix("desktop-images-demo-")

@@ -3,7 +3,7 @@
 use super::super::client::Endpoint;
 
 /// What the lines speak of.
-pub struct Ids<'a> {
+pub(crate) struct Ids<'a> {
     /// How this program was started.
     pub program: &'a str,
     pub endpoint: &'a Endpoint,
@@ -14,7 +14,7 @@ pub struct Ids<'a> {
 }
 
 /// The lines, in another terminal as they are.
-pub fn text(ids: &Ids<'_>) -> String {
+pub(crate) fn text(ids: &Ids<'_>) -> String {
     let Ids {
         program,
         endpoint,

@@ -22,7 +22,7 @@ const HOLE: usize = 64 << 10;
 const QUEUE: usize = 32;
 
 /// What is downloaded, and where to.
-pub struct Download<'a> {
+pub(crate) struct Download<'a> {
     pub image_id: &'a str,
     /// A file, a folder, or `-` for the standard output; the proposed name when left out.
     pub output: Option<&'a Path>,
@@ -31,7 +31,7 @@ pub struct Download<'a> {
 }
 
 /// Downloads an image, verifies its digest and only then gives the file its name.
-pub async fn download(http: &Http, download: Download<'_>) -> Result<()> {
+pub(crate) async fn download(http: &Http, download: Download<'_>) -> Result<()> {
     let to_stdout = download.output.is_some_and(|it| it.as_os_str() == "-");
     if to_stdout {
         let response = request(http, download.image_id).await?;
@@ -59,26 +59,30 @@ pub async fn download(http: &Http, download: Download<'_>) -> Result<()> {
 }
 
 /// Asks for the bytes of an image.
-pub async fn request(http: &Http, image_id: &str) -> Result<Response> {
+pub(crate) async fn request(http: &Http, image_id: &str) -> Result<Response> {
     let path = format!("/cloud-desktop/v1/images/{}:download", escaped(image_id));
     http.send(http.get(&path)).await
 }
 
 /// What came of a download whose digest is right.
-pub struct Received {
+pub(crate) struct Received {
     pub length: u64,
     pub sha256: [u8; 32],
 }
 
 /// Where bytes go.
-pub trait Sink: Send {
+pub(crate) trait Sink: Send {
     fn write(&mut self, data: &[u8]) -> Result<()>;
     /// After the last byte.
     fn finish(&mut self) -> Result<()>;
 }
 
 /// Takes the body of a reply into a sink, and verifies the digest that the reply states.
-pub async fn fetch(http: &Http, mut response: Response, sink: Box<dyn Sink>) -> Result<Received> {
+pub(crate) async fn fetch(
+    http: &Http,
+    mut response: Response,
+    sink: Box<dyn Sink>,
+) -> Result<Received> {
     let stated = response
         .headers()
         .get("repr-digest")

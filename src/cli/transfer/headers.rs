@@ -14,12 +14,12 @@ const FORMAT_SUFFIXES: [&str; 8] = [
 ];
 
 /// The value of a Content-Digest or Repr-Digest header (RFC 9530).
-pub fn digest_header(sha256: &[u8; 32]) -> String {
+pub(crate) fn digest_header(sha256: &[u8; 32]) -> String {
     format!("sha-256=:{}:", STANDARD.encode(sha256))
 }
 
 /// The SHA-256 in a digest header, which may have digests of other kinds too (RFC 9530).
-pub fn sha256_of_header(value: &str) -> Option<[u8; 32]> {
+pub(crate) fn sha256_of_header(value: &str) -> Option<[u8; 32]> {
     value.split(',').find_map(|member| {
         let text = member.trim().strip_prefix("sha-256=:")?.split_once(':')?.0;
         STANDARD.decode(text).ok()?.try_into().ok()
@@ -28,7 +28,7 @@ pub fn sha256_of_header(value: &str) -> Option<[u8; 32]> {
 
 /// The file name that a Content-Disposition header proposes (RFC 6266), as a bare name that is
 /// safe in the present folder: no path, nothing hidden, no control characters.
-pub fn file_name(disposition: &str) -> Option<String> {
+pub(crate) fn file_name(disposition: &str) -> Option<String> {
     let mut plain = None;
     for (name, value) in parameters(disposition) {
         match name.to_ascii_lowercase().as_str() {
@@ -46,7 +46,7 @@ pub fn file_name(disposition: &str) -> Option<String> {
 
 /// A name without all that leads elsewhere or hides the file, and which no program takes for more than a name; nothing
 /// where nothing is left.
-pub fn bare(name: &str) -> Option<String> {
+pub(crate) fn bare(name: &str) -> Option<String> {
     let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
     // QEMU reads what comes before a colon as a protocol, as in `json:` and `nbd:`.
     let clean: String = last

@@ -4,8 +4,8 @@ mod download;
 mod headers;
 mod upload;
 
-pub use download::{Download, Sink, download, fetch, request};
-pub use upload::{Upload, operation, upload};
+pub(crate) use download::{Download, Sink, download, fetch, request};
+pub(crate) use upload::{Upload, operation, upload};
 
 /// How much is read or written at a time.
 const PIECE: usize = 1 << 20;

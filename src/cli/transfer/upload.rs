@@ -37,7 +37,7 @@ const PAUSES: [Duration; 5] = [
 ];
 
 /// What is uploaded, and the image that it becomes.
-pub struct Upload<'a> {
+pub(crate) struct Upload<'a> {
     /// A file, or `-` for the standard input.
     pub file: &'a Path,
     /// Its `source` stays empty: that is the file.
@@ -48,7 +48,7 @@ pub struct Upload<'a> {
 
 /// Uploads, and returns the operation, which is done. What breaks off is sent again, under the same
 /// idempotency key: whatever becomes of a try, at most one image results.
-pub async fn upload(http: &Http, upload: Upload<'_>) -> Result<Operation> {
+pub(crate) async fn upload(http: &Http, upload: Upload<'_>) -> Result<Operation> {
     let key = Uuid::new_v4();
     let mut pauses = PAUSES.into_iter();
     let mut connected = false;
@@ -216,7 +216,7 @@ fn query(image: &CreateImageRequest) -> String {
 }
 
 /// The operation in a reply.
-pub fn operation(json: &[u8]) -> Result<Operation> {
+pub(crate) fn operation(json: &[u8]) -> Result<Operation> {
     let wrong = |error: &dyn std::error::Error| {
         Error::failed("the server's answer is not an operation", error)
     };

@@ -12,7 +12,7 @@ use crate::model::Condition;
 
 /// The conditions of a filter, all of which must hold; empty text has none. The error says what
 /// is wrong and where.
-pub fn parse(text: &str) -> Result<Vec<Condition>, String> {
+pub(super) fn parse(text: &str) -> Result<Vec<Condition>, String> {
     let mut parser = Parser { text, at: 0 };
     let mut conditions = Vec::new();
     parser.skip_space();

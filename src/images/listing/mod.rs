@@ -13,7 +13,7 @@ const DEFAULT_PAGE_SIZE: usize = 100;
 
 /// A request for a page of the images of a folder, as it was sent.
 #[derive(Debug, Clone, Default)]
-pub struct ListRequest {
+pub(crate) struct ListRequest {
     pub folder_id: String,
     /// Zero is the default of 100.
     pub page_size: i64,
@@ -61,7 +61,7 @@ pub(super) struct ImageTokens(Fingerprint);
 
 impl ImageTokens {
     /// The items of a page and the token of the next one.
-    pub fn finish<T>(self, page: Page<T>) -> (Vec<T>, Option<String>) {
+    pub(super) fn finish<T>(self, page: Page<T>) -> (Vec<T>, Option<String>) {
         let next = page
             .next
             .map(|position| page_token::from_position(&position, self.0));
@@ -90,7 +90,7 @@ pub(super) struct OperationTokens(Fingerprint);
 
 impl OperationTokens {
     /// The token of the page after the operation with this id.
-    pub fn after(&self, id: &str) -> String {
+    pub(super) fn after(&self, id: &str) -> String {
         page_token::from_id(id, self.0)
     }
 }

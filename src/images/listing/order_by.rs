@@ -3,7 +3,7 @@
 use crate::model::{Column, Direction};
 
 /// The order asked for; empty text asks for none. The error says what is wrong.
-pub fn parse(text: &str) -> Result<Vec<(Column, Direction)>, String> {
+pub(super) fn parse(text: &str) -> Result<Vec<(Column, Direction)>, String> {
     if text.trim().is_empty() {
         return Ok(Vec::new());
     }

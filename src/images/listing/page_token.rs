@@ -14,7 +14,7 @@ const POSITION_LENGTH: usize = 8 + 1 + 8;
 
 /// A token that does not continue this query.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Wrong {
+pub(super) enum Wrong {
     #[error("is not a token that this server gave; start again without one")]
     Malformed,
     #[error("belongs to another query; repeat the folder, filter and order that it came from")]
@@ -23,11 +23,11 @@ pub enum Wrong {
 
 /// Tells queries apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fingerprint([u8; 8]);
+pub(super) struct Fingerprint([u8; 8]);
 
 impl Fingerprint {
     /// The fingerprint of a query, by what it is when printed for debugging.
-    pub fn of(query: &impl Debug) -> Self {
+    pub(super) fn of(query: &impl Debug) -> Self {
         let digest = Sha256::digest(format!("{query:?}"));
         let mut first = [0; 8];
         first.copy_from_slice(&digest[..8]);
@@ -35,7 +35,7 @@ impl Fingerprint {
     }
 }
 
-pub fn from_position(position: &Position, query: Fingerprint) -> String {
+pub(super) fn from_position(position: &Position, query: Fingerprint) -> String {
     let mut bytes = vec![VERSION];
     bytes.extend(query.0);
     bytes.extend(position.created_at.0.to_be_bytes());
@@ -45,7 +45,7 @@ pub fn from_position(position: &Position, query: Fingerprint) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-pub fn position(token: &str, query: Fingerprint) -> Result<Position, Wrong> {
+pub(super) fn position(token: &str, query: Fingerprint) -> Result<Position, Wrong> {
     let bytes = payload(token, query)?;
     let (facts, id) = bytes
         .split_at_checked(POSITION_LENGTH)
@@ -62,14 +62,14 @@ pub fn position(token: &str, query: Fingerprint) -> Result<Position, Wrong> {
     })
 }
 
-pub fn from_id(id: &str, query: Fingerprint) -> String {
+pub(super) fn from_id(id: &str, query: Fingerprint) -> String {
     let mut bytes = vec![VERSION];
     bytes.extend(query.0);
     bytes.extend(id.as_bytes());
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-pub fn id(token: &str, query: Fingerprint) -> Result<String, Wrong> {
+pub(super) fn id(token: &str, query: Fingerprint) -> Result<String, Wrong> {
     checked_id(&payload(token, query)?)
 }
 

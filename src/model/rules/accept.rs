@@ -9,7 +9,7 @@ use crate::model::{
 
 /// Accepts a change, unless a request under the same idempotency key was accepted before.
 #[derive(Debug, Clone)]
-pub struct Accept {
+pub(crate) struct Accept {
     pub request: RequestContext,
     pub change: Change,
     pub start: Start,
@@ -69,7 +69,7 @@ impl Command for Accept {
             Start::Here(length) => {
                 let claimed = claims::take(&mut row, &self.change, fresh, now, length, Vec::new())?;
                 blob = claimed.blob;
-                Some(claimed.lease)
+                Some(Box::new(claimed.lease))
             }
             Start::Now | Start::After(_) => None,
         };

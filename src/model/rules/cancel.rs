@@ -10,7 +10,7 @@ use crate::model::{
 /// Notes that an operation is to be cancelled; the reply has it as it was. One that waits may be claimed at
 /// once, for that; one that has ended stays as it is.
 #[derive(Debug, Clone)]
-pub struct RequestCancel {
+pub(crate) struct RequestCancel {
     pub operation_id: String,
 }
 

@@ -19,7 +19,7 @@ const BLOB_PREFIX: &str = "cnt";
 /// Claims an operation whose turn has come for a new attempt, with a blob of its own where it brings one. What
 /// the attempt before wrote is put among the tombstones.
 #[derive(Debug, Clone)]
-pub struct Claim {
+pub(crate) struct Claim {
     pub candidate: Candidate,
     pub lease: Duration,
     /// How far ahead a time of the queue can be.
@@ -137,7 +137,7 @@ pub(super) fn take(
 
 /// Holds on to an operation for another `length`, and tells how far it is.
 #[derive(Debug, Clone)]
-pub struct Renew {
+pub(crate) struct Renew {
     pub id: Id,
     pub operation_id: String,
     pub token: i64,
@@ -146,7 +146,7 @@ pub struct Renew {
 }
 
 impl Renew {
-    pub fn new(lease: &Lease, length: Duration, progress: Progress) -> Self {
+    pub(crate) fn new(lease: &Lease, length: Duration, progress: Progress) -> Self {
         Self {
             id: lease.id,
             operation_id: lease.operation_id.clone(),
@@ -195,7 +195,7 @@ impl Command for Renew {
 
 /// Gives an operation back, as one that was never claimed: the worker has to stop.
 #[derive(Debug, Clone)]
-pub struct Release(pub Lease);
+pub(crate) struct Release(pub Lease);
 
 impl Command for Release {
     type Reply = ();
@@ -232,7 +232,7 @@ impl Command for Release {
 /// `patience` from the first failure. What the attempt wrote is put among the tombstones. The reply is whether
 /// there will be another attempt.
 #[derive(Debug, Clone)]
-pub struct Retry {
+pub(crate) struct Retry {
     pub lease: Lease,
     pub failure: Failure,
     pub pause: Duration,

@@ -15,7 +15,7 @@ fn lookups(lease: &Lease) -> Vec<Lookup> {
 
 /// Ends a claimed change of rows in success.
 #[derive(Debug, Clone)]
-pub struct Complete(pub Lease);
+pub(crate) struct Complete(pub Lease);
 
 impl Command for Complete {
     type Reply = Operation;
@@ -53,7 +53,7 @@ impl Command for Complete {
 /// Ends an import in success: the blob is live, the image READY and the operation done in one transaction,
 /// which checks the lease.
 #[derive(Debug, Clone)]
-pub struct CompleteImport {
+pub(crate) struct CompleteImport {
     pub lease: Lease,
     pub facts: BlobFacts,
     /// Kept for those who read the blob, as they are.
@@ -94,7 +94,7 @@ impl Command for CompleteImport {
 /// Notes the failure of a claimed operation, so that whoever has it next goes on with the rollback. Callers do
 /// not see it before [`RolledBack`]. The reply is the lease as it now is.
 #[derive(Debug, Clone)]
-pub struct StartRollback {
+pub(crate) struct StartRollback {
     pub lease: Lease,
     pub failure: Failure,
 }
@@ -130,7 +130,7 @@ impl Command for StartRollback {
 /// Ends an operation in failure: the rows that it made are gone in the same transaction. The bytes are removed
 /// already, as far as could be.
 #[derive(Debug, Clone)]
-pub struct RolledBack {
+pub(crate) struct RolledBack {
     pub lease: Lease,
     pub failure: Failure,
 }

@@ -11,14 +11,14 @@ mod endings;
 mod operations;
 mod quotas;
 #[cfg(test)]
-pub mod random;
+pub(crate) mod random;
 #[cfg(test)]
 mod tests;
 mod uploads;
 
-pub use accept::Accept;
-pub use cancel::RequestCancel;
-pub use claims::{Claim, Release, Renew, Retry};
-pub use endings::{Complete, CompleteImport, RolledBack, StartRollback};
-pub use quotas::{SetQuota, set_quota};
-pub use uploads::{Supersede, TieKey};
+pub(crate) use accept::Accept;
+pub(crate) use cancel::RequestCancel;
+pub(crate) use claims::{Claim, Release, Renew, Retry};
+pub(crate) use endings::{Complete, CompleteImport, RolledBack, StartRollback};
+pub(crate) use quotas::{SetQuota, set_quota};
+pub(crate) use uploads::{Supersede, TieKey};

@@ -35,7 +35,7 @@ pub(super) fn begin(
     let is_upload = change.transfer() == Some(Transfer::Upload);
     let (phase, claimable_at, task, step) = match new {
         New::Queued { change, at } => {
-            let task = Task::Known((*change).clone());
+            let task = Task::Known(Box::new((*change).clone()));
             (Phase::Queued, Some(*at), task, AuditStep::Started)
         }
         New::Done => (

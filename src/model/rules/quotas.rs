@@ -105,7 +105,7 @@ fn add(draft: &mut Draft<'_>, folder_id: &str, usage: Usage, sign: i64) {
 
 /// A new limit, also below what is used, or none.
 #[derive(Debug, Clone)]
-pub struct SetQuota {
+pub(crate) struct SetQuota {
     pub request: RequestContext,
     pub scope: QuotaScope,
     pub metric: Metric,
@@ -114,7 +114,7 @@ pub struct SetQuota {
 
 /// The limit as it is from now on, by what stood and by a count of what the images take, and the audit event of
 /// it.
-pub fn set_quota(
+pub(crate) fn set_quota(
     set: &SetQuota,
     old: Option<i64>,
     used: i64,

@@ -12,7 +12,7 @@ use crate::model::*;
 
 /// A command of any kind.
 #[derive(Debug, Clone)]
-pub enum AnyCommand {
+pub(crate) enum AnyCommand {
     Accept(Accept),
     Claim(Claim),
     Renew(Renew),
@@ -29,7 +29,7 @@ pub enum AnyCommand {
 
 impl AnyCommand {
     /// The kind of the command, and of a change that is accepted.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match self {
             Self::Accept(accept) => format!("{:?}", accept.change.kind()),
             command => {
@@ -41,8 +41,9 @@ impl AnyCommand {
 }
 
 /// The reply to it.
+#[expect(clippy::large_enum_variant, reason = "few are made, in tests")]
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AnyReply {
+pub(crate) enum AnyReply {
     Accepted(Accepted),
     Claimed(Claimed),
     Renewed(Renewed),
@@ -124,18 +125,18 @@ impl Command for AnyCommand {
 }
 
 /// Ids that are the same for the same seed.
-pub fn ids(clock: std::sync::Arc<dyn Clock>, seed: u64) -> IdGenerator {
+pub(crate) fn ids(clock: std::sync::Arc<dyn Clock>, seed: u64) -> IdGenerator {
     let random = std::sync::Mutex::new(StdRng::seed_from_u64(seed));
     IdGenerator::new(clock, 0).with_random(move || random.lock().unwrap().random())
 }
 
-pub const FOLDERS: [&str; 2] = ["f", "g"];
+pub(crate) const FOLDERS: [&str; 2] = ["f", "g"];
 const NAMES: [&str; 4] = ["a", "b", "c", ""];
-pub const LEASE: Duration = Duration::from_secs(10);
-pub const HORIZON: Duration = Duration::from_secs(61);
+pub(crate) const LEASE: Duration = Duration::from_secs(10);
+pub(crate) const HORIZON: Duration = Duration::from_secs(61);
 
 /// What the commands so far have left, as far as callers know it.
-pub struct World {
+pub(crate) struct World {
     pub random: StdRng,
     pub desktop_images: Vec<String>,
     pub compute_images: Vec<String>,
@@ -146,7 +147,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self {
             random: StdRng::seed_from_u64(seed),
             desktop_images: vec!["e3v00000000000000000".to_owned(), "no id".to_owned()],
@@ -158,7 +159,7 @@ impl World {
     }
 
     /// Takes note of what a command was answered.
-    pub fn learn(&mut self, reply: &AnyReply) {
+    pub(crate) fn learn(&mut self, reply: &AnyReply) {
         match reply {
             AnyReply::Accepted(accepted) => {
                 let operation = &accepted.operation;
@@ -171,7 +172,7 @@ impl World {
                     COMPUTE_IMAGE_PREFIX => self.compute_images.push(operation.image_id.clone()),
                     _ => self.desktop_images.push(operation.image_id.clone()),
                 }
-                self.leases.extend(accepted.lease.clone());
+                self.leases.extend(accepted.lease.as_deref().cloned());
             }
             AnyReply::Claimed(Claimed::Lease(lease)) => self.leases.push(*lease.clone()),
             AnyReply::Lease(lease) => self.leases.push(lease.clone()),
@@ -180,7 +181,7 @@ impl World {
     }
 
     /// A command that may or may not be in order.
-    pub fn command(&mut self) -> AnyCommand {
+    pub(crate) fn command(&mut self) -> AnyCommand {
         let position = match self.leases.len() {
             0 => None,
             // Mostly the last.

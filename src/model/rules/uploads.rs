@@ -12,7 +12,7 @@ use crate::model::{
 
 /// Ties the key of an upload to it: its body was taken whole, and its digest agreed.
 #[derive(Debug, Clone)]
-pub struct TieKey(pub Lease);
+pub(crate) struct TieKey(pub Lease);
 
 impl Command for TieKey {
     type Reply = ();
@@ -46,7 +46,7 @@ impl Command for TieKey {
 /// Ends the upload to which the key of a request is not tied yet, so that the request can take its place. The
 /// reply is the id of that upload: none where there is none, where the key is tied, or will be when it ends.
 #[derive(Debug, Clone)]
-pub struct Supersede(pub RequestContext);
+pub(crate) struct Supersede(pub RequestContext);
 
 impl Command for Supersede {
     type Reply = Option<String>;

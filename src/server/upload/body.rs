@@ -14,7 +14,7 @@ use crate::images::{Piece, UploadError};
 use crate::server::digest::Check;
 
 /// The pieces of a body.
-pub struct Pieces {
+pub(crate) struct Pieces {
     body: Option<Body>,
     version: Version,
     check: Option<Check>,
@@ -24,7 +24,7 @@ pub struct Pieces {
 
 impl Pieces {
     /// Those of a body that is compared with what is stated of it beside its SHA-256.
-    pub fn new(body: Body, version: Version, check: Check) -> Self {
+    pub(crate) fn new(body: Body, version: Version, check: Check) -> Self {
         Self {
             body: Some(body),
             version,

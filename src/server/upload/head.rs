@@ -14,7 +14,7 @@ use crate::model::{NewComputeImage, RequestContext};
 use crate::server::digest::{self, Algorithm, Check, Stated};
 
 /// The fields and headers of an upload, checked.
-pub struct Announced {
+pub(super) struct Announced {
     pub context: RequestContext,
     pub new: NewComputeImage,
     pub sha256: Option<StatedSha256>,
@@ -23,7 +23,7 @@ pub struct Announced {
 }
 
 /// Why a body is not read.
-pub struct Refused {
+pub(super) struct Refused {
     pub status: Status,
     /// Where it is not that of the gRPC code.
     pub http_status: Option<StatusCode>,
@@ -55,7 +55,7 @@ const PARTIAL: [(&str, &str); 9] = [
 ];
 
 /// Reads the head. What is wrong with its fields is told together.
-pub fn announced(head: &mut Parts) -> Result<Announced, Refused> {
+pub(super) fn announced(head: &mut Parts) -> Result<Announced, Refused> {
     check_media_type(&head.headers)?;
     let descriptor = contract::descriptor::<CreateImageRequest>();
     let query = head.uri.query().unwrap_or_default();
@@ -123,7 +123,7 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), Refused> {
 
 /// The digests that header or trailer fields state, the SHA-256 and others, or all that is wrong with the
 /// fields that speak of the body.
-pub fn stated_digests(
+pub(super) fn stated_digests(
     fields: &HeaderMap,
 ) -> Result<(Vec<StatedSha256>, Vec<Stated>), Vec<Violation>> {
     let mut wrong = Vec::new();

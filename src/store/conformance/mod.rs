@@ -279,7 +279,7 @@ impl Fixture {
             .store
             .accept(caller(), change, Start::Here(LEASE))
             .await;
-        accepted.unwrap().lease.unwrap()
+        *accepted.unwrap().lease.unwrap()
     }
 
     async fn next(&self) -> Option<Candidate> {

@@ -17,7 +17,7 @@ impl Fixture {
         let change = import("f", "n", Origin::Upload);
         let start = Start::Here(LEASE);
         let accepted = self.store.accept(keyed(1), change, start).await.unwrap();
-        accepted.lease.expect("the first under its key")
+        *accepted.lease.expect("the first under its key")
     }
 
     /// What a request under the key finds.

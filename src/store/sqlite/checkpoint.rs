@@ -27,7 +27,7 @@ const SHORT: i64 = 128;
 const PATIENCE: Duration = Duration::from_millis(10);
 
 /// The writer's side.
-pub struct Checkpoints {
+pub(super) struct Checkpoints {
     thread: Option<JoinHandle<()>>,
     state: Arc<State>,
 }
@@ -54,7 +54,7 @@ impl State {
 
 impl Checkpoints {
     /// Watches the log of `writer`, and checkpoints it by `own`.
-    pub fn start(writer: &mut Connection, own: Connection) -> Result<Self> {
+    pub(super) fn start(writer: &mut Connection, own: Connection) -> Result<Self> {
         let (due, orders) = sync_channel(1);
         let state = Arc::<State>::default();
         watch(writer, due, state.clone())?;
@@ -71,7 +71,7 @@ impl Checkpoints {
 
     /// To be called by the writer between two batches. Where room on the disk is short the log is kept short, so
     /// that it does not take all of what the database file needs to grow.
-    pub fn between_batches(&self, writer: &Connection, is_short_of_room: bool) {
+    pub(super) fn between_batches(&self, writer: &Connection, is_short_of_room: bool) {
         let is_long = self.state.pages.load(Ordering::Acquire) >= SHORT;
         if self.state.may_start_over.load(Ordering::Acquire) || (is_short_of_room && is_long) {
             self.start_over(writer);
@@ -79,7 +79,7 @@ impl Checkpoints {
     }
 
     /// Moves all of the log, and has it start over, if no reader holds it for long.
-    pub fn start_over(&self, writer: &Connection) {
+    pub(super) fn start_over(&self, writer: &Connection) {
         let moved = writer
             .busy_timeout(PATIENCE)
             .and_then(|()| checkpoint(writer, "RESTART"));
@@ -91,7 +91,7 @@ impl Checkpoints {
     }
 
     /// Ends the thread. The writer's connection must be closed by now, so that no order comes.
-    pub fn stop(mut self) {
+    pub(super) fn stop(mut self) {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {

@@ -46,7 +46,7 @@ use readers::Readers;
 use transaction::Transaction;
 use writer::Writer;
 
-pub use verification::{Recorded, Verification};
+pub(crate) use verification::{Recorded, Verification};
 
 const STATEMENTS_PER_CONNECTION: usize = 64;
 /// Pages kept in memory, in KiB: of the connection that writes, which holds the ends of all
@@ -58,7 +58,7 @@ const READER_CACHE: i64 = 8 << 10;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The store of record in one file.
-pub struct SqliteStore {
+pub(crate) struct SqliteStore {
     writer: Writer,
     readers: Readers,
     shared: Arc<Shared>,
@@ -85,7 +85,7 @@ impl SqliteStore {
     ///
     /// # Errors
     /// [`Error::Foreign`], [`Error::NewerSchema`], [`Error::ReadOnly`], and those of the database.
-    pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
+    pub(crate) fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
         Self::open_with(path, clock.clone(), |last_key| {
             IdGenerator::new(clock, last_key)
         })
@@ -121,23 +121,23 @@ impl SqliteStore {
     }
 
     /// Gives what frees room the room of `ballast` where the disk is full. Counts the first time.
-    pub fn keep_room(&self, ballast: Ballast) {
+    pub(crate) fn keep_room(&self, ballast: Ballast) {
         // A second one would be of the same folder.
         let _ = self.shared.ballast.set(ballast);
     }
 
     /// Whether nothing was ever accepted, as far as rows remember.
-    pub async fn knows_nothing(&self) -> Result<bool> {
+    pub(crate) async fn knows_nothing(&self) -> Result<bool> {
         self.readers.read(content_folder::knows_nothing).await
     }
 
     /// Device and inode of the folder that held the blobs at the last start.
-    pub async fn content_folder(&self) -> Result<Option<(u64, u64)>> {
+    pub(crate) async fn content_folder(&self) -> Result<Option<(u64, u64)>> {
         self.readers.read(content_folder::get).await
     }
 
     /// Notes device and inode of the folder that holds the blobs.
-    pub async fn set_content_folder(&self, folder: (u64, u64)) -> Result<()> {
+    pub(crate) async fn set_content_folder(&self, folder: (u64, u64)) -> Result<()> {
         self.write_in_any_case(move |transaction, _| content_folder::set(transaction, folder))
             .await
     }

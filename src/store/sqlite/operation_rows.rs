@@ -74,7 +74,7 @@ pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<OperationRow> {
             None => Task::None,
             // One that only a later version understands is not for this one to describe.
             Some(task) => match serde_json::from_str::<Change>(&task) {
-                Ok(change) => Task::Known(change),
+                Ok(change) => Task::Known(Box::new(change)),
                 Err(_) => Task::Unknown(task),
             },
         },
@@ -128,7 +128,7 @@ fn failure(row: &Row<'_>) -> rusqlite::Result<Option<Failure>> {
 
 fn task_column(task: &Task) -> rusqlite::Result<Option<String>> {
     Ok(match task {
-        Task::Known(change) => Some(to_json(change)?),
+        Task::Known(change) => Some(to_json(&**change)?),
         Task::Unknown(task) => Some(task.clone()),
         Task::None => None,
     })

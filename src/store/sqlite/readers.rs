@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_millis(5);
 
 /// Cheap to clone; all clones share their threads.
 #[derive(Clone)]
-pub struct Readers {
+pub(super) struct Readers {
     path: Arc<Path>,
     /// How many threads there are as long as nothing has waited for long.
     few: usize,
@@ -38,7 +38,7 @@ struct State {
 type Job = Box<dyn FnOnce(Result<&Connection>) + Send>;
 
 impl Readers {
-    pub fn new(path: PathBuf) -> Self {
+    pub(super) fn new(path: PathBuf) -> Self {
         Self {
             path: path.into(),
             few: std::thread::available_parallelism().map_or(1, usize::from),
@@ -47,7 +47,7 @@ impl Readers {
     }
 
     /// Runs `work` on a snapshot of the database, unless nobody waits for it any more.
-    pub async fn read<T: Send + 'static>(
+    pub(super) async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
@@ -87,7 +87,7 @@ impl Readers {
     }
 
     /// Closes the connections that are idle.
-    pub fn close(&self) {
+    pub(super) fn close(&self) {
         self.state().idle.clear();
     }
 

@@ -18,7 +18,7 @@ const MIGRATIONS: [&str; 5] = [
 const APPLICATION_ID: i64 = 0x6469_6d67;
 
 /// Refuses a database that is not this program's. A new one has nothing in it yet.
-pub fn check(connection: &Connection, path: &Path) -> Result<()> {
+pub(super) fn check(connection: &Connection, path: &Path) -> Result<()> {
     let application: i64 =
         connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let objects: i64 =
@@ -30,7 +30,7 @@ pub fn check(connection: &Connection, path: &Path) -> Result<()> {
 }
 
 /// Refuses a database that lacks migrations, and one that has those of a later program.
-pub fn check_is_current(connection: &Connection, path: &Path) -> Result<()> {
+pub(super) fn check_is_current(connection: &Connection, path: &Path) -> Result<()> {
     let known = MIGRATIONS.len() as i64;
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     match found {
@@ -49,7 +49,7 @@ pub fn check_is_current(connection: &Connection, path: &Path) -> Result<()> {
 }
 
 /// Applies the migrations that the file lacks, each in a transaction of its own.
-pub fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
+pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
     let known = MIGRATIONS.len() as i64;
     loop {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;

@@ -75,15 +75,15 @@ pub(super) struct Prepared<'t, 'c> {
 impl<'c> Deref for Prepared<'_, 'c> {
     type Target = Statement<'c>;
 
+    #[expect(clippy::expect_used, reason = "nothing but `drop` takes it")]
     fn deref(&self) -> &Statement<'c> {
-        // Nothing but `drop` takes it.
         &self.named.as_ref().expect("in use").statement
     }
 }
 
 impl<'c> DerefMut for Prepared<'_, 'c> {
+    #[expect(clippy::expect_used, reason = "nothing but `drop` takes it")]
     fn deref_mut(&mut self) -> &mut Statement<'c> {
-        // Nothing but `drop` takes it.
         &mut self.named.as_mut().expect("in use").statement
     }
 }

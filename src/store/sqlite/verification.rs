@@ -16,13 +16,13 @@ const FAULTS: usize = 100;
 const PAGE: usize = 256;
 
 /// A database that is being checked. All calls block.
-pub struct Verification {
+pub(crate) struct Verification {
     connection: Connection,
 }
 
 /// A live content as its row has it.
 #[derive(Debug, Clone)]
-pub struct Recorded {
+pub(crate) struct Recorded {
     pub key: i64,
     pub id: String,
     /// Bytes.
@@ -36,7 +36,7 @@ pub struct Recorded {
 impl Verification {
     /// Opens a database that is there. One with a schema of before is not brought up to date:
     /// `Error::OlderSchema`.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -50,7 +50,7 @@ impl Verification {
     }
 
     /// Faults of the database itself, in SQLite's words.
-    pub fn faults(&self) -> Result<Vec<String>> {
+    pub(crate) fn faults(&self) -> Result<Vec<String>> {
         let mut faults = Vec::new();
         let mut statement = self
             .connection
@@ -77,7 +77,7 @@ impl Verification {
     }
 
     /// How many live contents there are, and the sum of their sizes in bytes.
-    pub fn extent(&self) -> Result<(u64, u64)> {
+    pub(crate) fn extent(&self) -> Result<(u64, u64)> {
         let found = self.connection.query_row(
             "SELECT count(*), coalesce(sum(size), 0) FROM contents WHERE state = 1",
             [],
@@ -87,7 +87,7 @@ impl Verification {
     }
 
     /// Some live contents, by key, after that one.
-    pub fn contents_after(&self, key: i64) -> Result<Vec<Recorded>> {
+    pub(crate) fn contents_after(&self, key: i64) -> Result<Vec<Recorded>> {
         let mut statement = self.connection.prepare_cached(&format!(
             "{RECORDED} WHERE state = 1 AND key > ?1 ORDER BY key LIMIT {PAGE}"
         ))?;
@@ -98,7 +98,7 @@ impl Verification {
     }
 
     /// The live content of this key as it is now, if it is still there.
-    pub fn content(&self, key: i64) -> Result<Option<Recorded>> {
+    pub(crate) fn content(&self, key: i64) -> Result<Option<Recorded>> {
         let found = self
             .connection
             .prepare_cached(&format!("{RECORDED} WHERE state = 1 AND key = ?1"))?
@@ -108,7 +108,7 @@ impl Verification {
     }
 
     /// The ids of all contents that may have a file: pending, live, and those to be deleted.
-    pub fn known(&self) -> Result<HashSet<String>> {
+    pub(crate) fn known(&self) -> Result<HashSet<String>> {
         let mut statement = self
             .connection
             .prepare("SELECT id FROM contents UNION SELECT content_id FROM content_deletions")?;
@@ -119,7 +119,7 @@ impl Verification {
     }
 
     /// Ids of images that refer to a content: at most `limit`, desktop images first.
-    pub fn images_of(&self, key: i64, limit: usize) -> Result<Vec<String>> {
+    pub(crate) fn images_of(&self, key: i64, limit: usize) -> Result<Vec<String>> {
         let mut images = Vec::new();
         for (table, prefix) in [
             ("desktop_images", DESKTOP_IMAGE_PREFIX),
@@ -143,7 +143,7 @@ impl Verification {
 
     /// Notes that all bytes of a content were read and are sound, with their checksums, unless another
     /// file has taken its place.
-    pub fn note_sound(&mut self, content: &Recorded, checksums: &[u8]) -> Result<()> {
+    pub(crate) fn note_sound(&mut self, content: &Recorded, checksums: &[u8]) -> Result<()> {
         self.write(|transaction| {
             let is_there = transaction.execute(
                 "UPDATE contents SET damaged = 0 WHERE key = ?1 AND id = ?2 AND state = 1",
@@ -162,7 +162,7 @@ impl Verification {
 
     /// Notes that the file of a content has other bytes than were written, or none, unless another file
     /// has taken its place.
-    pub fn note_damaged(&mut self, content: &Recorded) -> Result<()> {
+    pub(crate) fn note_damaged(&mut self, content: &Recorded) -> Result<()> {
         self.write(|transaction| {
             transaction.execute(
                 "UPDATE contents SET damaged = 1 WHERE key = ?1 AND id = ?2 AND state = 1",
