@@ -2,22 +2,20 @@
 
 use tonic::{Request, Response, Status};
 
-use super::convert::{list_request, timestamp};
+use super::convert::list_request;
 use super::field_mask::Masked;
-use super::{Service, operations, request, status};
+use super::{Service, images, operations, request, status};
 use crate::contract::rules::violations;
 use crate::contract::yandex::cloud::compute::v1::{
-    CreateImageRequest, DeleteImageRequest, Generation2HardwareFeatures,
-    GetImageLatestByFamilyRequest, GetImageRequest, HardwareGeneration, Image,
-    LegacyHardwareFeatures, ListImageOperationsRequest, ListImageOperationsResponse,
-    ListImagesRequest, ListImagesResponse, Nvidia, Os, UpdateImageRequest,
-    create_image_request::Source, hardware_generation::Features, image,
+    CreateImageRequest, DeleteImageRequest, GetImageLatestByFamilyRequest, GetImageRequest, Image,
+    ListImageOperationsRequest, ListImageOperationsResponse, ListImagesRequest, ListImagesResponse,
+    UpdateImageRequest, create_image_request::Source, hardware_generation::Features,
     image_service_server::ImageService,
 };
 use crate::contract::yandex::cloud::operation::Operation;
 use crate::images::NewComputeImageSource;
 use crate::model;
-use crate::model::{ComputeImage, ComputeImageChanges, ComputeImageStatus, NewComputeImage};
+use crate::model::{ComputeImageChanges, NewComputeImage};
 
 #[tonic::async_trait]
 impl ImageService for Service {
@@ -28,7 +26,7 @@ impl ImageService for Service {
             .compute_image(&context, &request.image_id)
             .await
             .map_err(status::from_error)?;
-        Ok(Response::new(message(image)))
+        Ok(Response::new(images::compute_image(image)))
     }
 
     async fn get_latest_by_family(
@@ -41,7 +39,7 @@ impl ImageService for Service {
             .latest_compute_image_of_family(&context, &request.folder_id, &request.family)
             .await
             .map_err(status::from_error)?;
-        Ok(Response::new(message(image)))
+        Ok(Response::new(images::compute_image(image)))
     }
 
     async fn list(
@@ -55,7 +53,7 @@ impl ImageService for Service {
             .await
             .map_err(status::from_error)?;
         Ok(Response::new(ListImagesResponse {
-            images: images.into_iter().map(message).collect(),
+            images: images.into_iter().map(images::compute_image).collect(),
             next_page_token: next.unwrap_or_default(),
         }))
     }
@@ -167,50 +165,4 @@ pub(crate) fn new_compute_image(request: CreateImageRequest) -> (NewComputeImage
         hardware_generation,
     };
     (new, request.source)
-}
-
-/// A compute image as the contract's message.
-pub(crate) fn message(image: ComputeImage) -> Image {
-    Image {
-        id: image.id,
-        folder_id: image.folder_id,
-        created_at: Some(timestamp(image.created_at)),
-        name: image.name,
-        description: image.description,
-        labels: image.labels,
-        family: image.family,
-        storage_size: image.storage_size,
-        min_disk_size: image.min_disk_size,
-        product_ids: image.product_ids,
-        status: match image.status {
-            ComputeImageStatus::Creating => image::Status::Creating,
-            ComputeImageStatus::Ready => image::Status::Ready,
-            ComputeImageStatus::Error => image::Status::Error,
-            ComputeImageStatus::Deleting => image::Status::Deleting,
-        }
-        .into(),
-        os: image.os.map(|os| Os {
-            r#type: os.kind,
-            nvidia: os.nvidia_driver.map(|driver| Nvidia { driver }),
-        }),
-        pooled: image.pooled,
-        hardware_generation: image
-            .hardware_generation
-            .map(|hardware| HardwareGeneration {
-                features: Some(match hardware {
-                    model::HardwareGeneration::Legacy { pci_topology } => {
-                        Features::LegacyFeatures(LegacyHardwareFeatures { pci_topology })
-                    }
-                    model::HardwareGeneration::Generation2 {
-                        secure_boot_template_id,
-                        vtpm_enabled,
-                    } => Features::Generation2Features(Generation2HardwareFeatures {
-                        secure_boot_template_id,
-                        vtpm_enabled,
-                    }),
-                }),
-            }),
-        size: image.size,
-        ..Image::default()
-    }
 }

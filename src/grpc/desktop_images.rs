@@ -2,19 +2,18 @@
 
 use tonic::{Request, Response, Status};
 
-use super::convert::{list_request, timestamp};
+use super::convert::list_request;
 use super::field_mask::Masked;
-use super::{Service, operations, request, status};
+use super::{Service, images, operations, request, status};
 use crate::contract::rules::{Violation, violations};
 use crate::contract::yandex::cloud::clouddesktop::v1::api::{
     CopyDesktopImageRequest, CopyFromDesktopRequest, DeleteDesktopImageRequest, DesktopImage,
     GetDesktopImageRequest, ListDesktopImagesRequest, ListDesktopImagesResponse,
-    UpdateDesktopImageRequest, desktop_image, desktop_image_service_server::DesktopImageService,
+    UpdateDesktopImageRequest, desktop_image_service_server::DesktopImageService,
 };
 use crate::contract::yandex::cloud::operation::Operation;
-use crate::images;
 use crate::model;
-use crate::model::{DesktopImageChanges, DesktopImageStatus, NewDesktopImage};
+use crate::model::{DesktopImageChanges, NewDesktopImage};
 
 #[tonic::async_trait]
 impl DesktopImageService for Service {
@@ -29,7 +28,7 @@ impl DesktopImageService for Service {
             .await
             .map_err(status::from_error)?;
         Ok(Response::new(ListDesktopImagesResponse {
-            desktop_images: images.into_iter().map(message).collect(),
+            desktop_images: images.into_iter().map(images::desktop_image).collect(),
             next_page_token: next.unwrap_or_default(),
         }))
     }
@@ -44,7 +43,7 @@ impl DesktopImageService for Service {
             .desktop_image(&context, &request.image_id)
             .await
             .map_err(status::from_error)?;
-        Ok(Response::new(message(image)))
+        Ok(Response::new(images::desktop_image(image)))
     }
 
     async fn copy(
@@ -114,7 +113,7 @@ impl Service {
     fn accept_copy(
         &self,
         request: Request<CopyDesktopImageRequest>,
-    ) -> Result<impl Future<Output = images::Result<model::Operation>> + Send, Status> {
+    ) -> Result<impl Future<Output = crate::images::Result<model::Operation>> + Send, Status> {
         let (context, request) = request::change(request, "DesktopImageService/Copy")?;
         let new = NewDesktopImage {
             folder_id: request.folder_id,
@@ -124,25 +123,5 @@ impl Service {
             compute_image_id: request.image_id,
         };
         Ok(self.images.copy_desktop_image(context, new))
-    }
-}
-
-/// A desktop image as the contract's message.
-pub(crate) fn message(image: model::DesktopImage) -> DesktopImage {
-    DesktopImage {
-        id: image.id,
-        folder_id: image.folder_id,
-        created_at: Some(timestamp(image.created_at)),
-        status: match image.status {
-            DesktopImageStatus::Creating => desktop_image::Status::Creating,
-            DesktopImageStatus::Active => desktop_image::Status::Active,
-            DesktopImageStatus::Deleting => desktop_image::Status::Deleting,
-        }
-        .into(),
-        name: image.name,
-        labels: image.labels,
-        storage_size: image.storage_size,
-        min_disk_size: image.min_disk_size,
-        description: image.description,
     }
 }

@@ -7,6 +7,7 @@ mod convert;
 mod desktop_images;
 mod field_mask;
 mod idempotency_key;
+mod images;
 mod operation_watch;
 mod operations;
 mod progress;

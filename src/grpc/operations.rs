@@ -6,7 +6,7 @@ use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Response, Status};
 
 use super::convert::timestamp;
-use super::{Service, compute_images, desktop_images, progress, request, status};
+use super::{Service, images, progress, request, status};
 use crate::contract::google::rpc;
 use crate::contract::yandex::cloud::clouddesktop::v1::api::{
     CopyDesktopImageMetadata, DeleteDesktopImageMetadata, UpdateDesktopImageMetadata,
@@ -18,7 +18,6 @@ use crate::contract::yandex::cloud::operation::{
     CancelOperationRequest, GetOperationRequest, Operation, operation,
     operation_service_server::OperationService,
 };
-use crate::images;
 use crate::model;
 use crate::model::{Failure, Kind, Outcome, Reason, Resource};
 
@@ -50,7 +49,7 @@ impl OperationService for Service {
 
 /// The answer of a method that returns an operation.
 pub(crate) fn reply(
-    result: images::Result<model::Operation>,
+    result: crate::images::Result<model::Operation>,
 ) -> Result<Response<Operation>, Status> {
     let operation = result.map_err(status::from_error)?;
     let running = !operation.is_done();
@@ -119,8 +118,8 @@ pub(crate) fn message(operation: model::Operation) -> Result<Operation, Status> 
 
 fn response(resource: Option<Resource>) -> Any {
     match resource {
-        Some(Resource::DesktopImage(image)) => any(&desktop_images::message(image)),
-        Some(Resource::ComputeImage(image)) => any(&compute_images::message(image)),
+        Some(Resource::DesktopImage(image)) => any(&images::desktop_image(image)),
+        Some(Resource::ComputeImage(image)) => any(&images::compute_image(image)),
         None => Any {
             type_url: "type.googleapis.com/google.protobuf.Empty".to_owned(),
             value: Vec::new(),

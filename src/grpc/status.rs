@@ -8,7 +8,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::contract::rules::Violation;
 use crate::contract::texts::shown;
-use crate::images::{self, Error};
+use crate::images::Error;
 use crate::model::{ExceededQuota, QuotaScope, ReachedQuota, Refusal};
 use crate::store;
 
@@ -90,7 +90,7 @@ pub(crate) fn from_error(error: Error) -> Status {
         Error::Unsupported(what) => {
             Status::unimplemented(format!("{what} is not supported by this server"))
         }
-        Error::Damaged { image_id } => Status::data_loss(images::damaged(&shown(&image_id))),
+        Error::Damaged(refusal) => Status::data_loss(echoed(refusal).to_string()),
         Error::Store(error) => from_store(error),
         Error::Blobs(crate::blobs::Error::Full) => disk_full(),
         Error::Blobs(error @ crate::blobs::Error::NoDescriptors(_)) => no_descriptors(&error),
@@ -126,36 +126,25 @@ fn from_store(error: store::Error) -> Status {
 
 fn from_refusal(refusal: Refusal) -> Status {
     use Refusal as R;
+    let refusal = echoed(refusal);
+    let message = refusal.to_string();
     match refusal {
         R::ImageNotFound { id } => {
-            let id = shown(&id);
-            let message = format!("Image \"{id}\" not found");
             let details = ErrorDetails::with_resource_info("image", id, "", message.clone());
             Status::with_error_details(Code::NotFound, message, details)
         }
         R::OperationNotFound { id } => {
-            let id = shown(&id);
-            let message = format!("Operation \"{id}\" not found");
             let details = ErrorDetails::with_resource_info("operation", id, "", message.clone());
             Status::with_error_details(Code::NotFound, message, details)
         }
-        R::NameTaken { folder_id, name } => {
-            let (folder_id, name) = (shown(&folder_id), shown(&name));
-            let message =
-                format!("Image with name \"{name}\" already exists in folder {folder_id}");
+        R::NameTaken { name, .. } => {
             let details = ErrorDetails::with_resource_info("image", name, "", message.clone());
             Status::with_error_details(Code::AlreadyExists, message, details)
         }
-        R::ImageNotReady { id } => Status::failed_precondition(format!(
-            "Image \"{}\" is not ready: wait for the operation that creates it, or cancel that",
-            shown(&id)
-        )),
-        R::ImageBeingDeleted { id } => {
-            Status::failed_precondition(format!("Image \"{}\" is being deleted", shown(&id)))
+        R::ImageNotReady { .. } | R::ImageBeingDeleted { .. } => {
+            Status::failed_precondition(message)
         }
         R::BlobDamaged { id } => {
-            let id = shown(&id);
-            let message = images::damaged(&id);
             let details = ErrorDetails::with_precondition_failure_violation(
                 "CONTENT_DAMAGED",
                 id,
@@ -163,34 +152,44 @@ fn from_refusal(refusal: Refusal) -> Status {
             );
             Status::with_error_details(Code::FailedPrecondition, message, details)
         }
-        R::QuotaExceeded(exceeded) => quota_exceeded(exceeded),
-        refusal @ R::MinDiskSizeTooSmall { .. } => {
-            invalid_field("min_disk_size", refusal.to_string())
+        R::QuotaExceeded(exceeded) => {
+            let reached = exceeded.reached();
+            let description = quota_words(&message, &reached);
+            let mut details =
+                ErrorDetails::with_quota_failure_violation(exceeded.subject(), description);
+            let numbers: HashMap<_, _> = quota_numbers(&reached).into_iter().collect();
+            details.set_error_info(QUOTA_REASON, DOMAIN, numbers);
+            Status::with_error_details(Code::ResourceExhausted, message, details)
         }
-        R::IdempotencyKeyReused => Status::invalid_argument(
-            "The idempotency key was used with another request; use a new key for a new request",
-        ),
+        R::MinDiskSizeTooSmall { .. } => invalid_field("min_disk_size", message),
+        R::IdempotencyKeyReused => Status::invalid_argument(message),
         refusal @ (R::LeaseLost { .. } | R::CancelRequested { .. }) => internal(&refusal),
     }
 }
 
-fn quota_exceeded(exceeded: ExceededQuota) -> Status {
-    let subject = match exceeded.scope {
-        QuotaScope::Folder(id) => format!("folder:{}", shown(&id)),
-        QuotaScope::Total => "total".to_owned(),
-    };
-    let message = format!("Quota limit {} exceeded", exceeded.metric.name());
-    let reached = ReachedQuota {
-        name: exceeded.metric.name().to_owned(),
-        limit: exceeded.limit,
-        used: exceeded.used,
-        requested: exceeded.requested,
-    };
-    let description = quota_words(&message, &reached);
-    let mut details = ErrorDetails::with_quota_failure_violation(subject, description);
-    let numbers: HashMap<_, _> = quota_numbers(&reached).into_iter().collect();
-    details.set_error_info(QUOTA_REASON, DOMAIN, numbers);
-    Status::with_error_details(Code::ResourceExhausted, message, details)
+/// The same refusal with ids and names that can be sent back.
+fn echoed(refusal: Refusal) -> Refusal {
+    use Refusal as R;
+    let cut = |text: String| shown(&text).into_owned();
+    match refusal {
+        R::ImageNotFound { id } => R::ImageNotFound { id: cut(id) },
+        R::OperationNotFound { id } => R::OperationNotFound { id: cut(id) },
+        R::NameTaken { folder_id, name } => R::NameTaken {
+            folder_id: cut(folder_id),
+            name: cut(name),
+        },
+        R::ImageNotReady { id } => R::ImageNotReady { id: cut(id) },
+        R::ImageBeingDeleted { id } => R::ImageBeingDeleted { id: cut(id) },
+        R::BlobDamaged { id } => R::BlobDamaged { id: cut(id) },
+        R::QuotaExceeded(exceeded) => R::QuotaExceeded(ExceededQuota {
+            scope: match exceeded.scope {
+                QuotaScope::Folder(id) => QuotaScope::Folder(cut(id)),
+                QuotaScope::Total => QuotaScope::Total,
+            },
+            ..exceeded
+        }),
+        other => other,
+    }
 }
 
 /// The words for a limit that is in the way, with its numbers.

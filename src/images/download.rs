@@ -10,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Error, Images, Result};
 use crate::blobs::{self, Checksums, ContentReader};
-use crate::model::{BlobFacts, DesktopImage, LiveBlob, RequestContext};
+use crate::model::{BlobFacts, DesktopImage, LiveBlob, Refusal, RequestContext};
 
 /// How many whole blocks, of 4 MiB each, all downloads together keep in memory. Those that find no room read
 /// in pieces, which takes more of the processor.
@@ -32,8 +32,9 @@ pub(crate) struct Download {
 impl Images {
     /// Opens the bytes of a desktop image. Those that are missing or cut are noted as damaged.
     pub(crate) async fn download(&self, _: &RequestContext, image_id: &str) -> Result<Download> {
-        let damaged = || Error::Damaged {
-            image_id: image_id.to_owned(),
+        let damaged = || {
+            let id = image_id.to_owned();
+            Error::Damaged(Refusal::BlobDamaged { id })
         };
         let mut missing = None;
         loop {

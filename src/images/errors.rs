@@ -1,5 +1,6 @@
 //! Why a use case did not do what was asked.
 
+use crate::model::Refusal;
 use crate::{blobs, store};
 
 /// What is wrong with one field of a request.
@@ -23,8 +24,8 @@ pub enum Error {
     #[error("{0} is not supported by this server")]
     Unsupported(&'static str),
     /// The image is there, but its bytes are not those that were written.
-    #[error("the bytes of image {image_id:?} are damaged")]
-    Damaged { image_id: String },
+    #[error(transparent)]
+    Damaged(Refusal),
     #[error(transparent)]
     Store(#[from] store::Error),
     #[error(transparent)]
@@ -39,14 +40,6 @@ impl Error {
             description: description.into(),
         }])
     }
-}
-
-/// Words for a caller about an image with damaged bytes.
-pub(crate) fn damaged(image_id: &str) -> String {
-    format!(
-        "The bytes of image \"{image_id}\" are damaged: upload or import the same bytes once more, which mends \
-         this image and all others with these bytes"
-    )
 }
 
 /// Words for an administrator about a content with damaged bytes.

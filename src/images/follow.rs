@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::compute_images::LARGEST_DISK;
-use super::import::internal;
+use super::failures::internal;
 use crate::blobs::{Chunk, LocalContents};
 use crate::model::{Failure, Reason};
 

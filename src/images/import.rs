@@ -12,11 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::Images;
 use super::compute_images::{LARGEST_CONTENT, LARGEST_DISK};
+use super::failures::{blob_failure, internal, source_failure, store_failure, too_large};
 use super::faults::Step;
 use super::follow::Following;
-use super::upload::StatedSha256;
-use super::worker::store_failure;
-use crate::blobs::{self, Chunk, ContentWriter, Written};
+use super::stated::StatedSha256;
+use crate::blobs::{Chunk, ContentWriter, Written};
 use crate::model::rules::{CompleteImport, TieKey};
 use crate::model::{BlobFacts, Failure, Lease, Reason};
 use crate::operations::{Ended, ProgressCounter, Run};
@@ -132,70 +132,6 @@ impl Images {
         self.collect_garbage_soon();
         Ok(operation)
     }
-}
-
-/// A file that is not as it must be will not be so a second later; a disk that does not answer may.
-fn source_failure(error: SourceError) -> Failure {
-    use io::ErrorKind as Kind;
-    let failure = Failure::new(Reason::Invalid, format!("uri: {error}"));
-    match &error {
-        SourceError::Io(cause)
-            if !matches!(
-                cause.kind(),
-                Kind::NotFound
-                    | Kind::PermissionDenied
-                    | Kind::InvalidInput
-                    | Kind::IsADirectory
-                    | Kind::NotADirectory
-            ) =>
-        {
-            failure.transient()
-        }
-        _ => failure,
-    }
-}
-
-/// The failure of a source of more bytes than any image has.
-pub(super) fn too_large() -> Failure {
-    Failure::new(
-        Reason::Invalid,
-        format!("The image has more than {LARGEST_CONTENT} bytes, the most that are supported"),
-    )
-}
-
-const FOLDER_LOST: &str = "The server's content folder is not there; its log says more";
-
-/// The failure of what found no room.
-pub(super) fn disk_full() -> Failure {
-    tracing::warn!("the disk is full");
-    Failure::new(Reason::Exhausted, "The server's disk is full")
-}
-
-const NO_DESCRIPTORS: &str = "The server has no file descriptors left; try again later";
-
-fn blob_failure(error: &blobs::Error) -> Failure {
-    match error {
-        blobs::Error::Full => disk_full(),
-        error @ blobs::Error::NoDescriptors(_) => {
-            tracing::warn!(%error, "no file can be opened");
-            Failure::new(Reason::Unavailable, NO_DESCRIPTORS).transient()
-        }
-        lost @ blobs::Error::FolderLost { .. } => {
-            tracing::error!(error = %lost, "an import failed");
-            Failure::new(Reason::Aborted, FOLDER_LOST).transient()
-        }
-        blobs::Error::Io(error) => internal(error).transient(),
-        other => internal(other).transient(),
-    }
-}
-
-/// The cause is for the log, not for the caller.
-pub(super) fn internal(cause: &dyn std::error::Error) -> Failure {
-    tracing::error!(error = %cause, "an import failed");
-    Failure::new(
-        Reason::Internal,
-        "Internal error; the server's log says more",
-    )
 }
 
 fn facts(written: &Written, inspection: &Inspection) -> BlobFacts {

@@ -7,11 +7,13 @@ mod contents;
 mod desktop_images;
 mod download;
 mod errors;
+mod failures;
 mod faults;
 mod follow;
 mod import;
 mod listing;
 mod quotas;
+mod stated;
 #[cfg(test)]
 mod tests;
 mod upload;
@@ -26,9 +28,10 @@ use futures_util::FutureExt;
 use tokio::sync::{Notify, Semaphore};
 
 pub(crate) use compute_images::NewComputeImageSource;
-pub(crate) use errors::{Error, InvalidField, Result, damaged};
+pub(crate) use errors::{Error, InvalidField, Result};
 pub(crate) use listing::ListRequest;
-pub(crate) use upload::{Piece, StatedSha256, Upload, UploadError};
+pub(crate) use stated::StatedSha256;
+pub(crate) use upload::{Piece, Upload, UploadError};
 pub use upload_slots::UploadSettings;
 
 use faults::Faults;

@@ -8,8 +8,10 @@ use futures_util::{Stream, StreamExt};
 use tracing::Instrument;
 
 use super::compute_images::LARGEST_CONTENT;
+use super::failures::too_large;
 use super::follow::Following;
-use super::import::{Target, too_large};
+use super::import::Target;
+use super::stated::StatedSha256;
 use super::upload_slots::Slot;
 use super::{Error, Images, Result};
 use crate::blobs::{self, Chunk};
@@ -60,33 +62,6 @@ pub(crate) enum Piece {
     Sha256(StatedSha256),
     /// The bytes before it do not have another digest that the caller stated; in words.
     OtherDigest(String),
-}
-
-/// A SHA-256 that a body must have, and the field that says so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct StatedSha256 {
-    pub field: &'static str,
-    pub value: [u8; 32],
-}
-
-impl StatedSha256 {
-    /// Compares it with what came.
-    pub(super) fn check(&self, sha256: &[u8; 32]) -> std::result::Result<(), Failure> {
-        if self.value == *sha256 {
-            return Ok(());
-        }
-        let message = format!(
-            "{}: the SHA-256 of the body is {}, and {} was stated",
-            self.field,
-            hex(sha256),
-            hex(&self.value)
-        );
-        Err(Failure::new(Reason::OtherDigest, message))
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Why a body ended before its end.

@@ -2,16 +2,13 @@
 
 use async_trait::async_trait;
 
+use super::failures::store_failure;
 use super::faults::Step;
-use super::import::internal;
 use super::{Images, Result};
 use crate::blobs;
 use crate::model::rules::Complete;
-use crate::model::{
-    Change, ExceededQuota, Failure, Lease, Origin, QuotaScope, ReachedQuota, Reason, Refusal,
-};
+use crate::model::{Change, Failure, Lease, Origin, Reason};
 use crate::operations::{Ended, Run, Worker};
-use crate::store;
 
 /// How many contents are marked as damaged in one transaction.
 const MARKED_AT_ONCE: usize = 500;
@@ -105,65 +102,5 @@ impl Images {
         self.engine.spawn(self.clone().collect_garbage_when_asked());
         self.engine.serve(std::sync::Arc::new(self.clone()));
         Ok(())
-    }
-}
-
-/// The failure of an operation that the store did not go on with.
-pub(super) fn store_failure(error: &store::Error) -> Failure {
-    match error {
-        store::Error::Refused(refusal) => refused(refusal),
-        store::Error::Full => super::import::disk_full(),
-        // Whether it is one of those that pass, nobody knows.
-        error => internal(error).transient(),
-    }
-}
-
-fn refused(refusal: &Refusal) -> Failure {
-    use Refusal as R;
-    match refusal {
-        R::MinDiskSizeTooSmall { .. } => Failure::new(Reason::Invalid, refusal.to_string()),
-        R::ImageNotFound { id } => {
-            Failure::new(Reason::NotFound, format!("Image \"{id}\" not found"))
-        }
-        R::NameTaken { folder_id, name } => Failure::new(
-            Reason::AlreadyExists,
-            format!("Image with name \"{name}\" already exists in folder {folder_id}"),
-        ),
-        R::ImageNotReady { id } => Failure::new(
-            Reason::FailedPrecondition,
-            format!("Image \"{id}\" is not ready"),
-        ),
-        R::ImageBeingDeleted { id } => Failure::new(
-            Reason::FailedPrecondition,
-            format!("Image \"{id}\" is being deleted"),
-        ),
-        R::BlobDamaged { id } => {
-            Failure::new(Reason::FailedPrecondition, super::errors::damaged(id))
-        }
-        R::QuotaExceeded(exceeded) => quota_failure(exceeded),
-        R::CancelRequested { .. } => Failure::cancelled(),
-        // What is recorded of it is how the other worker ends it.
-        R::LeaseLost { .. } => Failure::new(Reason::Aborted, refusal.to_string()),
-        R::OperationNotFound { .. } | R::IdempotencyKeyReused => internal(refusal).transient(),
-    }
-}
-
-fn quota_failure(exceeded: &ExceededQuota) -> Failure {
-    let name = exceeded.metric.name();
-    Failure {
-        subject: Some(match &exceeded.scope {
-            QuotaScope::Folder(id) => format!("folder:{id}"),
-            QuotaScope::Total => "total".to_owned(),
-        }),
-        quota: Some(ReachedQuota {
-            name: name.to_owned(),
-            limit: exceeded.limit,
-            used: exceeded.used,
-            requested: exceeded.requested,
-        }),
-        ..Failure::new(
-            Reason::QuotaExceeded,
-            format!("Quota limit {name} exceeded"),
-        )
     }
 }

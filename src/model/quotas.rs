@@ -14,7 +14,7 @@ pub enum Metric {
 }
 
 impl Metric {
-    pub const ALL: [Self; 4] = [
+    pub(crate) const ALL: [Self; 4] = [
         Self::DesktopImagesCount,
         Self::DesktopImagesSize,
         Self::ComputeImagesCount,
@@ -22,7 +22,7 @@ impl Metric {
     ];
 
     /// The name that callers know it by.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::DesktopImagesCount => "vdi.desktopImages.count",
             Self::DesktopImagesSize => "vdi.desktopImages.size",
@@ -31,11 +31,11 @@ impl Metric {
         }
     }
 
-    pub fn from_name(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|metric| metric.name() == name)
     }
 
-    pub fn from_number(number: i64) -> Option<Self> {
+    pub(crate) fn from_number(number: i64) -> Option<Self> {
         Self::ALL
             .into_iter()
             .find(|metric| *metric as i64 == number)

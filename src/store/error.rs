@@ -60,14 +60,6 @@ impl Error {
                 | Self::Damaged(_)
         )
     }
-
-    /// The refusal of the rules, if it is one.
-    pub fn refusal(&self) -> Option<&Refusal> {
-        match self {
-            Self::Refused(refusal) => Some(refusal),
-            _ => None,
-        }
-    }
 }
 
 pub(crate) type Result<T> = std::result::Result<T, Error>;

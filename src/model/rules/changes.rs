@@ -1,25 +1,12 @@
 //! The three parts of a change: what shows that it is on its way and keeps its place, what completes it, and
 //! what rolls it back. A change of rows alone does the first two at once.
 
-use super::draft::Draft;
+use super::draft::{Applied, Draft};
 use super::quotas;
 use super::{compute_images, desktop_images};
-use crate::model::{
-    Change, FieldChange, Id, Kind, Labels, Lookup, NameIn, OperationRow, Refusal, Resource,
-    WorkingSet,
-};
+use crate::model::{Change, Id, Kind, Lookup, NameIn, OperationRow, Refusal, WorkingSet};
 
 type Result<T> = std::result::Result<T, Refusal>;
-
-/// What a change has done so far.
-pub(super) struct Applied {
-    pub(super) folder_id: String,
-    pub(super) image: Id,
-    /// The image, if the change is done and leaves one.
-    pub(super) resource: Option<Resource>,
-    /// The fields that an update sets to another value.
-    pub(super) changes: Vec<FieldChange>,
-}
 
 /// What a change names.
 pub(super) fn lookups(change: &Change) -> Vec<Lookup> {
@@ -135,18 +122,4 @@ pub(super) fn roll_back(draft: &mut Draft<'_>, operation: &OperationRow) -> Resu
         Err(Refusal::ImageNotFound { .. }) => Ok(()),
         rolled_back => rolled_back,
     }
-}
-
-pub(super) fn note_text(
-    all: &mut Vec<FieldChange>,
-    field: &str,
-    old: &String,
-    new: Option<&String>,
-) {
-    FieldChange::note(all, field, old, new, String::clone);
-}
-
-pub(super) fn note_labels(all: &mut Vec<FieldChange>, old: &Labels, new: Option<&Labels>) {
-    let text = |labels: &Labels| serde_json::Value::from_iter(labels.clone()).to_string();
-    FieldChange::note(all, "labels", old, new, text);
 }

@@ -1,8 +1,6 @@
 //! Rules of compute images: what a change makes of one, and when it is refused.
 
-use super::changes::{Applied, note_labels, note_text};
-use super::draft::Draft;
-use super::operations;
+use super::draft::{Applied, Draft, note_labels, note_text};
 use super::quotas::{self, Usage};
 use crate::model::{
     BlobFacts, BlobRow, BlobState, COMPUTE_IMAGE_PREFIX, ComputeImage, ComputeImageChanges,
@@ -180,7 +178,7 @@ pub(super) fn update(
     let mut row = row.clone();
     let image = &mut row.image;
     if let Some(name) = changes.name.as_ref().filter(|name| **name != image.name) {
-        operations::note_former_name(draft, &image.id, &image.name);
+        draft.note_former_name(&image.id, &image.name);
         image.name.clone_from(name);
     }
     if let Some(description) = &changes.description {
@@ -224,7 +222,7 @@ pub(super) fn delete(draft: &mut Draft<'_>, id: &str) -> Result<Applied> {
 
 /// Removes an image; desktop images copied from it keep the blob.
 fn remove(draft: &mut Draft<'_>, row: &ComputeImageRow) -> Applied {
-    operations::note_former_name(draft, &row.image.id, &row.image.name);
+    draft.note_former_name(&row.image.id, &row.image.name);
     draft.add(Effect::DeleteComputeImage(row.id));
     let usage = Usage::compute_images(1, Some(row.image.storage_size));
     quotas::release(draft, &row.image.folder_id, usage);

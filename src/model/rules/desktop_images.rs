@@ -1,9 +1,8 @@
 //! Rules of desktop images: what a change makes of one, and when it is refused.
 
-use super::changes::{Applied, note_labels, note_text};
-use super::draft::Draft;
+use super::compute_images;
+use super::draft::{Applied, Draft, note_labels, note_text};
 use super::quotas::{self, Usage};
-use super::{compute_images, operations};
 use crate::model::{
     DESKTOP_IMAGE_PREFIX, DesktopImage, DesktopImageChanges, DesktopImageRow,
     DesktopImageStatus as Status, Effect, FieldChange, Id, Lookup, NameIn, NewDesktopImage,
@@ -79,7 +78,7 @@ pub(super) fn update(
     let differences = differences(&row.image, changes);
     let image = &mut row.image;
     if let Some(name) = changes.name.as_ref().filter(|name| **name != image.name) {
-        operations::note_former_name(draft, &image.id, &image.name);
+        draft.note_former_name(&image.id, &image.name);
         image.name.clone_from(name);
     }
     if let Some(description) = &changes.description {
@@ -120,7 +119,7 @@ pub(super) fn delete(draft: &mut Draft<'_>, id: &str) -> Result<Applied> {
 
 /// Removes an image. Its blob is looked at later.
 fn remove(draft: &mut Draft<'_>, row: &DesktopImageRow) -> Applied {
-    operations::note_former_name(draft, &row.image.id, &row.image.name);
+    draft.note_former_name(&row.image.id, &row.image.name);
     draft.add(Effect::DeleteDesktopImage(row.id));
     let usage = Usage::desktop_images(1, Some(row.image.storage_size));
     quotas::release(draft, &row.image.folder_id, usage);

@@ -1,6 +1,8 @@
 //! A decision in the making.
 
-use crate::model::{Decision, Effect, Fresh, Refusal, Timestamp, WorkingSet};
+use crate::model::{
+    Decision, Effect, FieldChange, Fresh, Id, Labels, Refusal, Resource, Timestamp, WorkingSet,
+};
 
 /// What a decision rests on, and the effects so far.
 pub(super) struct Draft<'a> {
@@ -30,4 +32,39 @@ impl<'a> Draft<'a> {
             effects: self.effects,
         })
     }
+
+    /// Keeps a name that an image gives up, for the page tokens that refer to it.
+    pub(super) fn note_former_name(&mut self, image_id: &str, name: &str) {
+        if !name.is_empty() {
+            self.add(Effect::NoteFormerName {
+                image_id: image_id.to_owned(),
+                name: name.to_owned(),
+                at: self.now,
+            });
+        }
+    }
+}
+
+/// What a change has done so far.
+pub(super) struct Applied {
+    pub(super) folder_id: String,
+    pub(super) image: Id,
+    /// The image, if the change is done and leaves one.
+    pub(super) resource: Option<Resource>,
+    /// The fields that an update sets to another value.
+    pub(super) changes: Vec<FieldChange>,
+}
+
+pub(super) fn note_text(
+    all: &mut Vec<FieldChange>,
+    field: &str,
+    old: &String,
+    new: Option<&String>,
+) {
+    FieldChange::note(all, field, old, new, String::clone);
+}
+
+pub(super) fn note_labels(all: &mut Vec<FieldChange>, old: &Labels, new: Option<&Labels>) {
+    let text = |labels: &Labels| serde_json::Value::from_iter(labels.clone()).to_string();
+    FieldChange::note(all, "labels", old, new, text);
 }

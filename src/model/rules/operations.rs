@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::changes::Applied;
-use super::draft::Draft;
+use super::draft::{Applied, Draft};
 use crate::model::{
     AuditKind, AuditRow, AuditStep, Change, Effect, Event, Failure, FieldChange, Lease, Operation,
     OperationRow, Outcome, Phase, Progress, Reason, Refusal, RequestContext, State, Task,
@@ -195,17 +194,6 @@ pub(super) fn discard_pending(draft: &mut Draft<'_>, operation: &OperationRow) -
         discarded.push(blob.file.clone());
     }
     discarded
-}
-
-/// Keeps a name that an image gives up, for the page tokens that refer to it.
-pub(super) fn note_former_name(draft: &mut Draft<'_>, image_id: &str, name: &str) {
-    if !name.is_empty() {
-        draft.add(Effect::NoteFormerName {
-            image_id: image_id.to_owned(),
-            name: name.to_owned(),
-            at: draft.now,
-        });
-    }
 }
 
 fn audit(

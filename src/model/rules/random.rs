@@ -41,7 +41,6 @@ impl AnyCommand {
 }
 
 /// The reply to it.
-#[expect(clippy::large_enum_variant, reason = "few are made, in tests")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AnyReply {
     Accepted(Accepted),

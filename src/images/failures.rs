@@ -1,0 +1,111 @@
+//! Failures of operations: what they are to a caller, and whether another attempt may succeed.
+
+use std::io;
+
+use super::compute_images::LARGEST_CONTENT;
+use crate::blobs;
+use crate::model::{Failure, Reason, Refusal};
+use crate::sources::SourceError;
+use crate::store;
+
+/// The failure of an operation that the store did not go on with.
+pub(super) fn store_failure(error: &store::Error) -> Failure {
+    match error {
+        store::Error::Refused(refusal) => refused(refusal),
+        store::Error::Full => disk_full(),
+        // Whether it is one of those that pass, nobody knows.
+        error => internal(error).transient(),
+    }
+}
+
+fn refused(refusal: &Refusal) -> Failure {
+    use Refusal as R;
+    let reason = match refusal {
+        R::MinDiskSizeTooSmall { .. } => Reason::Invalid,
+        R::ImageNotFound { .. } => Reason::NotFound,
+        R::NameTaken { .. } => Reason::AlreadyExists,
+        R::ImageNotReady { .. } | R::ImageBeingDeleted { .. } | R::BlobDamaged { .. } => {
+            Reason::FailedPrecondition
+        }
+        R::QuotaExceeded(_) => Reason::QuotaExceeded,
+        // What is recorded of it is how the other worker ends it.
+        R::LeaseLost { .. } => Reason::Aborted,
+        R::CancelRequested { .. } => return Failure::cancelled(),
+        R::OperationNotFound { .. } | R::IdempotencyKeyReused => {
+            return internal(refusal).transient();
+        }
+    };
+    let failure = Failure::new(reason, refusal.to_string());
+    match refusal {
+        R::QuotaExceeded(exceeded) => Failure {
+            subject: Some(exceeded.subject()),
+            quota: Some(exceeded.reached()),
+            ..failure
+        },
+        _ => failure,
+    }
+}
+
+/// A file that is not as it must be will not be so a second later; a disk that does not answer may.
+pub(super) fn source_failure(error: SourceError) -> Failure {
+    use io::ErrorKind as Kind;
+    let failure = Failure::new(Reason::Invalid, format!("uri: {error}"));
+    match &error {
+        SourceError::Io(cause)
+            if !matches!(
+                cause.kind(),
+                Kind::NotFound
+                    | Kind::PermissionDenied
+                    | Kind::InvalidInput
+                    | Kind::IsADirectory
+                    | Kind::NotADirectory
+            ) =>
+        {
+            failure.transient()
+        }
+        _ => failure,
+    }
+}
+
+/// The failure of a source of more bytes than any image has.
+pub(super) fn too_large() -> Failure {
+    Failure::new(
+        Reason::Invalid,
+        format!("The image has more than {LARGEST_CONTENT} bytes, the most that are supported"),
+    )
+}
+
+const FOLDER_LOST: &str = "The server's content folder is not there; its log says more";
+
+/// The failure of what found no room.
+pub(super) fn disk_full() -> Failure {
+    tracing::warn!("the disk is full");
+    Failure::new(Reason::Exhausted, "The server's disk is full")
+}
+
+const NO_DESCRIPTORS: &str = "The server has no file descriptors left; try again later";
+
+pub(super) fn blob_failure(error: &blobs::Error) -> Failure {
+    match error {
+        blobs::Error::Full => disk_full(),
+        error @ blobs::Error::NoDescriptors(_) => {
+            tracing::warn!(%error, "no file can be opened");
+            Failure::new(Reason::Unavailable, NO_DESCRIPTORS).transient()
+        }
+        lost @ blobs::Error::FolderLost { .. } => {
+            tracing::error!(error = %lost, "an import failed");
+            Failure::new(Reason::Aborted, FOLDER_LOST).transient()
+        }
+        blobs::Error::Io(error) => internal(error).transient(),
+        other => internal(other).transient(),
+    }
+}
+
+/// The cause is for the log, not for the caller.
+pub(super) fn internal(cause: &dyn std::error::Error) -> Failure {
+    tracing::error!(error = %cause, "an import failed");
+    Failure::new(
+        Reason::Internal,
+        "Internal error; the server's log says more",
+    )
+}
