@@ -5,7 +5,8 @@
 //! An effect makes known the answer of every lookup that it changes. So a row that is loaded later, while
 //! effects are not written yet, is never older than what is known here; what is known is not loaded again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
 
 use super::{
     BlobRow, BlobState, ComputeImageRow, DesktopImageRow, Effect, Id, OperationRow, Quota,
@@ -13,7 +14,7 @@ use super::{
 };
 
 /// What a command has to know before it is decided.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Lookup {
     /// The operation under an idempotency key of a subject.
     IdempotencyKey(KeyOf),
@@ -35,14 +36,14 @@ pub(crate) enum Lookup {
 }
 
 /// An idempotency key, which is the subject's own.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct KeyOf {
     pub key: [u8; 16],
     pub subject: String,
 }
 
 /// A name in a folder.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct NameIn {
     pub folder_id: String,
     pub name: String,
@@ -57,20 +58,20 @@ impl NameIn {
     }
 }
 
-/// Rows by their ids and indexes of them. None is a known absence.
+/// Rows, sorted by their ids, and indexes of them. None is a known absence.
 #[derive(Debug, Default)]
 pub(crate) struct WorkingSet {
     /// Whether what is not here is nowhere.
     is_complete: bool,
     desktop_images: BTreeMap<Id, Option<DesktopImageRow>>,
     compute_images: BTreeMap<Id, Option<ComputeImageRow>>,
-    desktop_image_names: BTreeMap<NameIn, Option<Id>>,
-    compute_image_names: BTreeMap<NameIn, Option<Id>>,
+    desktop_image_names: HashMap<NameIn, Option<Id>>,
+    compute_image_names: HashMap<NameIn, Option<Id>>,
     operations: BTreeMap<Id, Option<OperationRow>>,
-    keys: BTreeMap<KeyOf, Option<Id>>,
+    keys: HashMap<KeyOf, Option<Id>>,
     blobs: BTreeMap<Id, Option<BlobRow>>,
-    digests: BTreeMap<[u8; 32], Option<Id>>,
-    pending: BTreeMap<Id, BTreeSet<Id>>,
+    digests: HashMap<[u8; 32], Option<Id>>,
+    pending: HashMap<Id, BTreeSet<Id>>,
     quotas: BTreeMap<QuotaScope, Vec<Quota>>,
 }
 
@@ -83,8 +84,12 @@ fn key_of(row: &OperationRow) -> Option<KeyOf> {
     })
 }
 
-fn row<'a, K: Ord, V>(rows: &'a BTreeMap<K, Option<V>>, key: &K) -> Option<&'a V> {
-    rows.get(key)?.as_ref()
+fn row<V>(rows: &BTreeMap<Id, Option<V>>, id: Id) -> Option<&V> {
+    rows.get(&id)?.as_ref()
+}
+
+fn indexed<K: Eq + Hash>(index: &HashMap<K, Option<Id>>, key: &K) -> Option<Id> {
+    *index.get(key)?
 }
 
 impl WorkingSet {
@@ -113,39 +118,39 @@ impl WorkingSet {
     }
 
     pub(crate) fn desktop_image(&self, id: Id) -> Option<&DesktopImageRow> {
-        row(&self.desktop_images, &id)
+        row(&self.desktop_images, id)
     }
 
     pub(crate) fn compute_image(&self, id: Id) -> Option<&ComputeImageRow> {
-        row(&self.compute_images, &id)
+        row(&self.compute_images, id)
     }
 
     /// The desktop image of a name.
     pub(crate) fn desktop_image_named(&self, name: &NameIn) -> Option<Id> {
-        row(&self.desktop_image_names, name).copied()
+        indexed(&self.desktop_image_names, name)
     }
 
     /// The compute image of a name.
     pub(crate) fn compute_image_named(&self, name: &NameIn) -> Option<Id> {
-        row(&self.compute_image_names, name).copied()
+        indexed(&self.compute_image_names, name)
     }
 
     pub(crate) fn operation(&self, id: Id) -> Option<&OperationRow> {
-        row(&self.operations, &id)
+        row(&self.operations, id)
     }
 
     /// The operation under an idempotency key.
     pub(crate) fn operation_of_key(&self, key: &KeyOf) -> Option<&OperationRow> {
-        self.operation(*row(&self.keys, key)?)
+        self.operation(indexed(&self.keys, key)?)
     }
 
     pub(crate) fn blob(&self, id: Id) -> Option<&BlobRow> {
-        row(&self.blobs, &id)
+        row(&self.blobs, id)
     }
 
     /// The live blob with a SHA-256.
     pub(crate) fn blob_of_digest(&self, sha256: &[u8; 32]) -> Option<&BlobRow> {
-        self.blob(*row(&self.digests, sha256)?)
+        self.blob(indexed(&self.digests, sha256)?)
     }
 
     /// The blobs that an operation writes.
