@@ -24,15 +24,23 @@ pub use packages::{desktopimages, google, yandex};
 /// The encoded `FileDescriptorSet` of all of `proto/`, with its imports, comments and options.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
-/// The services that this server serves, by full name.
-pub const SERVICES: [&str; 6] = [
-    "desktopimages.v1.AuditService",
-    "desktopimages.v1.OperationWatchService",
-    "desktopimages.v1.QuotaService",
-    "yandex.cloud.clouddesktop.v1.api.DesktopImageService",
-    "yandex.cloud.compute.v1.ImageService",
-    "yandex.cloud.operation.OperationService",
+/// Services that are described and not served yet.
+const NOT_SERVED: [&str; 2] = [
+    "yandex.cloud.endpoint.ApiEndpointService",
+    "yandex.cloud.iam.v1.IamTokenService",
 ];
+
+/// The full names of the services of the contract that are served.
+pub fn services() -> impl Iterator<Item = &'static str> + Clone {
+    static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
+        let described = descriptor_pool().services();
+        let names = described.map(|service| service.full_name().to_owned());
+        names
+            .filter(|name| !NOT_SERVED.contains(&name.as_str()))
+            .collect()
+    });
+    NAMES.iter().map(String::as_str)
+}
 
 /// The descriptors of all messages and services, options included.
 #[expect(

@@ -53,7 +53,7 @@ const COMMON_FILE_DESCRIPTOR_SETS: [&[u8]; 3] = [
 
 /// The full names of all services of this server, those of the contract and the common ones.
 pub(crate) fn services() -> impl Iterator<Item = &'static str> + Clone {
-    contract::SERVICES.into_iter().chain(COMMON_SERVICES)
+    contract::services().chain(COMMON_SERVICES)
 }
 
 /// The descriptors of all services of this server, and of the messages of the contract.
@@ -128,7 +128,7 @@ impl Health {
             true => tonic_health::ServingStatus::Serving,
             false => tonic_health::ServingStatus::NotServing,
         };
-        for service in contract::SERVICES.into_iter().chain([""]) {
+        for service in contract::services().chain([""]) {
             self.0.set_service_status(service, status).await;
         }
     }

@@ -1,9 +1,9 @@
 //! The working set: the rows that decisions are made on, with those that are known to be absent. A store loads
-//! what a command looks up, lets the rules decide, and applies the effects here; the next command of the same
-//! transaction decides on what this one left. The store in memory is a working set that knows all rows.
+//! what a command looks up, lets the rules decide, writes the effects and applies them here; the next command of the
+//! same transaction decides on what this one left. The store in memory is a working set that knows all rows.
 //!
-//! An effect makes known the answer of every lookup that it changes. So a row that is loaded later, while
-//! effects are not written yet, is never older than what is known here; what is known is not loaded again.
+//! A working set that is loaded forgets the rows that an effect changes, but for quotas, which most commands of a
+//! transaction share: the rows are written by then, and are loaded again if another command looks them up.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
@@ -244,9 +244,12 @@ impl WorkingSet {
         self.quotas.entry(scope).or_insert(quotas);
     }
 
-    /// Does what an effect says. Rows that no decision looks up (checksums, tombstones, former names, audit
-    /// events) are not kept here.
+    /// Does what an effect says. The store has written it. Rows that no decision looks up (checksums, tombstones,
+    /// former names, audit events) are not kept here.
     pub(crate) fn apply(&mut self, effect: Effect) {
+        if !self.is_complete && !matches!(effect, Effect::UpdateQuota(_)) {
+            return self.forget(&effect);
+        }
         match effect {
             Effect::InsertDesktopImage(row) | Effect::UpdateDesktopImage(row) => {
                 self.put_desktop_image(row.id, Some(row));
@@ -275,6 +278,44 @@ impl WorkingSet {
                 }
             }
             Effect::PutChecksums { .. }
+            | Effect::InsertTombstone(_)
+            | Effect::NoteGarbage(_)
+            | Effect::NoteFormerName { .. }
+            | Effect::InsertAuditEvent(_) => {}
+        }
+    }
+
+    /// Forgets the rows that an effect changes, and the indexes that lead to rows of their kind.
+    fn forget(&mut self, effect: &Effect) {
+        match effect {
+            Effect::InsertDesktopImage(DesktopImageRow { id, .. })
+            | Effect::UpdateDesktopImage(DesktopImageRow { id, .. })
+            | Effect::DeleteDesktopImage(id) => {
+                self.desktop_images.remove(id);
+                self.desktop_image_names.clear();
+            }
+            Effect::InsertComputeImage(ComputeImageRow { id, .. })
+            | Effect::UpdateComputeImage(ComputeImageRow { id, .. })
+            | Effect::DeleteComputeImage(id) => {
+                self.compute_images.remove(id);
+                self.compute_image_names.clear();
+            }
+            Effect::InsertOperation(row) | Effect::UpdateOperation(row) => {
+                self.operations.remove(&row.id);
+                self.keys.clear();
+            }
+            Effect::InsertBlob(BlobRow { id, .. })
+            | Effect::UpdateBlob(BlobRow { id, .. })
+            | Effect::DeleteBlob(id) => {
+                self.blobs.remove(id);
+                self.digests.clear();
+                self.pending.clear();
+                // A compute image is loaded with its blob.
+                self.compute_images.clear();
+                self.desktop_images.clear();
+            }
+            Effect::UpdateQuota(_)
+            | Effect::PutChecksums { .. }
             | Effect::InsertTombstone(_)
             | Effect::NoteGarbage(_)
             | Effect::NoteFormerName { .. }

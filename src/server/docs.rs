@@ -43,7 +43,7 @@ impl Docs {
             description: DESCRIPTION,
         };
         let pool = contract::descriptor_pool();
-        let mut document = transcoding::openapi(pool, contract::SERVICES, info, limits)?;
+        let mut document = transcoding::openapi(pool, contract::services(), info, limits)?;
         for (path, method, operation) in [
             ("/compute/v1/images:upload", "post", upload()),
             (

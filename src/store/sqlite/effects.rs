@@ -1,6 +1,6 @@
 //! Effects, written in the order in which they were decided. Operations that are done as they are accepted and
 //! audit events are gathered first, since many rows are written by one statement, which opens its tables once and
-//! goes on where it was; no other effect depends on them but a change of the same operation.
+//! goes on where it was. Operations are written before one is looked up.
 
 use std::mem::take;
 
@@ -112,7 +112,7 @@ impl Effects {
         self.write_audit_events(transaction)
     }
 
-    fn write_operations(&mut self, transaction: &Transaction<'_>) -> Result<()> {
+    pub(super) fn write_operations(&mut self, transaction: &Transaction<'_>) -> Result<()> {
         // Fresh idempotency keys are random: each goes to another page of their index. A statement of
         // many rows that sets their primary keys may fail midway for all that SQLite knows, whatever OR
         // FAIL says, and copies each page before it first changes it.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::super::Result;
+use super::effects::Effects;
 use super::error::numbered;
 use super::image_rows::{
     LIVE, PENDING, SELECT_BLOB, SELECT_COMPUTE_IMAGE_ROW, SELECT_DESKTOP_IMAGE_ROW, blob,
@@ -13,14 +14,18 @@ use super::image_rows::{
 use super::{Transaction, folders, operation_rows};
 use crate::model::{Id, KeyOf, Lookup, Metric, NameIn, Quota, QuotaScope, WorkingSet};
 
-/// Loads what is not known yet.
+/// Loads what is not known yet. Effects that wait are written where they are looked up.
 pub(super) fn load(
     transaction: &Transaction<'_>,
     facts: &mut WorkingSet,
+    effects: &mut Effects,
     lookups: Vec<Lookup>,
 ) -> Result<()> {
     for lookup in lookups {
         if !facts.knows(&lookup) {
+            if matches!(lookup, Lookup::Operation(_) | Lookup::IdempotencyKey(_)) {
+                effects.write_operations(transaction)?;
+            }
             load_one(transaction, facts, lookup)?;
         }
     }

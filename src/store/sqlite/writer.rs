@@ -326,9 +326,10 @@ impl Changes {
         shared: &Shared,
         call: &mut dyn Call,
     ) -> Result<()> {
-        facts::load(transaction, &mut self.facts, call.lookups())?;
-        let rows = call.rows(&self.facts);
-        facts::load(transaction, &mut self.facts, rows)?;
+        let (facts, effects) = (&mut self.facts, &mut self.effects);
+        facts::load(transaction, facts, effects, call.lookups())?;
+        let rows = call.rows(facts);
+        facts::load(transaction, facts, effects, rows)?;
         let fresh = shared.ids.fresh();
         for effect in call.decide(&fresh, &self.facts, shared.clock.now()) {
             self.effects.add(transaction, &effect)?;
