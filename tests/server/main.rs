@@ -26,6 +26,7 @@ mod database;
 mod desktop_images;
 mod downloads;
 mod durability;
+mod earlier_versions;
 mod early_answers;
 mod edge;
 mod fairness;
