@@ -2,50 +2,71 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{HardwareGeneration, Kind, Labels, Os, Transfer};
+use super::{COMPUTE_IMAGE_PREFIX, DESKTOP_IMAGE_PREFIX, HardwareGeneration, Labels, Os, Transfer};
 
-/// A change of images. What has been accepted and not ended keeps it in its row.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[expect(
-    clippy::enum_variant_names,
-    reason = "the contract's words; there are changes of other things"
-)]
-pub(crate) enum Change {
-    CopyDesktopImage(NewDesktopImage),
-    UpdateDesktopImage {
-        id: String,
-        changes: DesktopImageChanges,
-    },
-    DeleteDesktopImage {
-        id: String,
-    },
-    CreateComputeImage {
-        new: NewComputeImage,
-        origin: Origin,
-    },
-    UpdateComputeImage {
-        id: String,
-        changes: ComputeImageChanges,
-    },
-    DeleteComputeImage {
-        id: String,
-    },
+/// Defines the changes and, by the same list, their kinds, with the numbers that they are stored under.
+macro_rules! changes {
+    ($($name:ident $holds:tt = $number:literal,)+) => {
+        /// A change of images. An accepted change that has not ended is kept in the row of its operation.
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        #[expect(clippy::enum_variant_names, reason = "the contract's words")]
+        pub(crate) enum Change {
+            $($name $holds,)+
+        }
+
+        /// The kind of a change, and of the operation that carries it out.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[expect(clippy::enum_variant_names, reason = "the contract's words")]
+        pub(crate) enum Kind {
+            $($name = $number,)+
+        }
+
+        impl Change {
+            pub(crate) fn kind(&self) -> Kind {
+                match self {
+                    $(Self::$name { .. } => Kind::$name,)+
+                }
+            }
+        }
+
+        impl Kind {
+            pub(crate) const ALL: &[Self] = &[$(Self::$name),+];
+        }
+    };
 }
 
-impl Change {
-    pub(crate) fn kind(&self) -> Kind {
+changes! {
+    CopyDesktopImage(NewDesktopImage) = 1,
+    UpdateDesktopImage { id: String, changes: DesktopImageChanges } = 2,
+    DeleteDesktopImage { id: String } = 3,
+    CreateComputeImage { new: NewComputeImage, origin: Origin } = 4,
+    UpdateComputeImage { id: String, changes: ComputeImageChanges } = 5,
+    DeleteComputeImage { id: String } = 6,
+}
+
+impl Kind {
+    /// The prefix of the ids of the images that operations of this kind are about.
+    pub(crate) fn image_prefix(self) -> &'static str {
         match self {
-            Self::CopyDesktopImage(_) => Kind::CopyDesktopImage,
-            Self::UpdateDesktopImage { .. } => Kind::UpdateDesktopImage,
-            Self::DeleteDesktopImage { .. } => Kind::DeleteDesktopImage,
-            Self::CreateComputeImage { .. } => Kind::CreateComputeImage,
-            Self::UpdateComputeImage { .. } => Kind::UpdateComputeImage,
-            Self::DeleteComputeImage { .. } => Kind::DeleteComputeImage,
+            Self::CopyDesktopImage | Self::UpdateDesktopImage | Self::DeleteDesktopImage => {
+                DESKTOP_IMAGE_PREFIX
+            }
+            Self::CreateComputeImage | Self::UpdateComputeImage | Self::DeleteComputeImage => {
+                COMPUTE_IMAGE_PREFIX
+            }
         }
     }
 
-    /// Whether it makes room on the disk, sooner or later.
+    /// The kind stored under this number.
+    pub(crate) fn from_number(number: i64) -> Option<Self> {
+        let mut all = Self::ALL.iter().copied();
+        all.find(|kind| *kind as i64 == number)
+    }
+}
+
+impl Change {
+    /// Whether the change makes room on the disk, sooner or later.
     pub(crate) fn makes_room(&self) -> bool {
         matches!(
             self,

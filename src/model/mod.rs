@@ -24,7 +24,8 @@ mod working_set;
 pub(crate) use audit::{AuditEvent, AuditKind, AuditQuery, AuditStatus, FieldChange};
 pub(crate) use blobs::{BlobFacts, DeletedBlob, LiveBlob};
 pub(crate) use changes::{
-    Change, ComputeImageChanges, DesktopImageChanges, NewComputeImage, NewDesktopImage, Origin,
+    Change, ComputeImageChanges, DesktopImageChanges, Kind, NewComputeImage, NewDesktopImage,
+    Origin,
 };
 pub(crate) use command::{Command, Fresh, Room};
 pub(crate) use effects::{Decision, Effect, Tombstone};
@@ -44,7 +45,7 @@ pub(crate) use lists::{
 };
 pub(crate) use operation_state::{Event, Phase, Refused, State};
 pub(crate) use operations::{
-    Failure, Kind, Operation, Outcome, Progress, ReachedQuota, Reason, Resource, Transfer,
+    Failure, Operation, Outcome, Progress, ReachedQuota, Reason, Resource, Transfer,
 };
 pub(crate) use quotas::{ExceededQuota, Metric, Quota, QuotaScope};
 pub(crate) use refusal::Refusal;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{COMPUTE_IMAGE_PREFIX, ComputeImage, DESKTOP_IMAGE_PREFIX, DesktopImage, Timestamp};
+use super::{ComputeImage, DesktopImage, Kind, Timestamp};
 
 /// A mutation that was accepted: what it is, how far it is, and how it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,46 +112,6 @@ impl Failure {
     /// The failure of an operation that its caller cancelled.
     pub(crate) fn cancelled() -> Self {
         Self::new(Reason::Cancelled, "The operation was cancelled")
-    }
-}
-
-/// What an operation does. The numbers are those it is stored under.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(clippy::enum_variant_names, reason = "the contract\'s words")]
-pub(crate) enum Kind {
-    CopyDesktopImage = 1,
-    UpdateDesktopImage = 2,
-    DeleteDesktopImage = 3,
-    CreateComputeImage = 4,
-    UpdateComputeImage = 5,
-    DeleteComputeImage = 6,
-}
-
-impl Kind {
-    pub(crate) const ALL: [Self; 6] = [
-        Self::CopyDesktopImage,
-        Self::UpdateDesktopImage,
-        Self::DeleteDesktopImage,
-        Self::CreateComputeImage,
-        Self::UpdateComputeImage,
-        Self::DeleteComputeImage,
-    ];
-
-    /// The prefix of the ids of the images that operations of this kind are about.
-    pub(crate) fn image_prefix(self) -> &'static str {
-        match self {
-            Self::CopyDesktopImage | Self::UpdateDesktopImage | Self::DeleteDesktopImage => {
-                DESKTOP_IMAGE_PREFIX
-            }
-            Self::CreateComputeImage | Self::UpdateComputeImage | Self::DeleteComputeImage => {
-                COMPUTE_IMAGE_PREFIX
-            }
-        }
-    }
-
-    /// The kind stored under this number.
-    pub(crate) fn from_number(number: i64) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| *kind as i64 == number)
     }
 }
 

@@ -228,7 +228,11 @@ mod tests {
         }
         for kind in Kind::ALL {
             let is_of_compute_image = kind.image_prefix() == crate::model::COMPUTE_IMAGE_PREFIX;
-            assert_eq!(kind as i64 >= 4, is_of_compute_image, "{OF_COMPUTE_IMAGES}");
+            assert_eq!(
+                *kind as i64 >= 4,
+                is_of_compute_image,
+                "{OF_COMPUTE_IMAGES}"
+            );
         }
     }
 }
