@@ -31,7 +31,7 @@ use crate::store::memory::MemoryStore;
 use crate::store::{self, Store};
 use data_folder::{DataFolder, Lock};
 
-/// How often contents among the tombstones are looked for, beside the times they are put there.
+/// How often blobs among the tombstones are looked for, beside the times they are put there.
 const GARBAGE_COLLECTION_INTERVAL: Duration = Duration::from_secs(60);
 /// How often room on the disk is looked for while it is short, and how many times as rarely otherwise.
 const ROOM_INTERVAL: Duration = Duration::from_secs(1);
@@ -137,22 +137,22 @@ pub enum Error {
         source: io::Error,
     },
     #[error(
-        "{database} {why}, but {contents} beside it has {files} files: put the database back, with its log \
+        "{database} {why}, but {blobs} beside it has {files} files: put the database back, with its log \
          (metadata.sqlite-wal), or say --adopt-empty to begin with an empty one; unknown files are left alone"
     )]
     DatabaseLost {
         database: PathBuf,
         why: &'static str,
-        contents: PathBuf,
+        blobs: PathBuf,
         files: usize,
     },
     #[error(
-        "the database names {contents} contents below {folder}, but {reason}: mount that folder or put it \
+        "the database names {blobs} blobs below {folder}, but {reason}: mount that folder or put it \
          back, or say --adopt-empty to go on without their bytes"
     )]
-    ContentsLost {
+    BlobsLost {
         folder: PathBuf,
-        contents: usize,
+        blobs: usize,
         reason: String,
     },
     #[error("cannot listen on {address}: {source}")]
@@ -235,7 +235,7 @@ impl Server {
         let engine = Engine::new(store.clone(), config.operations.clone());
         let images = Images::new(
             store.clone(),
-            data.place.contents.clone(),
+            data.place.blobs.clone(),
             engine.clone(),
             import_folder,
         )
@@ -369,7 +369,7 @@ async fn maintain(
         }
         engine.prune();
         if let Err(error) = images.collect_garbage().await {
-            tracing::warn!(%error, "contents were not removed; the next garbage collection tries again");
+            tracing::warn!(%error, "blobs were not removed; the next garbage collection tries again");
         }
         if let Err(error) = store.prune_former_names(FORMER_NAMES).await {
             tracing::warn!(%error, "former names were not pruned");

@@ -1,4 +1,4 @@
-//! Delete where few images share a content, and where many do.
+//! Delete where few images share a blob, and where many do.
 
 use std::error::Error;
 use std::path::Path;
@@ -22,7 +22,7 @@ const BESIDE: Shape = Shape {
 };
 const OF_FEW: Goal = Goal::AtMost(1.5);
 
-/// Times of one Delete, and of a Copy beside Deletes, by the number of images that share a content.
+/// Times of one Delete, and of a Copy beside Deletes, by the number of images that share a blob.
 pub async fn of_few_and_many(folder: &Path, figures: &mut Figures) -> Result<(), Box<dyn Error>> {
     let mut medians = Vec::new();
     for sharing in SHARING {
@@ -64,7 +64,7 @@ pub async fn of_few_and_many(folder: &Path, figures: &mut Figures) -> Result<(),
         let (deleted, beside) = tokio::join!(deletes, beside);
         deleted?;
         figures.fact(
-            &format!("a Delete alone of {sharing} images that share a content"),
+            &format!("a Delete alone of {sharing} images that share a blob"),
             format!(
                 "{:.0} µs, {:.0} µs of CPU; a Copy beside Deletes, p99: {:.1} ms",
                 micros(median),
@@ -75,7 +75,7 @@ pub async fn of_few_and_many(folder: &Path, figures: &mut Figures) -> Result<(),
     }
     if let [few, .., many] = &medians[..] {
         let name = format!(
-            "a Delete of {} images that share a content / of {}",
+            "a Delete of {} images that share a blob / of {}",
             SHARING[SHARING.len() - 1],
             SHARING[0]
         );

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::Error;
 use crate::ballast::{self, Ballast};
-use crate::blobs::LocalContents;
+use crate::blobs::LocalBlobs;
 use crate::model::Clock;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{self, Store};
@@ -34,10 +34,10 @@ pub(super) struct DataFolder {
     pub lock: Lock,
 }
 
-/// Where database and contents were when they were opened.
+/// Where database and blobs were when they were opened.
 #[derive(Clone)]
 pub(super) struct Place {
-    pub contents: LocalContents,
+    pub blobs: LocalBlobs,
     database: PathBuf,
     /// Device and inode of the database.
     identity: (u64, u64),
@@ -77,11 +77,11 @@ impl DataFolder {
         .await?;
         let database = folder.join(DATABASE);
         let identity = identity(&database).map_err(failed(folder))?;
-        match open_contents(folder, &store, adopt_empty).await {
-            Ok(contents) => Ok(Self {
+        match open_blobs(folder, &store, adopt_empty).await {
+            Ok(blobs) => Ok(Self {
                 store,
                 place: Place {
-                    contents: contents.beside(ballast.clone()),
+                    blobs: blobs.beside(ballast.clone()),
                     database,
                     identity,
                 },
@@ -97,9 +97,9 @@ impl DataFolder {
 }
 
 impl Place {
-    /// Fails where database or contents are no longer those that were opened. Blocks.
+    /// Fails where database or blobs are no longer those that were opened. Blocks.
     pub(super) fn check(&self) -> Result<(), String> {
-        self.contents.check().map_err(|error| error.to_string())?;
+        self.blobs.check().map_err(|error| error.to_string())?;
         match identity(&self.database) {
             Ok(found) if found == self.identity => Ok(()),
             Ok(_) => Err(format!(
@@ -138,8 +138,8 @@ pub(super) fn database(folder: &Path) -> PathBuf {
     folder.join(DATABASE)
 }
 
-/// Where a data folder has its contents.
-pub(super) fn contents(folder: &Path) -> PathBuf {
+/// Where a data folder has its blobs.
+pub(super) fn blobs(folder: &Path) -> PathBuf {
     folder.join(CONTENTS)
 }
 
@@ -159,32 +159,32 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// Opens the content folder, if it is the one that the database speaks of.
-async fn open_contents(
+async fn open_blobs(
     folder: &Path,
     store: &SqliteStore,
     adopt_empty: bool,
-) -> Result<LocalContents, Error> {
+) -> Result<LocalBlobs, Error> {
     let path = folder.join(CONTENTS);
     let live = store.live_blobs().await?;
-    let lost = |reason: String| Error::ContentsLost {
+    let lost = |reason: String| Error::BlobsLost {
         folder: path.clone(),
-        contents: live.len(),
+        blobs: live.len(),
         reason,
     };
     let is_there = path.try_exists().map_err(|error| lost(error.to_string()))?;
     if !is_there && !live.is_empty() && !adopt_empty {
         return Err(lost("there is no such folder".to_owned()));
     }
-    let contents = LocalContents::open(&path).map_err(|error| {
+    let blobs = LocalBlobs::open(&path).map_err(|error| {
         if live.is_empty() {
             failed(folder)(error)
         } else {
             lost(error.to_string())
         }
     })?;
-    let files = contents.list().map_err(|error| lost(error.to_string()))?;
+    let files = blobs.list().map_err(|error| lost(error.to_string()))?;
     let before = store.content_folder().await?;
-    let found = contents.identity();
+    let found = blobs.identity();
     let found = (found.device, found.inode);
     let is_same = before.is_none_or(|before| before == found);
     if !adopt_empty {
@@ -192,7 +192,7 @@ async fn open_contents(
             return Err(Error::DatabaseLost {
                 database: folder.join(DATABASE),
                 why: "knows nothing",
-                contents: path,
+                blobs: path,
                 files: files.len(),
             });
         }
@@ -206,10 +206,10 @@ async fn open_contents(
     if before != Some(found) {
         store.set_content_folder(found).await?;
     }
-    Ok(contents)
+    Ok(blobs)
 }
 
-/// Refuses a folder that has contents, but no database or an empty file in its place. SQLite would take
+/// Refuses a folder that has blobs, but no database or an empty file in its place. SQLite would take
 /// a log without its database for stale, and remove it.
 fn check_database_is_there(folder: &Path) -> Result<(), Error> {
     let length = |name: &str| match fs::metadata(folder.join(name)) {
@@ -234,7 +234,7 @@ fn check_database_is_there(folder: &Path) -> Result<(), Error> {
     Err(Error::DatabaseLost {
         database: folder.join(DATABASE),
         why,
-        contents: folder.join(CONTENTS),
+        blobs: folder.join(CONTENTS),
         files,
     })
 }
@@ -287,9 +287,9 @@ fn restrict_all(folder: &Path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => kept.push((path, error)),
     };
-    let contents = folder.join(CONTENTS);
+    let blobs = folder.join(CONTENTS);
     // These two may be links to where the administrator wants them; nothing below them is followed.
-    for path in [folder, &contents] {
+    for path in [folder, &blobs] {
         attempt(path.to_owned(), fs::metadata(path), FOLDER_MODE);
     }
     let beside = [LOCK, DATABASE, LOG, ballast::NAME]
@@ -299,7 +299,7 @@ fn restrict_all(folder: &Path) {
         let found = fs::symlink_metadata(&path);
         attempt(path, found, FILE_MODE);
     }
-    for entry in fs::read_dir(&contents).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(&blobs).into_iter().flatten().flatten() {
         attempt(entry.path(), entry.metadata(), FILE_MODE);
     }
     if let Some((path, error)) = kept.first() {

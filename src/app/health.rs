@@ -1,4 +1,4 @@
-//! Health: the server does not serve while its database or its contents are not where they were.
+//! Health: the server does not serve while its database or its blobs are not where they were.
 
 use std::time::Duration;
 

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use super::Error;
 use super::data_folder::{self, Lock};
-use crate::blobs::LocalContents;
+use crate::blobs::LocalBlobs;
 use crate::images::verify;
 pub use crate::images::verify::{Findings, Problem, ProblemKind, Progress};
 use crate::model::SystemClock;
 use crate::store;
 use crate::store::sqlite::{SqliteStore, Verification};
 
-/// Reads the database and all contents of a data folder. Nothing where `progress` ended it. Blocks, for as
+/// Reads the database and all blobs of a data folder. Nothing where `progress` ended it. Blocks, for as
 /// long as the disk takes.
 pub fn verify(folder: &Path, progress: &mut impl Progress) -> Result<Option<Findings>, Error> {
     let path = data_folder::database(folder);
@@ -32,11 +32,11 @@ pub fn verify(folder: &Path, progress: &mut impl Progress) -> Result<Option<Find
         }
         opened => opened?,
     };
-    let contents = data_folder::contents(folder);
-    let contents = LocalContents::existing(&contents).map_err(|source| Error::Folder {
+    let blobs = data_folder::blobs(folder);
+    let blobs = LocalBlobs::existing(&blobs).map_err(|source| Error::Folder {
         what: "content folder",
-        path: contents.clone(),
+        path: blobs.clone(),
         source,
     })?;
-    Ok(verify::verify(&mut database, &contents, progress))
+    Ok(verify::verify(&mut database, &blobs, progress))
 }

@@ -1,6 +1,6 @@
-//! Checksums of the blocks of a content: CRC-32C, against damage and not against attack.
+//! Checksums of the blocks of a blob: CRC-32C, against damage and not against attack.
 //!
-//! They are kept as bytes: a version, the size of a block as a power of two, the size of the content
+//! They are kept as bytes: a version, the size of a block as a power of two, the size of the blob
 //! (64 bits), the checksums of its blocks (32 bits each), and a checksum of all of that. Numbers are
 //! little-endian.
 
@@ -8,14 +8,14 @@ use std::sync::LazyLock;
 
 use super::Error;
 
-/// How many bytes a checksum is of; the last block of a content may be shorter.
+/// How many bytes a checksum is of; the last block of a blob may be shorter.
 pub(crate) const BLOCK: u64 = 1 << BLOCK_BITS;
 const BLOCK_BITS: u8 = 22;
 const VERSION: u8 = 1;
 const HEADER: usize = 10;
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
-/// The checksums of a whole content.
+/// The checksums of a whole blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Checksums {
     size: u64,
@@ -32,7 +32,7 @@ impl Checksums {
         bytes
     }
 
-    /// The checksums of a content of so many bytes; none where the bytes are damaged, or are of a
+    /// The checksums of a blob of so many bytes; none where the bytes are damaged, or are of a
     /// version that is not known here.
     pub(crate) fn from_bytes(bytes: &[u8], size: u64) -> Option<Self> {
         let (rest, own) = bytes.split_last_chunk::<4>()?;

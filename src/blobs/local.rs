@@ -1,4 +1,4 @@
-//! Contents as files of a local folder, named by their ids.
+//! Blobs as files of a local folder, named by their ids.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Read};
@@ -10,17 +10,17 @@ use sha2::{Digest, Sha256};
 use crate::ballast::Ballast;
 
 use super::checksums::{Checksums, Summing};
-use super::reader::{ContentReader, SoundBlocks};
-use super::writer::ContentWriter;
+use super::reader::{BlobReader, SoundBlocks};
+use super::writer::BlobWriter;
 use super::{Error, sparse::SparseFile};
 
 /// Images are as secret as what their disks hold.
 const MODE: u32 = 0o700;
 const READ_SIZE: usize = 1 << 20;
 
-/// The folder that holds the contents.
+/// The folder that holds the blobs.
 #[derive(Debug, Clone)]
-pub(crate) struct LocalContents {
+pub(crate) struct LocalBlobs {
     folder: PathBuf,
     identity: FolderIdentity,
     sound: SoundBlocks,
@@ -36,7 +36,7 @@ pub(crate) struct FolderIdentity {
     pub inode: u64,
 }
 
-/// The state in which a reading of all bytes of a content found them.
+/// The state in which a reading of all bytes of a blob found them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Examined {
     pub sha256: [u8; 32],
@@ -53,7 +53,7 @@ impl FolderIdentity {
     }
 }
 
-impl LocalContents {
+impl LocalBlobs {
     /// Opens the folder, and makes it where there is none, for the user of this process alone.
     pub(crate) fn open(folder: &Path) -> io::Result<Self> {
         match DirBuilder::new().mode(MODE).create(folder) {
@@ -119,32 +119,32 @@ impl LocalContents {
         }
     }
 
-    /// Starts a new content. The id must never have been used.
-    pub(crate) fn create(&self, id: &str) -> Result<ContentWriter, Error> {
+    /// Starts a new blob. The id must never have been used.
+    pub(crate) fn create(&self, id: &str) -> Result<BlobWriter, Error> {
         // A file in the place of the folder would be lost with the next mount.
         self.check()?;
         let folder = File::open(&self.folder)?;
-        Ok(ContentWriter::start(
+        Ok(BlobWriter::start(
             SparseFile::create(&self.path(id))?.beside(self.ballast.clone()),
             folder,
         ))
     }
 
-    /// Opens a whole content for reading. The file stays readable when it is removed meanwhile.
+    /// Opens a whole blob for reading. The file stays readable when it is removed meanwhile.
     pub(crate) fn read(&self, id: &str) -> io::Result<File> {
         File::open(self.path(id))
     }
 
-    /// Opens a content of so many bytes to be read mostly from start to end: the system reads further
+    /// Opens a blob of so many bytes to be read mostly from start to end: the system reads further
     /// ahead.
     pub(crate) fn stream(
         &self,
         id: &str,
         size: u64,
         checksums: Option<Checksums>,
-    ) -> Result<ContentReader, Error> {
+    ) -> Result<BlobReader, Error> {
         let file = self.open_whole(id, size)?;
-        Ok(ContentReader::new(
+        Ok(BlobReader::new(
             file,
             id,
             size,
@@ -153,7 +153,7 @@ impl LocalContents {
         ))
     }
 
-    /// Reads all of a content, and tells what it is now. `progress` is given the bytes of each step, and
+    /// Reads all of a blob, and tells what it is now. `progress` is given the bytes of each step, and
     /// ends the reading where it returns false.
     pub(crate) fn examine(
         &self,
@@ -209,7 +209,7 @@ impl LocalContents {
         Ok(file)
     }
 
-    /// Removes the bytes of a content; none is no error.
+    /// Removes the bytes of a blob; none is no error.
     pub(crate) fn remove(&self, id: &str) -> io::Result<()> {
         match fs::remove_file(self.path(id)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -1,5 +1,5 @@
-//! Knows immutable contents by id: written once, read from any offset, removed. Never mentions
-//! images, nor who refers to a content.
+//! Knows immutable blobs by id: written once, read from any offset, removed. Never mentions
+//! images, nor who refers to a blob.
 
 mod checksums;
 mod local;
@@ -8,18 +8,18 @@ mod sparse;
 mod writer;
 
 pub(crate) use checksums::Checksums;
-pub(crate) use local::{Examined, LocalContents};
-pub(crate) use reader::ContentReader;
-pub(crate) use writer::{Chunk, ContentWriter, Written};
+pub(crate) use local::{Examined, LocalBlobs};
+pub(crate) use reader::BlobReader;
+pub(crate) use writer::{BlobWriter, Chunk, Written};
 
 use std::path::PathBuf;
 
 /// Why bytes were not written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("the disk that holds the contents is full")]
+    #[error("the disk that holds the blobs is full")]
     Full,
-    /// The folder of the contents is not there, or another one is in its place.
+    /// The folder of the blobs is not there, or another one is in its place.
     #[error("the content folder {folder} is lost: {reason}")]
     FolderLost { folder: PathBuf, reason: String },
     /// The folder is there, and no file of this id is in it.
@@ -37,9 +37,9 @@ pub enum Error {
     #[error("its SHA-256 is another one{}", places(.blocks))]
     WrongDigest { blocks: Vec<u64> },
     /// No file can be opened for now.
-    #[error("content: {0}")]
+    #[error("blob: {0}")]
     NoDescriptors(std::io::Error),
-    #[error("content: {0}")]
+    #[error("blob: {0}")]
     Io(std::io::Error),
 }
 
@@ -61,7 +61,7 @@ fn places(blocks: &[u64]) -> String {
 }
 
 impl Error {
-    /// Whether the bytes of a content are not those that were written.
+    /// Whether the bytes of a blob are not those that were written.
     pub fn is_damage(&self) -> bool {
         matches!(
             self,

@@ -1,4 +1,4 @@
-//! Reading a content, each byte checked before it is given away.
+//! Reading a blob, each byte checked before it is given away.
 //!
 //! A read of most of a block reads the block and compares its checksum. A read of a smaller part does the
 //! same, and keeps checksums of 64 KiB each of what was sound: whoever reads on in small parts, as QEMU
@@ -18,21 +18,21 @@ use super::checksums::{BLOCK, Checksums};
 
 /// The size in bytes of the parts of a sound block whose checksums are kept.
 const PART: u64 = 64 << 10;
-/// Blocks whose parts are remembered: 16 GiB of contents, in some 2 MiB of memory.
+/// Blocks whose parts are remembered: 16 GiB of blobs, in some 2 MiB of memory.
 const REMEMBERED: usize = 4096;
 
-/// A content that is open for reading. Cheap to clone.
+/// A blob that is open for reading. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct ContentReader {
+pub(crate) struct BlobReader {
     file: Arc<File>,
     id: Arc<str>,
     size: u64,
-    /// None for contents from before there were any.
+    /// None for blobs from before there were any.
     checksums: Option<Arc<Checksums>>,
     sound: SoundBlocks,
 }
 
-impl ContentReader {
+impl BlobReader {
     pub(super) fn new(
         file: File,
         id: &str,
@@ -180,8 +180,8 @@ mod tests {
     use super::super::checksums::Summing;
     use super::*;
 
-    /// A content of two and a half blocks, with its bytes and its file.
-    fn content() -> (ContentReader, Vec<u8>, File) {
+    /// A blob of two and a half blocks, with its bytes and its file.
+    fn blob() -> (BlobReader, Vec<u8>, File) {
         let bytes: Vec<u8> = (0..BLOCK as usize * 5 / 2)
             .map(|at| (at / 7) as u8)
             .collect();
@@ -189,9 +189,9 @@ mod tests {
         file.write_all_at(&bytes, 0).unwrap();
         let mut summing = Summing::default();
         summing.data(&bytes);
-        let reader = ContentReader::new(
+        let reader = BlobReader::new(
             file.try_clone().unwrap(),
-            "content",
+            "blob",
             bytes.len() as u64,
             Some(summing.finish()),
             SoundBlocks::default(),
@@ -206,11 +206,11 @@ mod tests {
         fn every_range_is_read_as_it_was_written(
             ranges in prop::collection::vec((0..BLOCK * 5 / 2, 1..=BLOCK), 1..6)
         ) {
-            let (reader, bytes, _) = content();
+            let (reader, bytes, _) = blob();
             for (start, length) in ranges {
                 let range = start..(start + length).min(bytes.len() as u64);
                 let mut read = Vec::new();
-                for part in ContentReader::by_blocks(range.clone()) {
+                for part in BlobReader::by_blocks(range.clone()) {
                     read.extend(reader.read(part).unwrap());
                 }
                 prop_assert!(read == bytes[range.start as usize..range.end as usize]);
@@ -222,7 +222,7 @@ mod tests {
     fn bytes_that_changed_are_not_given_away_whatever_was_read_before() {
         let small = |at: u64| at..at + 10;
         for warm in [false, true] {
-            let (reader, bytes, file) = content();
+            let (reader, bytes, file) = blob();
             let bad = BLOCK + 3 * PART + 5;
             if warm {
                 reader.read(small(BLOCK)).unwrap();
@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_cut_while_it_is_read_is_damage() {
-        let (reader, bytes, file) = content();
+        let (reader, bytes, file) = blob();
         file.set_len(bytes.len() as u64 - 1).unwrap();
         let last = bytes.len() as u64;
         for range in [last - 1..last, 2 * BLOCK..2 * BLOCK + 1, 2 * BLOCK..last] {

@@ -47,7 +47,7 @@ impl SparseFile {
             .open(path)?;
         // The process's mask may have taken more away. File systems without permissions refuse it.
         if let Err(error) = file.set_permissions(Permissions::from_mode(MODE)) {
-            tracing::debug!(%error, "the permissions of a content cannot be set");
+            tracing::debug!(%error, "the permissions of a blob cannot be set");
         }
         // Not at the opening, which makes the file and only then finds that it cannot do this.
         let direct = set_direct(&file, true).is_ok();
@@ -98,7 +98,7 @@ impl SparseFile {
     /// stored, all-zero blocks not counted.
     pub(crate) fn finish(mut self) -> io::Result<(u64, u64)> {
         self.flush()?;
-        // A direct write may have been longer than the content.
+        // A direct write may have been longer than the blob.
         self.file.set_len(self.position)?;
         self.file.sync_all()?;
         Ok((self.position, self.stored))
@@ -208,7 +208,7 @@ mod tests {
             pieces in prop::collection::vec(piece(), 0..6), direct: bool
         ) {
             let folder = tempfile::tempdir().unwrap();
-            let path = folder.path().join("content");
+            let path = folder.path().join("blob");
             let mut sparse = SparseFile::create(&path).unwrap();
             // The file system of temporary files may have it or not.
             if !direct {

@@ -1,4 +1,4 @@
-//! Writing one content: the digest and the file are made side by side, each in a thread of its
+//! Writing one blob: the digest and the file are made side by side, each in a thread of its
 //! own, so that a stream costs the slower of the two.
 
 use std::fs::File;
@@ -14,7 +14,7 @@ use super::{Error, sparse::SparseFile};
 /// How many chunks wait at the most, for the digest and for the file each.
 const QUEUE: usize = 8;
 
-/// The next bytes of a content.
+/// The next bytes of a blob.
 #[derive(Debug, Clone)]
 pub(crate) enum Chunk {
     Data(Bytes),
@@ -33,8 +33,8 @@ pub(crate) struct Written {
     pub checksums: Checksums,
 }
 
-/// A content that is being written. Dropping it leaves a part of the file behind.
-pub(crate) struct ContentWriter {
+/// A blob that is being written. Dropping it leaves a part of the file behind.
+pub(crate) struct BlobWriter {
     to_digest: mpsc::Sender<Chunk>,
     to_file: mpsc::Sender<Chunk>,
     digest: JoinHandle<[u8; 32]>,
@@ -42,7 +42,7 @@ pub(crate) struct ContentWriter {
     folder: File,
 }
 
-impl ContentWriter {
+impl BlobWriter {
     /// Must be called in a tokio runtime.
     pub(super) fn start(mut sparse: SparseFile, folder: File) -> Self {
         let (to_digest, mut for_digest) = mpsc::channel(QUEUE);

@@ -72,8 +72,8 @@ impl verification::Progress for Shown {
 
 fn text(findings: &Findings) -> String {
     let mut text = format!(
-        "{} contents read, {}\n",
-        findings.contents,
+        "{} blobs read, {}\n",
+        findings.blobs,
         texts::bytes(findings.bytes)
     );
     if findings.checksums_made > 0 {
@@ -101,13 +101,13 @@ fn value(findings: &Findings) -> serde_json::Value {
     let problems = findings.problems.iter().map(|problem| {
         json!({
             "kind": problem.kind.as_str(),
-            "contentId": problem.content_id,
+            "contentId": problem.blob_id,
             "imageIds": problem.image_ids,
             "message": problem.message,
         })
     });
     json!({
-        "contents": findings.contents,
+        "contents": findings.blobs,
         "bytes": findings.bytes,
         "checksumsMade": findings.checksums_made,
         "problems": problems.collect::<Vec<_>>(),

@@ -11,9 +11,9 @@ use crate::sources::{FileUri, SourceError};
 /// The largest disk that an image may hold, in bytes (contract: `min_disk_size`).
 pub(super) const LARGEST_DISK: u64 = 4 << 40;
 /// The most bytes that a disk image is taken to have: the largest disk, and what describes it.
-pub(super) const LARGEST_CONTENT: u64 = LARGEST_DISK + LARGEST_DISK / 8;
+pub(super) const LARGEST_BLOB: u64 = LARGEST_DISK + LARGEST_DISK / 8;
 
-/// Where the content of a new compute image comes from.
+/// Sources of the bytes of a new compute image.
 #[derive(Debug, Clone)]
 pub(crate) enum NewComputeImageSource {
     ComputeImage(String),

@@ -9,7 +9,7 @@ use futures_util::stream::{self, Stream, StreamExt};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Error, Images, Result};
-use crate::blobs::{self, Checksums, ContentReader};
+use crate::blobs::{self, BlobReader, Checksums};
 use crate::model::{BlobFacts, DesktopImage, LiveBlob, Refusal, RequestContext};
 
 /// How many whole blocks, of 4 MiB each, all downloads together keep in memory. Those that find no room read
@@ -24,8 +24,8 @@ const READS_AHEAD: usize = 2;
 pub(crate) struct Download {
     pub image: DesktopImage,
     pub facts: BlobFacts,
-    content_id: String,
-    reader: ContentReader,
+    blob_id: String,
+    reader: BlobReader,
     images: Images,
 }
 
@@ -38,33 +38,33 @@ impl Images {
         };
         let mut missing = None;
         loop {
-            let (image, content) = self.store.desktop_image_blob(image_id).await?;
-            let size = u64::try_from(content.facts.size).unwrap_or_default();
-            let checksums = checksums(&content, size);
+            let (image, blob) = self.store.desktop_image_blob(image_id).await?;
+            let size = u64::try_from(blob.facts.size).unwrap_or_default();
+            let checksums = checksums(&blob, size);
             // Which of its blocks are sound, nobody knows.
-            if content.damaged && checksums.is_none() {
+            if blob.damaged && checksums.is_none() {
                 return Err(damaged());
             }
-            let (contents, id) = (self.contents.clone(), content.id.clone());
+            let (blobs, id) = (self.blobs.clone(), blob.id.clone());
             let opened =
-                tokio::task::spawn_blocking(move || contents.stream(&id, size, checksums)).await;
+                tokio::task::spawn_blocking(move || blobs.stream(&id, size, checksums)).await;
             match opened.map_err(|stopped| blobs::Error::Io(stopped.into()))? {
                 Ok(reader) => {
                     return Ok(Download {
                         image,
-                        facts: content.facts,
-                        content_id: content.id,
+                        facts: blob.facts,
+                        blob_id: blob.id,
                         reader,
                         images: self.clone(),
                     });
                 }
                 // The image was deleted, or an equal file took this one's place, between the two steps:
                 // the next look-up says so. It names another file each time, so that this has an end.
-                Err(blobs::Error::Missing) if missing.as_ref() != Some(&content.id) => {
-                    missing = Some(content.id);
+                Err(blobs::Error::Missing) if missing.as_ref() != Some(&blob.id) => {
+                    missing = Some(blob.id);
                 }
                 Err(damage) if damage.is_damage() => {
-                    self.note_damage(&content.id, &damage).await;
+                    self.note_damage(&blob.id, &damage).await;
                     return Err(damaged());
                 }
                 Err(error) => return Err(error.into()),
@@ -72,26 +72,26 @@ impl Images {
         }
     }
 
-    /// Notes that the file of a content has other bytes than were written, or none.
-    pub(super) async fn note_damage(&self, content_id: &str, damage: &blobs::Error) {
+    /// Notes that the file of a blob has other bytes than were written, or none.
+    pub(super) async fn note_damage(&self, blob_id: &str, damage: &blobs::Error) {
         tracing::error!(
-            content_id,
+            blob_id,
             %damage,
-            "a content is damaged; an upload or import of the same bytes mends all of its images"
+            "a blob is damaged; an upload or import of the same bytes mends all of its images"
         );
-        if let Err(error) = self.store.mark_damaged(vec![content_id.to_owned()]).await {
-            tracing::error!(content_id, %error, "the damage was not noted");
+        if let Err(error) = self.store.mark_damaged(vec![blob_id.to_owned()]).await {
+            tracing::error!(blob_id, %error, "the damage was not noted");
         }
     }
 }
 
-/// The checksums of a content, if it has any that can be relied on.
-fn checksums(content: &LiveBlob, size: u64) -> Option<Checksums> {
-    let checksums = Checksums::from_bytes(content.checksums.as_ref()?, size);
+/// The checksums of a blob, if it has any that can be relied on.
+fn checksums(blob: &LiveBlob, size: u64) -> Option<Checksums> {
+    let checksums = Checksums::from_bytes(blob.checksums.as_ref()?, size);
     if checksums.is_none() {
         tracing::warn!(
-            content_id = content.id,
-            "the checksums of a content are damaged: its bytes leave unchecked until it is verified"
+            blob_id = blob.id,
+            "the checksums of a blob are damaged: its bytes leave unchecked until it is verified"
         );
     }
     checksums
@@ -102,7 +102,7 @@ impl Download {
     /// those that were written.
     pub(crate) fn read(self, range: Range<u64>) -> impl Stream<Item = io::Result<Bytes>> + Send {
         let download = Arc::new(self);
-        stream::iter(ContentReader::by_blocks(range))
+        stream::iter(BlobReader::by_blocks(range))
             .map(move |part| download.clone().read_part(part))
             .buffered(READS_AHEAD)
             .flatten()
@@ -148,7 +148,7 @@ impl Download {
         let read = tokio::task::spawn_blocking(move || reader.read(part)).await?;
         match read {
             Err(damage) if damage.is_damage() => {
-                self.images.note_damage(&self.content_id, &damage).await;
+                self.images.note_damage(&self.blob_id, &damage).await;
                 // An error that is there at the first look at the body would take the head along.
                 tokio::task::yield_now().await;
                 Err(io::Error::other(damage))

@@ -42,10 +42,10 @@ impl Error {
     }
 }
 
-/// Words for an administrator about a content with damaged bytes.
-pub(super) fn damaged_content(content_id: &str, damage: &blobs::Error) -> String {
+/// Words for an administrator about a blob with damaged bytes.
+pub(super) fn damaged_blob(blob_id: &str, damage: &blobs::Error) -> String {
     format!(
-        "content {content_id}: {damage}; upload or import the same bytes once more, which mends all of its images"
+        "blob {blob_id}: {damage}; upload or import the same bytes once more, which mends all of its images"
     )
 }
 

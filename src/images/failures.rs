@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::compute_images::LARGEST_CONTENT;
+use super::compute_images::LARGEST_BLOB;
 use crate::blobs;
 use crate::model::{Failure, Reason, Refusal};
 use crate::sources::SourceError;
@@ -71,7 +71,7 @@ pub(super) fn source_failure(error: SourceError) -> Failure {
 pub(super) fn too_large() -> Failure {
     Failure::new(
         Reason::Invalid,
-        format!("The image has more than {LARGEST_CONTENT} bytes, the most that are supported"),
+        format!("The image has more than {LARGEST_BLOB} bytes, the most that are supported"),
     )
 }
 

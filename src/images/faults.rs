@@ -12,7 +12,7 @@ pub(super) enum Step {
     Seal,
     /// The format is looked at.
     Inspect,
-    /// Content, image and operation change together.
+    /// Blob, image and operation change together.
     Complete,
 }
 

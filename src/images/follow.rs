@@ -1,4 +1,4 @@
-//! The inspection of a content while its bytes arrive, in a thread of its own.
+//! The inspection of a blob while its bytes arrive, in a thread of its own.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::compute_images::LARGEST_DISK;
 use super::failures::internal;
-use crate::blobs::{Chunk, LocalContents};
+use crate::blobs::{Chunk, LocalBlobs};
 use crate::model::{Failure, Reason};
 
 /// How many KiB wait at the most: what comes while two threads decompress is taken in meanwhile.
 const WAITING: u32 = 8 * 1024;
 const INSTALLER_ADVICE: &str = "A server that was started with --allow-installer-images takes them";
 
-/// A follower of the bytes that are written to a content. Dropping it stops what it does.
+/// A follower of the bytes that are written to a blob. Dropping it stops what it does.
 pub(super) struct Following {
     chunks: mpsc::UnboundedSender<(Chunk, OwnedSemaphorePermit)>,
     room: Arc<Semaphore>,
@@ -78,17 +78,17 @@ impl Following {
         Handle::current().block_on(self.write(chunk));
     }
 
-    /// Inspects the content, when it is all written and passed by here.
+    /// Inspects the blob, when it is all written and passed by here.
     pub(super) async fn inspect(
         self,
-        contents: LocalContents,
+        blobs: LocalBlobs,
         id: String,
         accepted: Options,
     ) -> Result<Inspection, Failure> {
         drop(self.chunks);
         let follower = self.follower.await.map_err(|stopped| internal(&stopped))?;
         let inspected = tokio::task::spawn_blocking(move || {
-            follower.inspect(&FileReader::new(contents.read(&id)?)?, accepted)
+            follower.inspect(&FileReader::new(blobs.read(&id)?)?, accepted)
         });
         match inspected.await.map_err(|stopped| internal(&stopped))? {
             Err(FormatError::Stopped) if self.stop.is_cancelled() => Err(Failure::cancelled()),

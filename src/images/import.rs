@@ -1,4 +1,4 @@
-//! Bringing bytes in: from a file, and from wherever they come to their end as a content.
+//! Bringing bytes in: from a file, and from wherever they come to their end as a blob.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -11,12 +11,12 @@ use disk_image::Inspection;
 use tokio_util::sync::CancellationToken;
 
 use super::Images;
-use super::compute_images::{LARGEST_CONTENT, LARGEST_DISK};
+use super::compute_images::{LARGEST_BLOB, LARGEST_DISK};
 use super::failures::{blob_failure, internal, source_failure, store_failure, too_large};
 use super::faults::Step;
 use super::follow::Following;
 use super::stated::StatedSha256;
-use crate::blobs::{Chunk, ContentWriter, Written};
+use crate::blobs::{BlobWriter, Chunk, Written};
 use crate::model::rules::{CompleteImport, TieKey};
 use crate::model::{BlobFacts, Failure, Lease, Reason};
 use crate::operations::{Ended, ProgressCounter, Run};
@@ -29,7 +29,7 @@ const HOLE_PART: u64 = 64 << 20;
 impl Images {
     /// Brings in the bytes of a file.
     pub(super) async fn import(&self, run: &Run, uri: &str) -> Ended {
-        let writer = self.create_content(&run.lease).await?;
+        let writer = self.create_blob(&run.lease).await?;
         self.faults.before(Step::Write).await?;
         // Dropping this future ends the copy too.
         let stop = run.stop().child_token();
@@ -64,15 +64,15 @@ impl Images {
         }
     }
 
-    /// Starts the content of a lease.
-    pub(super) async fn create_content(
+    /// Starts the blob of a lease.
+    pub(super) async fn create_blob(
         &self,
         lease: &Lease,
-    ) -> std::result::Result<ContentWriter, Failure> {
+    ) -> std::result::Result<BlobWriter, Failure> {
         self.faults.before(Step::Create).await?;
-        let contents = self.contents.clone();
+        let blobs = self.blobs.clone();
         let id = lease.blob_id.clone();
-        let writer = tokio::task::spawn_blocking(move || contents.create(&id))
+        let writer = tokio::task::spawn_blocking(move || blobs.create(&id))
             .await
             .map_err(|stopped| internal(&stopped))?
             .map_err(|error| blob_failure(&error))?;
@@ -102,9 +102,9 @@ impl Images {
             let tied = self.store.execute(TieKey(lease.clone())).await;
             tied.map_err(|error| store_failure(&error))?;
         }
-        let (contents, id) = (self.contents.clone(), lease.blob_id.clone());
+        let (blobs, id) = (self.blobs.clone(), lease.blob_id.clone());
         let following = target.following;
-        let inspection = following.inspect(contents, id, self.accepted).await?;
+        let inspection = following.inspect(blobs, id, self.accepted).await?;
         for note in &inspection.notes {
             tracing::warn!(operation = %lease.operation_id, note, "an image is accepted that is not as it should be");
         }
@@ -128,7 +128,7 @@ impl Images {
         let ended = self.store.execute(complete).await;
         self.faults.after(Step::Complete).await?;
         let operation = ended.map_err(|error| store_failure(&error))?;
-        // An equal content may have been there.
+        // An equal blob may have been there.
         self.collect_garbage_soon();
         Ok(operation)
     }
@@ -146,14 +146,14 @@ fn facts(written: &Written, inspection: &Inspection) -> BlobFacts {
     }
 }
 
-/// Where the bytes of an image go: into its content, and past the inspection of it.
+/// Where the bytes of an image go: into its blob, and past the inspection of it.
 pub(super) struct Target {
-    pub(super) writer: ContentWriter,
+    pub(super) writer: BlobWriter,
     pub(super) following: Following,
 }
 
 impl Target {
-    /// Adds a chunk. False when the content takes no more: finishing it tells why.
+    /// Adds a chunk. False when the blob takes no more: finishing it tells why.
     pub(super) async fn write(&self, chunk: Chunk) -> bool {
         self.following.write(&chunk).await;
         self.writer.write(chunk).await
@@ -169,7 +169,7 @@ impl Target {
 /// How a copy from a file ended.
 enum Copied {
     All,
-    /// The content takes no more; finishing it tells why.
+    /// The blob takes no more; finishing it tells why.
     Refused,
     Changed,
     TooLarge,
@@ -187,7 +187,7 @@ fn copy(
     let before = file.metadata()?;
     let length = before.len();
     progress.set_total(length);
-    if length > LARGEST_CONTENT {
+    if length > LARGEST_BLOB {
         return Ok(Copied::TooLarge);
     }
     let mut buffers = Buffers::default();

@@ -3,13 +3,13 @@
 
 mod audit;
 mod compute_images;
-mod contents;
 mod desktop_images;
 mod download;
 mod errors;
 mod failures;
 mod faults;
 mod follow;
+mod garbage;
 mod import;
 mod listing;
 mod quotas;
@@ -37,7 +37,7 @@ pub use upload_slots::UploadSettings;
 use faults::Faults;
 use upload_slots::UploadSlots;
 
-use crate::blobs::{self, LocalContents};
+use crate::blobs::{self, LocalBlobs};
 use crate::model::rules::Accept;
 use crate::model::{Change, Operation, RequestContext};
 use crate::operations::Engine;
@@ -48,7 +48,7 @@ use crate::store::Store;
 #[derive(Clone)]
 pub(crate) struct Images {
     store: Arc<dyn Store>,
-    contents: LocalContents,
+    blobs: LocalBlobs,
     engine: Engine,
     import_folder: Option<Arc<ImportFolder>>,
     accepted: disk_image::Options,
@@ -61,13 +61,13 @@ pub(crate) struct Images {
 impl Images {
     pub(crate) fn new(
         store: Arc<dyn Store>,
-        contents: LocalContents,
+        blobs: LocalBlobs,
         engine: Engine,
         import_folder: Option<ImportFolder>,
     ) -> Self {
         Self {
             store,
-            contents,
+            blobs,
             engine,
             import_folder: import_folder.map(Arc::new),
             accepted: disk_image::Options::default(),

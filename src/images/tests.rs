@@ -63,9 +63,9 @@ impl Process {
             ..Settings::default()
         };
         let engine = Engine::new(store.clone(), settings);
-        let contents = LocalContents::open(&folder.join("contents")).unwrap();
+        let blobs = LocalBlobs::open(&folder.join("contents")).unwrap();
         let imports = ImportFolder::open(&folder.join("imports")).unwrap();
-        let mut images = Images::new(store.clone(), contents, engine, Some(imports));
+        let mut images = Images::new(store.clone(), blobs, engine, Some(imports));
         images.faults = faults;
         runtime.block_on(images.serve()).unwrap();
         drop(_entered);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tracing::Instrument;
 
-use super::compute_images::LARGEST_CONTENT;
+use super::compute_images::LARGEST_BLOB;
 use super::failures::too_large;
 use super::follow::Following;
 use super::import::Target;
@@ -203,7 +203,7 @@ impl Images {
             transient: false,
             ..failure
         };
-        let writer = self.create_content(&run.lease).await.map_err(last)?;
+        let writer = self.create_blob(&run.lease).await.map_err(last)?;
         let target = Target {
             following: Following::start(&run.stop()),
             writer,
@@ -230,7 +230,7 @@ impl Images {
     where
         S: Stream<Item = std::result::Result<Piece, UploadError>> + Send,
     {
-        if upload.length.is_some_and(|length| length > LARGEST_CONTENT) {
+        if upload.length.is_some_and(|length| length > LARGEST_BLOB) {
             return Err(too_large());
         }
         let (stop, stopping, progress) = (run.stop(), self.engine.stopping(), run.progress());
@@ -261,11 +261,11 @@ impl Images {
                 Ok(Some(Ok(Piece::Data(data)))) => {
                     received += data.len() as u64;
                     progress.set_done(received);
-                    if received > LARGEST_CONTENT {
+                    if received > LARGEST_BLOB {
                         return Err(too_large());
                     }
                     if !target.write(Chunk::Data(data)).await {
-                        // The content takes no more: finishing it tells why.
+                        // The blob takes no more: finishing it tells why.
                         return Ok(None);
                     }
                 }

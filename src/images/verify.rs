@@ -1,10 +1,10 @@
-//! Verifying what is kept: the database, and every byte of every content, beside a server that works with
+//! Verifying what is kept: the database, and every byte of every blob, beside a server that works with
 //! them.
 
 use std::collections::HashSet;
 
-use super::errors::damaged_content;
-use crate::blobs::{self, Checksums, Examined, LocalContents};
+use super::errors::damaged_blob;
+use crate::blobs::{self, Checksums, Examined, LocalBlobs};
 use crate::store;
 use crate::store::sqlite::{Recorded, Verification};
 
@@ -14,11 +14,11 @@ const IMAGES_NAMED: usize = 10;
 /// Findings of a verification.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// Contents that were looked at.
-    pub contents: u64,
+    /// Blobs that were looked at.
+    pub blobs: u64,
     /// Bytes that were read.
     pub bytes: u64,
-    /// Contents that had no checksums, or damaged ones, and have them now.
+    /// Blobs that had no checksums, or damaged ones, and have them now.
     pub checksums_made: u64,
     pub problems: Vec<Problem>,
 }
@@ -27,8 +27,8 @@ pub struct Findings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     pub kind: ProblemKind,
-    /// The content that it is about, if it is about one.
-    pub content_id: Option<String>,
+    /// The blob that it is about, if it is about one.
+    pub blob_id: Option<String>,
     /// Some of the images that have these bytes.
     pub image_ids: Vec<String>,
     pub message: String,
@@ -38,8 +38,8 @@ pub struct Problem {
 pub enum ProblemKind {
     /// The database is damaged.
     Database,
-    /// A content is missing, cut, or has other bytes than were written.
-    Content,
+    /// A blob is missing, cut, or has other bytes than were written.
+    Blob,
     /// A file in the content folder that no row names.
     UnknownFile,
     /// It could not be found out.
@@ -51,7 +51,7 @@ impl ProblemKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Database => "database",
-            Self::Content => "content",
+            Self::Blob => "content",
             Self::UnknownFile => "unknown_file",
             Self::Unverified => "unverified",
         }
@@ -60,17 +60,17 @@ impl ProblemKind {
 
 /// Told how far a verification is; false ends it.
 pub trait Progress {
-    /// So many bytes in so many contents are to be read.
-    fn total(&mut self, contents: u64, bytes: u64);
+    /// So many bytes in so many blobs are to be read.
+    fn total(&mut self, blobs: u64, bytes: u64);
     /// So many more bytes were read.
     fn read(&mut self, bytes: u64) -> bool;
 }
 
-/// Reads all. What is found of a content is noted in its row; one that is sound gets the checksums that it
+/// Reads all. What is found of a blob is noted in its row; one that is sound gets the checksums that it
 /// lacks. None where `progress` ended it. Blocks.
 pub(crate) fn verify(
     database: &mut Verification,
-    contents: &LocalContents,
+    blobs: &LocalBlobs,
     progress: &mut impl Progress,
 ) -> Option<Findings> {
     let mut findings = Findings::default();
@@ -82,7 +82,7 @@ pub(crate) fn verify(
         }
         Err(error) => findings.database(error.to_string()),
     }
-    if let Err(error) = unknown_files(database, contents, &mut findings) {
+    if let Err(error) = unknown_files(database, blobs, &mut findings) {
         findings.unverified(error);
     }
     match database.extent() {
@@ -98,15 +98,15 @@ pub(crate) fn verify(
                 return Some(findings);
             }
         };
-        for content in &page {
-            match verify_content(database, contents, content, progress, &mut findings) {
+        for blob in &page {
+            match verify_blob(database, blobs, blob, progress, &mut findings) {
                 Next::GoOn => {}
                 Next::Stop => return None,
                 Next::End => return Some(findings),
             }
         }
         match page.last() {
-            Some(content) => last = content.key,
+            Some(blob) => last = blob.key,
             None => return Some(findings),
         }
     }
@@ -120,29 +120,29 @@ enum Next {
     End,
 }
 
-fn verify_content(
+fn verify_blob(
     database: &mut Verification,
-    contents: &LocalContents,
-    content: &Recorded,
+    blobs: &LocalBlobs,
+    blob: &Recorded,
     progress: &mut impl Progress,
     findings: &mut Findings,
 ) -> Next {
-    let mut content = content.clone();
+    let mut blob = blob.clone();
     loop {
-        let examined = contents.examine(&content.id, content.size, |bytes| {
+        let examined = blobs.examine(&blob.id, blob.size, |bytes| {
             findings.bytes += bytes;
             progress.read(bytes)
         });
         let judged = match examined {
             Ok(None) => return Next::Stop,
-            Ok(Some(examined)) => judge(&content, &examined).map(|()| examined.checksums),
+            Ok(Some(examined)) => judge(&blob, &examined).map(|()| examined.checksums),
             Err(error) => Err(error),
         };
-        // The file of a content that was removed, or replaced by an equal one, may be gone.
-        match (&judged, database.content(content.key)) {
+        // The file of a blob that was removed, or replaced by an equal one, may be gone.
+        match (&judged, database.content(blob.key)) {
             (Err(_), Ok(None)) => return Next::GoOn,
-            (Err(_), Ok(Some(now))) if now.id != content.id => {
-                content = now;
+            (Err(_), Ok(Some(now))) if now.id != blob.id => {
+                blob = now;
                 continue;
             }
             _ => {}
@@ -151,23 +151,23 @@ fn verify_content(
             findings.unverified(lost.to_string());
             return Next::End;
         }
-        findings.contents += 1;
+        findings.blobs += 1;
         match judged {
-            Ok(checksums) => findings.sound(database, &content, &checksums),
-            Err(damage) if damage.is_damage() => findings.damaged(database, &content, &damage),
-            Err(error) => findings.unverified(format!("content {}: {error}", content.id)),
+            Ok(checksums) => findings.sound(database, &blob, &checksums),
+            Err(damage) if damage.is_damage() => findings.damaged(database, &blob, &damage),
+            Err(error) => findings.unverified(format!("blob {}: {error}", blob.id)),
         }
         return Next::GoOn;
     }
 }
 
-/// Compares what a content is with what it was.
-fn judge(content: &Recorded, examined: &Examined) -> Result<(), blobs::Error> {
-    if examined.sha256 == content.sha256 {
+/// Compares what a blob is with what it was.
+fn judge(blob: &Recorded, examined: &Examined) -> Result<(), blobs::Error> {
+    if examined.sha256 == blob.sha256 {
         return Ok(());
     }
-    let kept = content.checksums.as_ref();
-    let kept = kept.and_then(|kept| Checksums::from_bytes(kept, content.size));
+    let kept = blob.checksums.as_ref();
+    let kept = kept.and_then(|kept| Checksums::from_bytes(kept, blob.size));
     let blocks = kept.map(|kept| kept.differences(&examined.checksums));
     Err(blobs::Error::WrongDigest {
         blocks: blocks.unwrap_or_default(),
@@ -177,17 +177,17 @@ fn judge(content: &Recorded, examined: &Examined) -> Result<(), blobs::Error> {
 /// Files that no row names. A row comes before its file, so that the files are listed first.
 fn unknown_files(
     database: &Verification,
-    contents: &LocalContents,
+    blobs: &LocalBlobs,
     findings: &mut Findings,
 ) -> Result<(), String> {
-    let files = contents.list().map_err(|error| error.to_string())?;
+    let files = blobs.list().map_err(|error| error.to_string())?;
     let known = known(database)?;
     let strangers: Vec<String> = files.into_iter().filter(|it| !known.contains(it)).collect();
     if strangers.is_empty() {
         return Ok(());
     }
     // One that was removed meanwhile lost its row first, and then its file.
-    let files: HashSet<String> = contents
+    let files: HashSet<String> = blobs
         .list()
         .map_err(|error| error.to_string())?
         .into_iter()
@@ -195,7 +195,7 @@ fn unknown_files(
     for file in strangers.into_iter().filter(|file| files.contains(file)) {
         findings.problems.push(Problem {
             kind: ProblemKind::UnknownFile,
-            content_id: None,
+            blob_id: None,
             image_ids: Vec::new(),
             message: format!("no image has the file {file:?} of the content folder"),
         });
@@ -211,7 +211,7 @@ impl Findings {
     fn database(&mut self, message: String) {
         self.problems.push(Problem {
             kind: ProblemKind::Database,
-            content_id: None,
+            blob_id: None,
             image_ids: Vec::new(),
             message,
         });
@@ -220,43 +220,43 @@ impl Findings {
     fn unverified(&mut self, message: String) {
         self.problems.push(Problem {
             kind: ProblemKind::Unverified,
-            content_id: None,
+            blob_id: None,
             image_ids: Vec::new(),
             message,
         });
     }
 
-    fn sound(&mut self, database: &mut Verification, content: &Recorded, checksums: &Checksums) {
+    fn sound(&mut self, database: &mut Verification, blob: &Recorded, checksums: &Checksums) {
         let checksums = checksums.to_bytes();
-        let has_them = content.checksums.as_ref() == Some(&checksums);
-        if has_them && !content.damaged {
+        let has_them = blob.checksums.as_ref() == Some(&checksums);
+        if has_them && !blob.damaged {
             return;
         }
-        match database.note_sound(content, &checksums) {
+        match database.note_sound(blob, &checksums) {
             Ok(()) => self.checksums_made += u64::from(!has_them),
-            Err(error) => self.not_noted(content, &error),
+            Err(error) => self.not_noted(blob, &error),
         }
     }
 
-    fn damaged(&mut self, database: &mut Verification, content: &Recorded, damage: &blobs::Error) {
-        let image_ids = database.images_of(content.key, IMAGES_NAMED);
+    fn damaged(&mut self, database: &mut Verification, blob: &Recorded, damage: &blobs::Error) {
+        let image_ids = database.images_of(blob.key, IMAGES_NAMED);
         self.problems.push(Problem {
-            kind: ProblemKind::Content,
-            content_id: Some(content.id.clone()),
+            kind: ProblemKind::Blob,
+            blob_id: Some(blob.id.clone()),
             image_ids: image_ids.unwrap_or_default(),
-            message: damaged_content(&content.id, damage),
+            message: damaged_blob(&blob.id, damage),
         });
-        if !content.damaged
-            && let Err(error) = database.note_damaged(content)
+        if !blob.damaged
+            && let Err(error) = database.note_damaged(blob)
         {
-            self.not_noted(content, &error);
+            self.not_noted(blob, &error);
         }
     }
 
-    fn not_noted(&mut self, content: &Recorded, error: &store::Error) {
+    fn not_noted(&mut self, blob: &Recorded, error: &store::Error) {
         self.unverified(format!(
-            "what was found of content {} could not be noted: {error}",
-            content.id
+            "what was found of blob {} could not be noted: {error}",
+            blob.id
         ));
     }
 }

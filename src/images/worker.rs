@@ -10,7 +10,7 @@ use crate::model::rules::Complete;
 use crate::model::{Change, Failure, Lease, Origin, Reason};
 use crate::operations::{Ended, Run, Worker};
 
-/// How many contents are marked as damaged in one transaction.
+/// How many blobs are marked as damaged in one transaction.
 const MARKED_AT_ONCE: usize = 500;
 
 #[async_trait]
@@ -47,14 +47,14 @@ impl Worker for Images {
     /// At once, not only by the garbage collection: the failure may be that there is no room left, which the
     /// record of it needs too.
     async fn roll_back(&self, lease: &Lease) {
-        let contents = self.contents.clone();
+        let blobs = self.blobs.clone();
         let mut written = lease.discarded.clone();
         if !lease.blob_id.is_empty() {
             written.push(lease.blob_id.clone());
         }
         let removed = tokio::task::spawn_blocking(move || {
-            let removed = written.iter().all(|id| contents.remove(id).is_ok());
-            contents.take_room_back();
+            let removed = written.iter().all(|id| blobs.remove(id).is_ok());
+            blobs.take_room_back();
             removed
         });
         if !removed.await.unwrap_or(false) {
@@ -70,10 +70,10 @@ impl Worker for Images {
 impl Images {
     /// Begins to work on what was accepted, by this process or an earlier one.
     pub(crate) async fn serve(&self) -> Result<()> {
-        // Before anything runs that makes contents of its own.
+        // Before anything runs that makes blobs of its own.
         let known = self.store.known_blobs().await?;
-        let contents = self.contents.clone();
-        let files = tokio::task::spawn_blocking(move || contents.list())
+        let blobs = self.blobs.clone();
+        let files = tokio::task::spawn_blocking(move || blobs.list())
             .await
             .map_err(|stopped| blobs::Error::Io(stopped.into()))?
             .map_err(blobs::Error::from)?;
@@ -90,14 +90,14 @@ impl Images {
             tracing::error!(
                 count = missing.len(),
                 first = missing[0],
-                "files of contents are missing; uploads or imports of the same bytes mend their images"
+                "files of blobs are missing; uploads or imports of the same bytes mend their images"
             );
             for some in missing.chunks(MARKED_AT_ONCE) {
                 self.store.mark_damaged(some.to_vec()).await?;
             }
         }
         if let Err(error) = self.collect_garbage().await {
-            tracing::warn!(%error, "contents were not removed; the next garbage collection tries again");
+            tracing::warn!(%error, "blobs were not removed; the next garbage collection tries again");
         }
         self.engine.spawn(self.clone().collect_garbage_when_asked());
         self.engine.serve(std::sync::Arc::new(self.clone()));

@@ -76,7 +76,7 @@ pub async fn deleted_images(clients: &Clients, model: &Shared) {
 }
 
 /// Desktop images have the bytes of what they were copied from: all of them say so, and one for
-/// each content is read. Those are the ones made in this round, where there are such.
+/// each blob is read. Those are the ones made in this round, where there are such.
 pub async fn bytes(clients: &Clients, model: &Shared) {
     let mut expected = Vec::new();
     {

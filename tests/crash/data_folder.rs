@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 use sha2::{Digest, Sha256};
-use test_support::{contents, eventually};
+use test_support::{blob_files, eventually};
 
 use crate::load::Shared;
 use crate::model::Standing;
@@ -18,7 +18,7 @@ pub fn files_have_rows(data: &Path) {
         .expect("tables of contents");
     let rows = statement.query_map([], |row| row.get(0)).expect("rows");
     let known: BTreeSet<String> = rows.map(|row| row.expect("a row")).collect();
-    for file in contents(data) {
+    for file in blob_files(data) {
         assert!(known.contains(&file), "a file without a row: {file}");
     }
 }
@@ -29,14 +29,14 @@ fn open(data: &Path) -> Connection {
     opened.expect("the database opens")
 }
 
-/// Waits until every file is the content of an image and nothing is left to be removed, and
+/// Waits until every file is the blob of an image and nothing is left to be removed, and
 /// checks that the database is whole.
 pub async fn agrees(data: &Path, model: &Shared) {
     let database = open(data);
     let live = eventually("files and rows agree", || async {
         let live = live(&database);
         let rows: BTreeSet<String> = live.keys().cloned().collect();
-        let files: BTreeSet<String> = contents(data).into_iter().collect();
+        let files: BTreeSet<String> = blob_files(data).into_iter().collect();
         let pending = count(&database, "contents WHERE state = 0");
         let candidates = count(&database, "content_candidates");
         (rows == files && pending == 0 && candidates == 0).then_some(live)
@@ -47,7 +47,7 @@ pub async fn agrees(data: &Path, model: &Shared) {
         "contents WHERE key NOT IN (SELECT content_key FROM desktop_images)
          AND key NOT IN (SELECT content_key FROM compute_images WHERE content_key IS NOT NULL)",
     );
-    assert_eq!(unreferenced, 0, "contents that no image refers to");
+    assert_eq!(unreferenced, 0, "blobs that no image refers to");
     for check in ["integrity_check", "foreign_key_check"] {
         let mut statement = database
             .prepare(&format!("PRAGMA {check}"))
@@ -93,25 +93,25 @@ async fn files(data: &Path, live: &BTreeMap<String, Vec<u8>>, model: &Shared) {
     assert_eq!(rows.len(), live.len(), "the same bytes are there twice");
     assert!(
         rows == expected,
-        "the live contents are not those of the images"
+        "the live blobs are not those of the images"
     );
     for (id, sha256) in live {
         let path: PathBuf = data.join("contents").join(id);
         let digest = tokio::task::spawn_blocking(move || {
             let mut digest = Sha256::new();
-            let mut file = std::fs::File::open(path).expect("the file of a live content");
+            let mut file = std::fs::File::open(path).expect("the file of a live blob");
             std::io::copy(&mut file, &mut digest).expect("readable");
             digest.finalize()
         });
         assert_eq!(
             digest.await.expect("no panic").as_slice(),
             sha256,
-            "content {id}"
+            "blob {id}"
         );
     }
 }
 
-/// The live contents, with their SHA-256.
+/// The live blobs, with their SHA-256.
 fn live(database: &Connection) -> BTreeMap<String, Vec<u8>> {
     let mut statement = database
         .prepare_cached("SELECT id, sha256 FROM contents WHERE state = 1")

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rand::Rng;
 use rand::rngs::StdRng;
-use test_support::contents;
+use test_support::blob_files;
 
 /// How long a round's load runs at the most.
 const LONGEST: Duration = Duration::from_millis(700);
@@ -27,9 +27,9 @@ enum Event {
     Sent(usize),
     /// So many replies have come.
     Replied(usize),
-    /// A content is begun.
+    /// A blob is begun.
     FileMade,
-    /// A content is removed.
+    /// A blob is removed.
     FileRemoved,
 }
 
@@ -63,7 +63,7 @@ impl Moment {
     /// Waits for the moment. Blocks.
     pub fn wait(self, data: &Path, progress: &Progress) {
         let started = Instant::now();
-        let files = || contents(data).into_iter().collect::<BTreeSet<_>>();
+        let files = || blob_files(data).into_iter().collect::<BTreeSet<_>>();
         let before = files();
         let come = || match self.event {
             Event::Start => true,

@@ -76,8 +76,8 @@ async fn a_file_becomes_a_ready_image_with_true_sizes() {
             assert!(server.downloaded(&copy).await == *disk, "{name}");
         }
     }
-    // Each content is kept once, however often it came.
-    server.has_contents(disks.len()).await;
+    // Each blob is kept once, however often it came.
+    server.has_blobs(disks.len()).await;
 }
 
 #[tokio::test]
@@ -102,7 +102,7 @@ async fn an_image_from_another_one_is_done_at_once_and_shares_its_bytes() {
         }
         copies.push(image_id(&operation));
     }
-    server.has_contents(1).await;
+    server.has_blobs(1).await;
     server
         .ask(Method::ComputeDelete, json!({"imageId": source}))
         .await;
@@ -117,7 +117,7 @@ async fn an_image_from_another_one_is_done_at_once_and_shares_its_bytes() {
     server
         .ask(Method::DesktopDelete, json!({"imageId": desktop}))
         .await;
-    server.has_contents(0).await;
+    server.has_blobs(0).await;
 }
 
 #[tokio::test]
@@ -169,7 +169,7 @@ async fn min_disk_size_is_never_less_than_the_disk_inside() {
         }
     }
     assert_eq!(server.compute_images("f").await, 1);
-    server.has_contents(1).await;
+    server.has_blobs(1).await;
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use test_support::{
-    Clients, Disk, Fill, Method, ServerProcess, SlowUpload, Transport, contents, eventually,
+    Clients, Disk, Fill, Method, ServerProcess, SlowUpload, Transport, blob_files, eventually,
     failure, image_id, number, response, text,
 };
 use tonic::Code;
@@ -37,7 +37,7 @@ async fn no_stray_files(folder: &TempDir) {
                 .unwrap();
             let rows = statement.query_map([], |row| row.get(0)).unwrap();
             let live: BTreeSet<String> = rows.map(Result::unwrap).collect();
-            let files: BTreeSet<String> = contents(&data).into_iter().collect();
+            let files: BTreeSet<String> = blob_files(&data).into_iter().collect();
             (live == files).then_some(())
         },
     )
@@ -101,7 +101,7 @@ async fn an_import_that_was_killed_runs_again_to_its_end() {
     // The second kill interrupts the recovery from the first.
     for _ in 0..2 {
         eventually("the import writes a file", || async {
-            let files = contents(&data);
+            let files = blob_files(&data);
             files
                 .iter()
                 .any(|file| !before.contains(file))
@@ -116,7 +116,7 @@ async fn an_import_that_was_killed_runs_again_to_its_end() {
             "the disk is too small to be caught"
         );
         server.kill().await;
-        before = contents(&data);
+        before = blob_files(&data);
         server = ServerProcess::start(folder.path()).await;
     }
     let operation = server.wait(text(&accepted, "id")).await;

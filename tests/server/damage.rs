@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use test_support::{Disk, Fill, Method, Refusal, TestServer, contents, response};
+use test_support::{Disk, Fill, Method, Refusal, TestServer, blob_files, response};
 use tonic::Code;
 
 /// What happens to a file.
@@ -46,8 +46,8 @@ impl Damage {
 }
 
 /// The only file of the content folder.
-fn only_content(server: &TestServer) -> PathBuf {
-    let files = contents(&server.data());
+fn only_blob(server: &TestServer) -> PathBuf {
+    let files = blob_files(&server.data());
     assert_eq!(files.len(), 1);
     server.data().join("contents").join(&files[0])
 }
@@ -64,12 +64,12 @@ async fn an_upload_of_equal_bytes_mends_all_images_made_of_them_whatever_became_
         let disk = Disk::mbr(9, Fill::Random(1));
         let source = server.compute_image("f", "source", &disk).await;
         let copy = server.copied("f", "copy", &source).await;
-        let old = only_content(&server);
+        let old = only_blob(&server);
         damage.happens_to(&old);
         // Known as damaged or not.
         for known in [false, true] {
             if known {
-                damage.happens_to(&only_content(&server));
+                damage.happens_to(&only_blob(&server));
                 let _ = download(&server, &copy).await.bytes().await;
             }
             let name = format!("again {known}").replace(' ', "-");
@@ -86,8 +86,8 @@ async fn an_upload_of_equal_bytes_mends_all_images_made_of_them_whatever_became_
                 );
             }
             // The new file stands alone.
-            server.has_contents(1).await;
-            assert!(fs::read(only_content(&server)).unwrap() == disk);
+            server.has_blobs(1).await;
+            assert!(fs::read(only_blob(&server)).unwrap() == disk);
         }
         assert!(!old.exists(), "{damage:?}");
     }
@@ -99,7 +99,7 @@ async fn an_import_of_equal_bytes_mends_too_and_outlives_a_restart() {
     let disk = Disk::mbr(2, Fill::Random(1));
     let source = server.compute_image("f", "source", &disk).await;
     let copy = server.copied("f", "copy", &source).await;
-    Damage::Flipped.happens_to(&only_content(&server));
+    Damage::Flipped.happens_to(&only_blob(&server));
     let uri = server.importable("disk.img", &disk);
     let request = json!({"folderId": "f", "name": "again", "uri": uri});
     let accepted = server.ask(Method::Create, request).await;
@@ -107,7 +107,7 @@ async fn an_import_of_equal_bytes_mends_too_and_outlives_a_restart() {
     assert!(server.downloaded(&copy).await == disk);
     server.restart().await;
     assert!(server.downloaded(&copy).await == disk);
-    server.has_contents(1).await;
+    server.has_blobs(1).await;
 }
 
 #[tokio::test]
@@ -116,11 +116,11 @@ async fn a_reader_of_the_old_file_reads_on_while_an_equal_one_takes_its_place() 
     let disk = Disk::mbr(48, Fill::Random(1));
     let source = server.compute_image("f", "source", &disk).await;
     let copy = server.copied("f", "copy", &source).await;
-    let old = only_content(&server);
+    let old = only_blob(&server);
     let mut reply = download(&server, &copy).await;
     let mut body = reply.chunk().await.unwrap().unwrap().to_vec();
     server.compute_image("f", "again", &disk).await;
-    server.has_contents(1).await;
+    server.has_blobs(1).await;
     assert!(!old.exists());
     while let Some(chunk) = reply.chunk().await.unwrap() {
         body.extend(chunk);
@@ -146,7 +146,7 @@ async fn downloads_find_the_bytes_however_often_equal_ones_take_their_place() {
         }
     };
     tokio::join!(uploads, downloads);
-    server.has_contents(1).await;
+    server.has_blobs(1).await;
 }
 
 #[tokio::test]
@@ -156,7 +156,7 @@ async fn an_image_known_as_damaged_is_listed_but_neither_copied_nor_read() {
         let disk = Disk::mbr(2, Fill::Random(1));
         let source = server.compute_image("f", "source", &disk).await;
         let copy = server.copied("f", "copy", &source).await;
-        damage.happens_to(&only_content(&server));
+        damage.happens_to(&only_blob(&server));
         for round in 0..2 {
             let reply = download(&server, &copy).await;
             assert_eq!(reply.status(), 500, "{damage:?}");
@@ -196,7 +196,7 @@ async fn an_image_known_as_damaged_is_listed_but_neither_copied_nor_read() {
         ] {
             server.ask(method, json!({"imageId": id})).await;
         }
-        server.has_contents(0).await;
+        server.has_blobs(0).await;
     }
 }
 
@@ -227,7 +227,7 @@ async fn a_download_of_damaged_bytes_breaks_off_and_one_of_sound_ones_does_not()
         let server = TestServer::start().await;
         let source = server.compute_image("f", "source", &disk).await;
         let copy = server.copied("f", "copy", &source).await;
-        let file = only_content(&server);
+        let file = only_blob(&server);
         for http2 in [false, true] {
             // What was read before, also in small parts, says nothing of what is there now.
             for start in [0, BLOCK, 2 * BLOCK, bad] {

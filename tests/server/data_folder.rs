@@ -4,7 +4,7 @@
 use desktop_images::app::{Error, Server};
 use serde_json::json;
 use test_support::{
-    Disk, Fill, Method, SmallDisk, TestServer, contents, failure, left_out, response, text,
+    Disk, Fill, Method, SmallDisk, TestServer, blob_files, failure, left_out, response, text,
 };
 use tonic::Code;
 
@@ -52,7 +52,7 @@ async fn a_database_of_a_newer_version_is_left_alone() {
         known + 1
     );
     assert_eq!(refusal.to_string(), newer);
-    assert_eq!(contents(&server.data()).len(), 1);
+    assert_eq!(blob_files(&server.data()).len(), 1);
     version(-1);
     server.start_again().await.unwrap();
     assert_eq!(server.compute_images("f").await, 1);
@@ -144,7 +144,7 @@ async fn a_full_disk_is_told_and_what_did_not_fit_gives_its_room_back() {
             assert_eq!(code, Code::ResourceExhausted, "{round}: {message}");
         }
         assert_eq!(server.compute_images("f").await, 0);
-        server.has_contents(1).await;
+        server.has_blobs(1).await;
         // A sparse one of any size fits.
         let sparse = server
             .uploaded("f", "sparse", &Disk::mbr(40, Fill::Sparse(3)))
@@ -160,7 +160,7 @@ async fn a_full_disk_is_told_and_what_did_not_fit_gives_its_room_back() {
         server
             .ask(Method::ComputeDelete, json!({"imageId": fits}))
             .await;
-        server.has_contents(1).await;
+        server.has_blobs(1).await;
     }
     let copy = server.copied("f", "copy", &kept).await;
     assert!(server.downloaded(&copy).await == small);

@@ -264,7 +264,7 @@ async fn a_download_goes_on_to_its_end_when_the_image_is_deleted() {
         .server
         .ask(Method::DesktopDelete, json!({"imageId": image.id}))
         .await;
-    image.server.has_contents(0).await;
+    image.server.has_blobs(0).await;
     while let Some(chunk) = reply.chunk().await.unwrap() {
         body.extend(chunk);
     }

@@ -30,5 +30,5 @@ async fn a_folder_with_many_imports_leaves_room_for_the_others() {
         let ended = server.wait(text(operation, "id")).await;
         assert_eq!(failure(&ended).0, Code::Cancelled);
     }
-    server.has_contents(1).await;
+    server.has_blobs(1).await;
 }

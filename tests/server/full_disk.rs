@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use test_support::{
-    Disk, Fill, Method, ServerProcess, SlowUpload, SmallDisk, Transport, contents, eventually,
+    Disk, Fill, Method, ServerProcess, SlowUpload, SmallDisk, Transport, blob_files, eventually,
     failure, left_out, response, text,
 };
 use tonic::Code;
@@ -144,15 +144,15 @@ async fn a_server_starts_on_a_full_disk_and_deletes() {
     ] {
         response(&server.ask(method, json!({"imageId": id})).await);
     }
-    has_no_contents(folder.path()).await;
+    has_no_blobs(folder.path()).await;
     server.terminate();
     assert_eq!(server.exit_code().await, Some(0));
 }
 
 /// Waits until no bytes are left.
-async fn has_no_contents(folder: &Path) {
+async fn has_no_blobs(folder: &Path) {
     eventually("the bytes are removed", || async {
-        contents(&folder.join("data")).is_empty().then_some(())
+        blob_files(&folder.join("data")).is_empty().then_some(())
     })
     .await;
 }

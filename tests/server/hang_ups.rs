@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::json;
 use test_support::{
-    Disk, Fill, Method, TestServer, contents, eventually, failure, image_id, response, text,
+    Disk, Fill, Method, TestServer, blob_files, eventually, failure, image_id, response, text,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -44,7 +44,7 @@ async fn accepted_imports_run_although_nobody_waits_for_the_reply() {
         let page = server.ask(Method::ListOperations, request).await;
         response(&page["operations"][0]);
     }
-    server.has_contents(1).await;
+    server.has_blobs(1).await;
 }
 
 /// A stream that is reset without an error has not ended, even where all that came is a sound disk.
@@ -63,7 +63,7 @@ async fn an_upload_whose_stream_is_reset_without_an_error_is_no_whole_one() {
         .unwrap();
     body.send_data(Bytes::from(disk.clone()), false).unwrap();
     eventually("all bytes are written", || async {
-        let file = contents(&server.data()).pop()?;
+        let file = blob_files(&server.data()).pop()?;
         let file = std::fs::metadata(server.data().join("contents").join(file)).ok()?;
         (file.len() == disk.len() as u64).then_some(())
     })
@@ -80,7 +80,7 @@ async fn an_upload_whose_stream_is_reset_without_an_error_is_no_whole_one() {
     let gone = json!({"imageId": image_id(&operation)});
     let gone = server.callers()[0].call(Method::ComputeGet, gone).await;
     assert_eq!(gone.unwrap_err().code, Code::NotFound);
-    server.has_contents(0).await;
+    server.has_blobs(0).await;
 }
 
 /// A client that digests while it sends knows the digest only at the end.

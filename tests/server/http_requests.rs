@@ -380,7 +380,7 @@ async fn pages_of_other_sites_get_nothing() {
     }
     // Nothing was made on the way: the uploads that were let in had no disk.
     assert_eq!(server.compute_images("f").await, 0);
-    server.has_contents(0).await;
+    server.has_blobs(0).await;
 }
 
 #[tokio::test]

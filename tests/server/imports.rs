@@ -79,7 +79,7 @@ async fn nothing_but_plain_files_below_the_import_folder_is_read() {
         }
     }
     assert_eq!(server.compute_images("f").await, 0);
-    server.has_contents(0).await;
+    server.has_blobs(0).await;
 }
 
 #[tokio::test]
@@ -117,7 +117,7 @@ async fn escapes_and_links_inside_the_folder_are_followed() {
             assert!(server.downloaded(&id).await == disk, "{uri}");
         }
     }
-    server.has_contents(1).await;
+    server.has_blobs(1).await;
 }
 
 #[tokio::test]

@@ -56,7 +56,7 @@ async fn what_makes_an_image_shows_it_being_created_and_can_be_cancelled() {
             cancel(&server, &again).await;
         }
     }
-    server.has_contents(1).await;
+    server.has_blobs(1).await;
 }
 
 #[tokio::test]
@@ -75,7 +75,7 @@ async fn an_upload_is_answered_late_and_can_be_cancelled() {
     let caller = server.caller(Transport::Grpc);
     let gone = caller.call(Method::ComputeGet, image);
     assert_eq!(gone.await.unwrap_err().code, Code::NotFound);
-    server.has_contents(1).await;
+    server.has_blobs(1).await;
 }
 
 #[tokio::test]

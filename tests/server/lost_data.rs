@@ -1,4 +1,4 @@
-//! A database without its contents, and contents without their database: told at the start, and by health
+//! A database without its blobs, and blobs without their database: told at the start, and by health
 //! while a server runs.
 
 use std::fs;
@@ -6,11 +6,11 @@ use std::path::Path;
 
 use desktop_images::app::{Data, Error};
 use serde_json::{Value, json};
-use test_support::{Clients, Disk, Fill, Method, TestServer, contents, eventually};
+use test_support::{Clients, Disk, Fill, Method, TestServer, blob_files, eventually};
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
 
-/// A server that has stopped, with so many contents; the desktop image of the first.
+/// A server that has stopped, with so many blobs; the desktop image of the first.
 async fn stopped(count: u64) -> (TestServer, String) {
     let mut server = TestServer::start().await;
     let mut copies = Vec::new();
@@ -46,7 +46,7 @@ async fn a_lost_content_folder_is_told_at_the_start() {
         fs::create_dir(data.join("contents")).unwrap();
     };
     let emptied = |data: &Path| {
-        for file in contents(data) {
+        for file in blob_files(data) {
             fs::remove_file(data.join("contents").join(file)).unwrap();
         }
     };
@@ -68,7 +68,7 @@ async fn a_lost_content_folder_is_told_at_the_start() {
         for _ in 0..2 {
             let refusal = server.start_again().await.expect_err(what);
             assert!(
-                matches!(refusal, Error::ContentsLost { .. }),
+                matches!(refusal, Error::BlobsLost { .. }),
                 "{what}: {refusal}"
             );
             for words in ["contents", "put it back", "--adopt-empty"] {
@@ -93,7 +93,7 @@ async fn a_single_file_that_is_gone_keeps_no_server_from_starting() {
     let file = server
         .data()
         .join("contents")
-        .join(&contents(&server.data())[0]);
+        .join(&blob_files(&server.data())[0]);
     fs::remove_file(file).unwrap();
     server.start_again().await.unwrap();
     let disk = Disk::mbr(1, Fill::Random(0));
@@ -117,7 +117,7 @@ async fn a_data_folder_that_was_moved_or_put_back_from_a_backup_opens() {
 }
 
 #[tokio::test]
-async fn an_empty_or_new_database_beside_contents_is_refused_and_nothing_is_touched() {
+async fn an_empty_or_new_database_beside_blobs_is_refused_and_nothing_is_touched() {
     let removed = remove_database;
     let emptied = |data: &Path| {
         remove_database(data);
@@ -131,7 +131,7 @@ async fn an_empty_or_new_database_beside_contents_is_refused_and_nothing_is_touc
         [("removed", &removed), ("emptied", &emptied), ("new", &new)];
     for (what, lose) in losses {
         let (mut server, copy) = stopped(2).await;
-        let before = contents(&server.data());
+        let before = blob_files(&server.data());
         lose(&server.data());
         for _ in 0..2 {
             let refusal = server.start_again().await.expect_err(what);
@@ -148,7 +148,7 @@ async fn an_empty_or_new_database_beside_contents_is_refused_and_nothing_is_touc
         assert_eq!(server.http.get(gone).send().await.unwrap().status(), 404);
         // What is not known is nobody's to remove.
         server.restart().await;
-        assert_eq!(contents(&server.data()).len(), before.len());
+        assert_eq!(blob_files(&server.data()).len(), before.len());
         // From then on the folder is as any other.
         server.stop().await;
         server.config.data = Data::Folder(server.data());
@@ -241,7 +241,7 @@ async fn health_tells_of_a_lost_content_folder_until_it_is_back() {
             .await;
         assert!(upload.get("error").is_some(), "{upload}");
         if another_in_its_place {
-            assert!(contents(&server.data()).is_empty());
+            assert!(blob_files(&server.data()).is_empty());
             fs::remove_dir(&folder).unwrap();
         }
         fs::rename(&away, &folder).unwrap();

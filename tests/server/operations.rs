@@ -68,7 +68,7 @@ async fn a_running_upload_ends_cancelled_and_leaves_nothing() {
         // The uploader learns it without sending the rest.
         assert_eq!(upload.reply().await, operation);
         assert_eq!(server.compute_images("f").await, 0);
-        server.has_contents(0).await;
+        server.has_blobs(0).await;
     }
     server.compute_image("f", "slow", &disk).await;
 }
@@ -95,6 +95,6 @@ async fn an_import_that_is_cancelled_leaves_nothing() {
         let operation = server.wait(text(&accepted, "id")).await;
         assert_eq!(failure(&operation).0, Code::Cancelled);
         assert_eq!(server.compute_images("f").await, 0);
-        server.has_contents(0).await;
+        server.has_blobs(0).await;
     }
 }

@@ -23,7 +23,7 @@ fn all_below(folder: &Path) -> Vec<PathBuf> {
 
 fn is_private(folder: &Path) {
     let all = all_below(folder);
-    // The folder, the lock, the database, its log and index, the content folder, and a content.
+    // The folder, the lock, the database, its log and index, the content folder, and a blob.
     assert!(all.len() >= 7, "{all:?}");
     for path in all.iter().filter(|path| !path.is_symlink()) {
         let found = fs::metadata(path).unwrap();

@@ -190,7 +190,7 @@ async fn what_fails_or_is_cancelled_gives_back_what_it_took() {
     });
     assert_eq!(info["metadata"], numbers);
     assert_eq!(used(&server, "f").await, 0);
-    server.has_contents(0).await;
+    server.has_blobs(0).await;
     set(&server, "f", COMPUTE_SIZE, Some(size)).await;
     let image = server.compute_image("f", "fits", &disk).await;
     assert_eq!(used(&server, "f").await, size);

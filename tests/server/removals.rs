@@ -1,4 +1,4 @@
-//! Contents that lose their last image while others come to need them.
+//! Blobs that lose their last image while others come to need them.
 
 use futures_util::future::join_all;
 use serde_json::json;
@@ -8,7 +8,7 @@ use tonic::Code;
 const RACES: usize = 1000;
 const AT_ONCE: usize = 8;
 
-/// Copies an image while it is deleted; its only content is removed with it, unless the Copy came first.
+/// Copies an image while it is deleted; its only blob is removed with it, unless the Copy came first.
 async fn race(server: &TestServer, number: usize) {
     let folder = format!("folder-{number}");
     let disk = Disk::mbr(1, Fill::Sparse(number as u64));
@@ -22,7 +22,7 @@ async fn race(server: &TestServer, number: usize) {
         let request = json!({"imageId": source});
         deleting.call(Method::ComputeDelete, request).await
     };
-    // Equal bytes that come meanwhile get a content that stays.
+    // Equal bytes that come meanwhile get a blob that stays.
     let again = async {
         if !number.is_multiple_of(4) {
             return None;
@@ -56,5 +56,5 @@ async fn a_copy_that_was_granted_can_be_read_whatever_is_deleted_meanwhile() {
     for first in (0..RACES).step_by(AT_ONCE) {
         join_all((first..first + AT_ONCE).map(|number| race(&server, number))).await;
     }
-    server.has_contents(0).await;
+    server.has_blobs(0).await;
 }

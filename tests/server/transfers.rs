@@ -29,8 +29,8 @@ async fn large_download(server: &TestServer) -> String {
     format!("/cloud-desktop/v1/images/{id}:download")
 }
 
-/// How many content files the server, which is this process, holds open.
-fn open_contents(server: &TestServer) -> usize {
+/// How many blob files the server, which is this process, holds open.
+fn open_blobs(server: &TestServer) -> usize {
     let contents = server.data().join("contents");
     let files = std::fs::read_dir("/proc/self/fd").expect("descriptors");
     files
@@ -40,8 +40,8 @@ fn open_contents(server: &TestServer) -> usize {
 }
 
 async fn have_open(server: &TestServer, count: usize) {
-    eventually(&format!("{count} content files are open"), || async {
-        (open_contents(server) == count).then_some(())
+    eventually(&format!("{count} files of blobs are open"), || async {
+        (open_blobs(server) == count).then_some(())
     })
     .await;
 }
@@ -160,12 +160,12 @@ async fn one_connection_has_no_more_than_its_share() {
     for reply in replies.by_ref().take(2) {
         bodies.push(within("a reply", reply).await.unwrap());
     }
-    assert_eq!(open_contents(&server), 2);
+    assert_eq!(open_blobs(&server), 2);
     // Others are not concerned.
     let other = http2(&server).await;
     let (reply, _) = ask(&other, http::Request::get(server.url(&path)), true).await;
     let other = within("a reply", reply).await.unwrap();
-    assert_eq!(open_contents(&server), 3);
+    assert_eq!(open_blobs(&server), 3);
     drop(other);
     have_open(&server, 2).await;
     // The next has its turn when one ends.

@@ -134,7 +134,7 @@ async fn a_retry_supersedes_an_upload_whose_body_still_arrives() {
         .map(|event| text(event, "status"))
         .collect();
     assert_eq!(of_first, ["STARTED", "ERROR"]);
-    server.has_contents(1).await;
+    server.has_blobs(1).await;
 }
 
 #[tokio::test]
@@ -158,11 +158,11 @@ async fn of_several_senders_the_last_has_it() {
         let delete = json!({"imageId": image_id(&last)});
         server.ask(Method::ComputeDelete, delete).await;
     }
-    server.has_contents(0).await;
+    server.has_blobs(0).await;
 }
 
 #[tokio::test]
-async fn refused_content_and_a_cancel_keep_their_key() {
+async fn refused_bytes_and_a_cancel_keep_their_key() {
     let server = TestServer::start().await;
     let disk = Disk::mbr(2, Fill::Random(1));
     let key = new_key();

@@ -32,7 +32,7 @@ async fn left_nothing(server: &TestServer, what: &str) {
         (server.compute_images("f").await == 0).then_some(())
     })
     .await;
-    server.has_contents(0).await;
+    server.has_blobs(0).await;
 }
 
 #[tokio::test]
@@ -398,7 +398,7 @@ async fn equal_uploads_are_kept_once_and_until_the_last_image_is_gone() {
         async move { server.compute_image("f", &name, disk).await }
     });
     let ids = futures_util::future::join_all(uploads).await;
-    server.has_contents(1).await;
+    server.has_blobs(1).await;
     let copy = server.copied("f", "copy", &ids[0]).await;
     for id in &ids {
         server
@@ -409,7 +409,7 @@ async fn equal_uploads_are_kept_once_and_until_the_last_image_is_gone() {
     server
         .ask(Method::DesktopDelete, json!({"imageId": copy}))
         .await;
-    server.has_contents(0).await;
+    server.has_blobs(0).await;
     // What was removed can come again.
     let again = server.compute_image("f", "again", &disk).await;
     let copy = server.copied("f", "copy", &again).await;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use test_support::{Disk, Fill, Method, Program, TestServer, Transport, contents};
+use test_support::{Disk, Fill, Method, Program, TestServer, Transport, blob_files};
 use tonic::Code;
 
 async fn verify(server: &TestServer) -> (Option<i32>, Value) {
@@ -40,7 +40,7 @@ fn flip(path: &Path, offset: u64) {
 /// The file that has a disk's bytes.
 fn file_of(server: &TestServer, disk: &[u8]) -> PathBuf {
     let folder = server.data().join("contents");
-    let files = contents(&server.data());
+    let files = blob_files(&server.data());
     let mut paths = files.iter().map(|file| folder.join(file));
     paths
         .find(|path| fs::read(path).unwrap() == disk)
@@ -154,14 +154,14 @@ async fn a_file_that_is_whole_again_is_known_as_sound_again() {
 }
 
 #[tokio::test]
-async fn contents_without_checksums_are_served_and_get_theirs_by_verify() {
+async fn blobs_without_checksums_are_served_and_get_theirs_by_verify() {
     let mut server = TestServer::start().await;
     let disk = Disk::mbr(9, Fill::Random(1));
     let source = server.compute_image("f", "source", &disk).await;
     let copy = server.copied("f", "copy", &source).await;
     let file = file_of(&server, &disk);
     for damaged in [false, true] {
-        // As contents are from before there were any, and as a damaged page leaves them.
+        // As blobs are from before there were any, and as a damaged page leaves them.
         server.stop().await;
         let database = rusqlite::Connection::open(server.data().join("metadata.sqlite")).unwrap();
         let sql = match damaged {
@@ -279,7 +279,7 @@ fn as_of_the_first_release(data: &Path, disk: &[u8]) {
         let _ = fs::remove_file(data.join(file));
     }
     let content = data.join("contents/cnt-of-before");
-    for file in contents(data) {
+    for file in blob_files(data) {
         fs::remove_file(data.join("contents").join(file)).unwrap();
     }
     fs::write(&content, disk).unwrap();
@@ -335,6 +335,6 @@ async fn data_of_the_first_release_are_served_and_get_checksums() {
         for id in [id, copy] {
             assert!(server.downloaded(&id).await == disk);
         }
-        server.has_contents(1).await;
+        server.has_blobs(1).await;
     }
 }

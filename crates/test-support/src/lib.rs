@@ -25,7 +25,7 @@ pub use disks::{Disk, Fill};
 pub use process::ServerProcess;
 pub use program::Program;
 pub use refusal::{Refusal, quota_violations};
-pub use server::{Clients, TestServer, contents};
+pub use server::{Clients, TestServer, blob_files};
 pub use slow_upload::SlowUpload;
 pub use small_disk::SmallDisk;
 pub use streams::{Watch, audit_events, within};

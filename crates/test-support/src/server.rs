@@ -237,16 +237,16 @@ impl TestServer {
     }
 
     /// Waits until the content folder has this many files.
-    pub async fn has_contents(&self, count: usize) {
+    pub async fn has_blobs(&self, count: usize) {
         eventually(&format!("{count} files in the content folder"), || async {
-            (contents(&self.data()).len() == count).then_some(())
+            (blob_files(&self.data()).len() == count).then_some(())
         })
         .await;
     }
 }
 
 /// The files in the content folder of a data folder.
-pub fn contents(data: &Path) -> Vec<String> {
+pub fn blob_files(data: &Path) -> Vec<String> {
     std::fs::read_dir(data.join("contents"))
         .expect("a content folder")
         .map(|entry| {

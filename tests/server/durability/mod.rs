@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::process::Command;
 
-use self::order::{content_precedes_commit, reply_follows_commit};
+use self::order::{blob_precedes_commit, reply_follows_commit};
 use test_support::{
     Clients, Disk, Fill, Method, Program, ServerProcess, Transport, eventually, image_id,
     may_trace, response, text,
@@ -45,7 +45,7 @@ impl Acknowledged {
 }
 
 #[tokio::test]
-async fn no_reply_precedes_its_commit_and_no_commit_precedes_its_content() {
+async fn no_reply_precedes_its_commit_and_no_commit_precedes_its_blob() {
     const TEST: &str = "order of durability";
     if !may_trace(TEST) {
         return;
@@ -84,7 +84,7 @@ async fn no_reply_precedes_its_commit_and_no_commit_precedes_its_content() {
         assert_eq!(found, Ok(()), "{what}");
     }
     for digest in digests {
-        assert_eq!(content_precedes_commit(&calls, &digest), Ok(()));
+        assert_eq!(blob_precedes_commit(&calls, &digest), Ok(()));
     }
 }
 

@@ -44,11 +44,11 @@ pub fn reply_follows_commit(calls: &[Call], stored: &[u8], sent: &[&[u8]]) -> Re
     }
 }
 
-/// The content with this digest becomes live only when its file and the name of that are on the
+/// The blob with this digest becomes live only when its file and the name of that are on the
 /// disk: its commit is the first one that holds the digest.
-pub fn content_precedes_commit(calls: &[Call], sha256: &[u8]) -> Result<(), String> {
+pub fn blob_precedes_commit(calls: &[Call], sha256: &[u8]) -> Result<(), String> {
     let commit = commit_of(calls, sha256).ok_or("the commit is not in the trace")?;
-    let path = content_of(calls, &commit, sha256)
+    let path = blob_file_of(calls, &commit, sha256)
         .ok_or("no file of the content folder is named beside the digest")?;
     let made = calls
         .iter()
@@ -160,9 +160,9 @@ fn frames(start: u64, end: u64) -> impl Iterator<Item = u64> {
         .take_while(move |frame| frame + FRAME_HEADER <= end)
 }
 
-/// The file of the content whose row has the digest. The id stands before the digest in the row,
+/// The file of the blob whose row has the digest. The id stands before the digest in the row,
 /// so that it is the last one before it in the page.
-fn content_of(calls: &[Call], commit: &Commit, sha256: &[u8]) -> Option<String> {
+fn blob_file_of(calls: &[Call], commit: &Commit, sha256: &[u8]) -> Option<String> {
     let writes = log_writes(calls);
     let made: Vec<&str> = calls
         .iter()

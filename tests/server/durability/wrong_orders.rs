@@ -1,6 +1,6 @@
 //! Traces made by hand: the right order passes, and each wrong one is found.
 
-use super::order::{content_precedes_commit, reply_follows_commit};
+use super::order::{blob_precedes_commit, reply_follows_commit};
 use super::trace::{Call, parse};
 
 const FRAME: usize = 24 + 4096;
@@ -107,7 +107,7 @@ fn a_reply_that_leaves_too_early_is_found() {
 }
 
 #[test]
-fn content_that_becomes_live_too_early_is_found() {
+fn blob_that_becomes_live_too_early_is_found() {
     const MAKE: &str =
         "3 openat(AT_FDCWD</>, \"x\", O_RDWR|O_CREAT|O_EXCL, 0666) = 20</d/contents/cnt1>\n";
     const OTHER: &str =
@@ -183,7 +183,7 @@ fn content_that_becomes_live_too_early_is_found() {
         ),
         (false, "no commit", vec![OTHER, MAKE, WRITE, FILE, FOLDER]),
     ] {
-        let found = content_precedes_commit(&calls(&parts), DIGEST);
+        let found = blob_precedes_commit(&calls(&parts), DIGEST);
         assert_eq!(found.is_ok(), right, "{what}: {found:?}");
     }
 }
