@@ -62,7 +62,7 @@ impl DataFolder {
             create_private(&database).map_err(failed(&path))?;
             let ballast = Ballast::open(&path);
             let store = match SqliteStore::open(&database, clock.clone()) {
-                // A start makes room too: what is left undone is ended. Where the index of the log finds no
+                // A start makes room too: what is left unfinished is ended. Where the index of the log finds no
                 // room, SQLite tells of an input or output error.
                 Err(store::Error::Full | store::Error::Failed(_))
                     if ballast.is_disk_full() && ballast.give() =>

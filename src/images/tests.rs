@@ -313,7 +313,7 @@ fn a_kill_at_any_step_is_made_good_by_the_next_process() {
 }
 
 #[test]
-fn a_kill_between_two_halves_of_an_undoing_leaves_the_other_half_to_the_next_process() {
+fn a_kill_between_two_halves_of_a_rollback_leaves_the_other_half_to_the_next_process() {
     at_every_place(|place| {
         if is_after_the_end(place) {
             return;

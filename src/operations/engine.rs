@@ -1,5 +1,5 @@
 //! Brings operations to their end: looks for those whose turn has come, has them done, and sees to
-//! what follows. What an earlier process left undone is found in the same way.
+//! what follows. Operations that an earlier process left unfinished are found in the same way.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

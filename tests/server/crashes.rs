@@ -53,7 +53,7 @@ async fn nothing_half_done(clients: &Clients, folder_id: &str) {
 }
 
 #[tokio::test]
-async fn a_kill_during_an_upload_undoes_it_and_keeps_what_was_acknowledged() {
+async fn a_kill_during_an_upload_rolls_it_back_and_keeps_what_was_acknowledged() {
     let folder = tempfile::tempdir().unwrap();
     let disk = Disk::mbr(4, Fill::Random(1));
     let half = Disk::mbr(4, Fill::Random(2));

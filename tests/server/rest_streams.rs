@@ -13,7 +13,7 @@ use tonic::Code;
 /// A reply read piece by piece, as it comes.
 struct Lines {
     reply: reqwest::Response,
-    /// Undoes the reply's encoding.
+    /// Decodes the body of the reply.
     decoder: Option<GzDecoder<Vec<u8>>>,
     text: String,
 }
