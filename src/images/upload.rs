@@ -31,7 +31,7 @@ const LONGEST_RECORDING: Duration = Duration::from_secs(5);
 /// How often the store is asked at the least how another upload ended.
 const LONGEST_GLANCE: Duration = Duration::from_secs(1);
 
-/// How long an upload waits for the place of one that it has superseded.
+/// How long an upload waits for the slot of one that it has superseded.
 const MAKING_ROOM: Duration = Duration::from_secs(5);
 
 /// The upload that a request finds under its key.

@@ -44,7 +44,7 @@ pub(crate) async fn answer(
     }
     // Before the file is opened. Those in front end: when they are read, or when they are not.
     let share = request.extensions.get::<Peer>().map(|peer| &peer.share);
-    let place = match share {
+    let permit = match share {
         Some(share) if request.method == Method::GET => {
             Arc::clone(&share.downloads).acquire_owned().await.ok()
         }
@@ -127,8 +127,8 @@ pub(crate) async fn answer(
                 span.in_scope(|| tracing::error!(error = %failed, "a download broke off"));
             })
             .inspect(move |_| {
-                // Kept until the last byte is taken.
-                let _ = &place;
+                // The permit is kept until the last byte is taken.
+                let _ = &permit;
             });
         *response.body_mut() = Body::new(StreamBody::new(bytes.map_ok(Frame::data))).into();
     }

@@ -1,5 +1,5 @@
 //! Replies whose client takes nothing more of them. After a while they are cut off, and what they hold
-//! (memory, a file, a place among the transfers of their connection) is given back.
+//! (memory, a file, a permit of their connection) is released.
 //!
 //! A connection that takes no byte is seen where it is written to ([`Patience`] in `small_writes`). Over
 //! HTTP/2 one reply may stand still beside others that move, when its client grants it no window. hyper

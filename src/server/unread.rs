@@ -54,8 +54,8 @@ pub(crate) struct Discards {
     stop: CancellationToken,
 }
 
-/// One of the places in which a body is dropped.
-struct Place {
+/// A slot: the right to have one body read and dropped.
+struct Slot {
     discards: Arc<Discards>,
     peer: IpAddr,
 }
@@ -80,7 +80,7 @@ impl Discards {
         })
     }
 
-    fn place(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
+    fn slot(self: &Arc<Self>, peer: IpAddr) -> Option<Slot> {
         let mut taken = self.taken();
         let all: usize = taken.values().sum();
         let own = taken.get(&peer).copied().unwrap_or(0);
@@ -88,7 +88,7 @@ impl Discards {
             return None;
         }
         taken.insert(peer, own + 1);
-        Some(Place {
+        Some(Slot {
             discards: Arc::clone(self),
             peer,
         })
@@ -99,7 +99,7 @@ impl Discards {
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         let mut taken = self.discards.taken();
         if let Some(own) = taken.get_mut(&self.peer) {
@@ -127,7 +127,7 @@ pub struct Unread {
     /// Whether an HTTP/1 connection ends with its answer, since a body is left unread.
     closes: AtomicBool,
     /// Of a body that its client sends only when it is asked to, but may begin to.
-    awaited: Mutex<Option<Place>>,
+    awaited: Mutex<Option<Slot>>,
 }
 
 /// How a connection that is not read to its end is closed.
@@ -253,11 +253,11 @@ impl Drop for RequestBody {
 fn leave(mut body: Incoming, connection: &Arc<Unread>, awaits_sign: bool, busy: &Busy) {
     if awaits_sign {
         // Reading it would be the sign. A client that does not wait any longer may send it unasked.
-        let place = connection.discards.place(connection.peer);
+        let slot = connection.discards.slot(connection.peer);
         *connection
             .awaited
             .lock()
-            .unwrap_or_else(PoisonError::into_inner) = place;
+            .unwrap_or_else(PoisonError::into_inner) = slot;
         connection.close();
         return;
     }
@@ -270,13 +270,13 @@ fn leave(mut body: Incoming, connection: &Arc<Unread>, awaits_sign: bool, busy: 
         }
     }
     let fits = body.size_hint().lower() <= BOUNDS.size;
-    let place = fits.then(|| connection.discards.place(connection.peer));
-    match (place.flatten(), Handle::try_current()) {
-        (Some(place), Ok(runtime)) => {
+    let slot = fits.then(|| connection.discards.slot(connection.peer));
+    match (slot.flatten(), Handle::try_current()) {
+        (Some(slot), Ok(runtime)) => {
             let (connection, busy) = (Arc::clone(connection), busy.clone());
             runtime.spawn(async move {
                 let _busy = busy;
-                let stop = place.discards.stop.clone();
+                let stop = slot.discards.stop.clone();
                 if !discard(&mut body, BOUNDS, &stop).await {
                     tracing::debug!("what is left of a request body is not read any longer");
                     connection.close();
@@ -327,23 +327,23 @@ mod tests {
     const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     #[test]
-    fn no_more_bodies_are_dropped_than_there_are_places() {
+    fn no_more_bodies_are_dropped_than_there_are_slots() {
         let discards = Discards::new(CancellationToken::new());
-        let mut places: Vec<Place> = (0..MOST_OF_A_PEER)
-            .map(|_| discards.place(PEER).expect("a place"))
+        let mut slots: Vec<Slot> = (0..MOST_OF_A_PEER)
+            .map(|_| discards.slot(PEER).expect("a slot"))
             .collect();
-        assert!(discards.place(PEER).is_none(), "one too many of a client");
+        assert!(discards.slot(PEER).is_none(), "one too many of a client");
         for other in 1.. {
             let address = IpAddr::from([10, 0, 0, other]);
-            let Some(place) = discards.place(address) else {
+            let Some(slot) = discards.slot(address) else {
                 break;
             };
-            places.push(place);
+            slots.push(slot);
         }
-        assert_eq!(places.len(), MOST);
-        places.remove(0);
-        assert!(discards.place(PEER).is_some(), "what is left is free");
-        drop(places);
+        assert_eq!(slots.len(), MOST);
+        slots.remove(0);
+        assert!(discards.slot(PEER).is_some(), "what is left is free");
+        drop(slots);
         assert!(discards.taken().is_empty());
     }
 

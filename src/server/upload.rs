@@ -29,9 +29,9 @@ pub(crate) async fn answer(
     let (mut head, body) = request.into_parts();
     // Uploads that wait would keep the window of the connection from those that run.
     let share = head.extensions.get::<Peer>().map(|peer| &peer.share);
-    let place = share.map(|share| Arc::clone(&share.uploads).try_acquire_owned());
+    let permit = share.map(|share| Arc::clone(&share.uploads).try_acquire_owned());
     let length = body.size_hint().exact();
-    if matches!(place, Some(Err(_))) {
+    if matches!(permit, Some(Err(_))) {
         let busy =
             "This connection has as many uploads under way as one may have; use another or wait";
         return error(&grpc::busy(busy), request_id);
@@ -60,8 +60,9 @@ pub(crate) async fn answer(
         Ok(operation) => match grpc::operation_failure(&operation).filter(|_| strict) {
             Some(failed) => {
                 let mut response = error(&failed, request_id);
-                if let Ok(place) = HeaderValue::try_from(format!("/operations/{}", operation.id)) {
-                    response.headers_mut().insert(header::LOCATION, place);
+                if let Ok(location) = HeaderValue::try_from(format!("/operations/{}", operation.id))
+                {
+                    response.headers_mut().insert(header::LOCATION, location);
                 }
                 response
             }

@@ -153,7 +153,7 @@ async fn what_fails_or_is_cancelled_gives_back_what_it_took() {
     failure(&server.wait(text(&accepted, "id")).await);
     assert_eq!(used(&server, "f").await, 0);
 
-    // One that runs keeps its place until it is cancelled.
+    // An upload that runs counts against the quota until it is cancelled.
     let upload = SlowUpload::start(&server, "f", "slow", &disk[..300_000]).await;
     assert_eq!(used(&server, "f").await, 1);
     let refused = server.upload("f", "other").body(disk.clone()).send().await;
@@ -276,7 +276,7 @@ async fn an_unknown_name_is_refused_with_the_known_ones() {
 }
 
 #[tokio::test]
-async fn a_change_that_waits_keeps_its_place() {
+async fn a_change_that_waits_counts_against_its_quota() {
     let mut server = TestServer::start().await;
     let disk = Disk::mbr(1, Fill::Sparse(1));
     let source = server.compute_image("f", "source", &disk).await;
