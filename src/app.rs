@@ -24,7 +24,7 @@ use crate::images::{self, Images};
 use crate::model::SystemClock;
 use crate::operations::Engine;
 pub use crate::operations::Settings as OperationSettings;
-use crate::server::{self, Edge, Guard, serve};
+use crate::server::{self, Gateway, Guard, serve};
 pub use crate::server::{AllowedOrigin, OPEN, Open, TransferSettings};
 use crate::sources::ImportFolder;
 use crate::store::memory::MemoryStore;
@@ -245,7 +245,7 @@ impl Server {
         let (routes, health) = grpc::routes(&images).await;
         let origins = config.cors_allow_origins.as_slice();
         let guard = Guard::without_tokens(address, origins);
-        let edge = Edge::new(
+        let gateway = Gateway::new(
             images.clone(),
             routes,
             config.authenticator.clone(),
@@ -253,10 +253,10 @@ impl Server {
             origins,
         )?;
         let stop = CancellationToken::new();
-        let edge = Arc::new(edge);
+        let gateway = Arc::new(gateway);
         let serving = tokio::spawn(serve(
             listener,
-            move |request| edge.answer(request),
+            move |request| gateway.answer(request),
             stop.clone(),
             server::Times {
                 drain: config.drain_timeout,

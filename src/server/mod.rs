@@ -1,6 +1,6 @@
-//! Knows the edge where connections arrive: the listener, request ids, who may ask at all, content
+//! Knows the gateway at which connections arrive: the listener, request ids, who may ask at all, content
 //! codings, the documentation, and the bytes of images, which travel outside of messages.
-//! Never mentions a store or a file's place.
+//! Never mentions a store or the path of a file.
 
 mod answered;
 mod conditions;
@@ -65,7 +65,7 @@ use unread::RequestBody;
 type Reply = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallible>> + Send>>;
 
 /// All that this server answers.
-pub(crate) struct Edge {
+pub(crate) struct Gateway {
     images: Images,
     authenticator: Arc<dyn Authenticator>,
     services: Services,
@@ -78,7 +78,7 @@ pub(crate) struct Edge {
 /// The gRPC services: by HTTP rules, by gRPC-Web and by gRPC, each call with its deadline.
 type Services = Transcoder<GrpcWebService<Deadlines<Routes>>>;
 
-impl Edge {
+impl Gateway {
     /// The gRPC services under their own paths and, transcoded, under those of their HTTP rules.
     /// Pages of `origins`, beside those of this server itself, may call them.
     pub(crate) fn new(
@@ -159,9 +159,9 @@ impl Edge {
         }
         match &self.cors {
             Some(cors) if cors::concerns(&request) => {
-                let (edge, request_id) = (Arc::clone(self), request_id.to_owned());
+                let (gateway, request_id) = (Arc::clone(self), request_id.to_owned());
                 let dispatch =
-                    tower::service_fn(move |request| edge.dispatch(request, &request_id));
+                    tower::service_fn(move |request| gateway.dispatch(request, &request_id));
                 Box::pin(cors.layer(dispatch).call(request))
             }
             _ => self.dispatch(request, request_id),
@@ -206,9 +206,9 @@ impl Edge {
         if Docs::has(request.uri().path()) {
             return match *request.method() {
                 Method::GET | Method::HEAD => {
-                    let (edge, request_id) = (Arc::clone(self), request_id.to_owned());
+                    let (gateway, request_id) = (Arc::clone(self), request_id.to_owned());
                     let describe = tower::service_fn(move |request| {
-                        ready(Ok(edge.describe(&request, &request_id)))
+                        ready(Ok(gateway.describe(&request, &request_id)))
                     });
                     encoding::call(describe, request)
                 }

@@ -1,4 +1,4 @@
-//! What the edge does for every message: content codings, deadlines, gRPC-Web, pages of other origins.
+//! The work of the gateway for every message: content codings, deadlines, gRPC-Web, pages of other origins.
 
 use std::io::{Read, Write};
 
