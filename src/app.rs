@@ -39,7 +39,7 @@ const LOOKS: u64 = 60;
 /// How long a page token lives on after its last item was deleted or renamed.
 const FORMER_NAMES: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How many rows are forgotten at once, and the pause before the next ones.
+/// Expired rows that are pruned by one transaction, and the pause before the next ones.
 const BATCH: usize = 200;
 const BATCH_PAUSE: Duration = Duration::from_millis(20);
 
@@ -189,7 +189,7 @@ impl Server {
         Self::start_on(config, |store| store).await
     }
 
-    /// The same with a store in memory, which forgets all at the end: no command does this. Benchmarks measure
+    /// The same with a store in memory, which keeps nothing beyond the end of the process: no command does this. Benchmarks measure
     /// the durable store against it.
     pub async fn start_in_memory(config: Config) -> Result<Self, Error> {
         let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
@@ -375,16 +375,16 @@ async fn maintain(
             tracing::warn!(%error, "former names were not pruned");
         }
         tokio::select! {
-            expired = expire(&*store, &retention) => if let Err(error) = expired {
-                tracing::warn!(%error, "what has ended long ago was not forgotten");
+            pruned = prune_expired(&*store, &retention) => if let Err(error) = pruned {
+                tracing::warn!(%error, "expired operations and audit events were not pruned");
             },
             () = stop.cancelled() => return,
         }
     }
 }
 
-/// Forgets in small batches, between which others write.
-async fn expire(store: &dyn Store, retention: &Retention) -> store::Result<()> {
+/// Prunes expired operations and audit events in small batches, between which others write.
+async fn prune_expired(store: &dyn Store, retention: &Retention) -> store::Result<()> {
     while store.forget_operations(retention.operations, BATCH).await? > 0 {
         tokio::time::sleep(BATCH_PAUSE).await;
     }

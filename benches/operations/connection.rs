@@ -28,7 +28,7 @@ const END_HEADERS: u8 = 4;
 const FRAME_HEADER: usize = 9;
 const INITIAL_WINDOW_SIZE: u16 = 4;
 
-/// What replies may take up on a stream, and on the connection until the window is opened again.
+/// Bytes of replies that may be under way on a stream, and on the connection until the window is opened again.
 const WINDOW: u32 = 1 << 30;
 const DEFAULT_WINDOW: u32 = 65_535;
 /// A gRPC message has a flag and a length before it.

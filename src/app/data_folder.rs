@@ -112,7 +112,7 @@ impl Place {
 }
 
 /// Held as long as the data folder is in use.
-pub(super) struct Lock(#[expect(dead_code, reason = "closing it gives the lock back")] File);
+pub(super) struct Lock(#[expect(dead_code, reason = "closing it releases the lock")] File);
 
 impl Lock {
     /// Makes the folder, if it is not there, and takes its lock.

@@ -71,7 +71,7 @@ impl BlobReader {
             let data = self.read_unchecked(block)?;
             let checked = checksums.check(start, &data);
             // One that was sound is not any more.
-            checked.inspect_err(|_| self.sound.forget(&self.id, start))?;
+            checked.inspect_err(|_| self.sound.remove(&self.id, start))?;
             Ok::<_, Error>(data)
         };
         if range.end - range.start > BLOCK / 2 {
@@ -123,7 +123,7 @@ pub(crate) struct SoundBlocks {
     generations: Arc<Mutex<Generations>>,
 }
 
-/// Entries that are asked for move to the younger half; when that is full, the older one is forgotten.
+/// Entries that are asked for move to the younger half; when that is full, the older one is dropped.
 #[derive(Debug, Default)]
 struct Generations {
     younger: HashMap<Key, Arc<[u32]>>,
@@ -148,7 +148,7 @@ impl SoundBlocks {
         self.lock().insert((id.clone(), start), parts);
     }
 
-    fn forget(&self, id: &Arc<str>, start: u64) {
+    fn remove(&self, id: &Arc<str>, start: u64) {
         let mut generations = self.lock();
         let key = (id.clone(), start);
         generations.younger.remove(&key);

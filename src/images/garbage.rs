@@ -5,7 +5,7 @@ use crate::blobs::{self, LocalBlobs};
 use crate::model::DeletedBlob;
 use crate::store;
 
-/// How many blobs are removed before their ids are forgotten together.
+/// Blobs that are removed before their tombstones are deleted together.
 const BATCH: usize = 100;
 
 impl Images {
@@ -51,7 +51,7 @@ impl Images {
                 blobs.check()?;
                 let removed = remove_all(&blobs, deleted);
                 if !removed.is_empty() {
-                    // Before the ids are forgotten: a file must not come back without one.
+                    // Before the tombstones are deleted: a file must not come back without one.
                     blobs.sync()?;
                     blobs.take_room_back();
                 }

@@ -175,7 +175,7 @@ impl Engine {
         self.inner.tasks.wait().await;
     }
 
-    /// Forgets what nobody waits for any more.
+    /// Prunes the watchers of operations that nobody waits for any more.
     pub(crate) fn prune(&self) {
         self.inner.watchers.prune();
     }
@@ -355,7 +355,7 @@ impl Engine {
                     error = failure.message,
                     "an attempt failed; there will be another"
                 );
-                run.retire();
+                run.end_heartbeat();
                 worker.roll_back(lease).await;
                 return Ok(None);
             }
@@ -401,10 +401,10 @@ impl Engine {
         Ok(operation)
     }
 
-    /// Gives an operation back because the process ends.
+    /// Releases an operation because the process ends.
     async fn release(&self, run: Run) {
         if let Err(error) = self.inner.store.execute(Release(run.lease.clone())).await {
-            tracing::warn!(%error, "an operation was not given back");
+            tracing::warn!(%error, "an operation was not released");
         }
     }
 

@@ -13,14 +13,15 @@ use crate::model::{Lease, Progress, Refusal};
 use crate::store::Error;
 
 /// How often progress is told at the most, and cancels by other processes are looked for.
-const BEAT: Duration = Duration::from_secs(1);
+const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// An operation that is being worked on here. Its lease is renewed as long as this lives.
 pub(crate) struct Run {
     pub lease: Lease,
     signals: Arc<Signals>,
     engine: Engine,
-    heart: CancellationToken,
+    /// Cancelled when the heartbeat is to end.
+    ended: CancellationToken,
     span: Span,
 }
 
@@ -80,7 +81,7 @@ impl Run {
             signals.cancel();
         }
         engine.enter(&lease, signals.clone(), has_slot);
-        let heart = CancellationToken::new();
+        let ended = CancellationToken::new();
         // Of the highest level: whatever is logged has its ids. A request that cancels the operation is not
         // the one that asked for it.
         let span = tracing::error_span!(
@@ -92,15 +93,14 @@ impl Run {
             request_id = lease.request_id,
             attempt = lease.attempt,
         );
-        let beating = beat(engine.clone(), lease.clone(), signals.clone(), claimed);
-        let ended = heart.clone();
-        let beating = async move { ended.run_until_cancelled(beating).await };
-        tokio::spawn(beating.instrument(span.clone()));
+        let heartbeat = heartbeat(engine.clone(), lease.clone(), signals.clone(), claimed);
+        let heartbeat = ended.clone().run_until_cancelled_owned(heartbeat);
+        tokio::spawn(heartbeat.instrument(span.clone()));
         Self {
             lease,
             signals,
             engine: engine.clone(),
-            heart,
+            ended,
             span,
         }
     }
@@ -126,31 +126,31 @@ impl Run {
 }
 
 impl Run {
-    /// Gives up the lease: somebody else may have the operation from now on.
-    pub(super) fn retire(&self) {
-        self.heart.cancel();
+    /// Ends the heartbeat: another worker may claim the operation once the lease is released or has run out.
+    pub(super) fn end_heartbeat(&self) {
+        self.ended.cancel();
         self.engine.leave(&self.lease, &self.signals);
     }
 }
 
 impl Drop for Run {
     fn drop(&mut self) {
-        self.retire();
+        self.end_heartbeat();
     }
 }
 
 /// Renews the lease until it is lost: to another worker, or because it could not be renewed in
 /// time by this machine's own clock.
-async fn beat(engine: Engine, lease: Lease, signals: Arc<Signals>, claimed: Instant) {
+async fn heartbeat(engine: Engine, lease: Lease, signals: Arc<Signals>, claimed: Instant) {
     let length = engine.settings().lease;
     let (mut renewed, mut told_at, mut told) = (claimed, claimed, Progress::default());
     loop {
-        tokio::time::sleep(BEAT.min(length / 3)).await;
+        tokio::time::sleep(HEARTBEAT.min(length / 3)).await;
         let mut progress = signals.progress.read();
-        if told_at.elapsed() < BEAT {
+        if told_at.elapsed() < HEARTBEAT {
             progress = told;
         }
-        if progress != told || renewed.elapsed() >= (length / 3).min(BEAT) {
+        if progress != told || renewed.elapsed() >= (length / 3).min(HEARTBEAT) {
             let sent = Instant::now();
             let left = length.saturating_sub(renewed.elapsed());
             let renewal = engine.store().execute(Renew::new(&lease, length, progress));

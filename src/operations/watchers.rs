@@ -28,7 +28,7 @@ impl Watchers {
         }
     }
 
-    /// Forgets operations that nobody waits for any more.
+    /// Prunes operations that nobody waits for any more.
     pub(super) fn prune(&self) {
         self.lock().retain(|_, sender| sender.receiver_count() > 0);
     }

@@ -30,7 +30,7 @@ pub(crate) struct Connections {
 struct Inner {
     all: Mutex<HashMap<u64, Arc<State>>>,
     next: AtomicU64,
-    /// How many of them are about to give their descriptors back.
+    /// Connections that are about to release their descriptors.
     needed: AtomicUsize,
     /// Times are kept as milliseconds since then.
     epoch: Instant,

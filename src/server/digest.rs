@@ -258,7 +258,7 @@ impl Check {
         }
     }
 
-    /// Takes up what a trailer states. In words what cannot be checked of it.
+    /// Adds the digests that a trailer states. Fails, in words, with those that cannot be checked.
     pub(crate) fn state(&mut self, stated: Stated) -> Result<(), String> {
         let name = stated.algorithm.name();
         if self.running.iter().all(|(it, _)| *it != stated.algorithm) {

@@ -159,7 +159,7 @@ impl Model {
     }
 
     /// Notes the replies to callers that asked for the same at once. What refused one may have passed when
-    /// the next was heard: a quota, say, that an operation was about to give back. So refusals count only
+    /// the next was heard: a quota, say, that an operation was about to release. So refusals count only
     /// where nobody was accepted.
     pub fn replied_at_once(&mut self, question: Question, replies: Vec<Result<Value, Refusal>>) {
         // Of several senders of an upload the last that came has it, and the others are told so.

@@ -153,7 +153,7 @@ async fn a_full_disk_is_told_and_what_did_not_fit_gives_its_room_back() {
         server
             .ask(Method::ComputeDelete, json!({"imageId": image["id"]}))
             .await;
-        // So does what is as large as the room that was given back.
+        // So does what is as large as the room that was released.
         let fits = server
             .compute_image("f", "large", &Disk::mbr(8, Fill::Random(4)))
             .await;

@@ -1,4 +1,4 @@
-//! What has ended is forgotten after a configured time, and nothing else is.
+//! Operations and audit events that have ended are pruned after a configured time, and nothing else is.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use test_support::{
 use tonic::Code;
 
 #[tokio::test]
-async fn operations_are_forgotten_with_their_keys_once_they_have_ended() {
+async fn operations_are_pruned_with_their_keys_once_they_have_ended() {
     let mut server = TestServer::start().await;
     let disk = Disk::mbr(1, Fill::Sparse(1));
     let source = server.compute_image("f", "source", &disk).await;
@@ -36,7 +36,7 @@ async fn operations_are_forgotten_with_their_keys_once_they_have_ended() {
     server.config.retention.operations = Duration::ZERO;
     server.restart().await;
     let caller = server.caller(Transport::Grpc);
-    eventually("the operation is forgotten", || async {
+    eventually("the operation is pruned", || async {
         let asked = json!({"operationId": first["id"]});
         let asked = caller.call(Method::OperationGet, asked).await;
         asked
@@ -55,7 +55,7 @@ async fn operations_are_forgotten_with_their_keys_once_they_have_ended() {
 }
 
 #[tokio::test]
-async fn audit_events_are_forgotten_and_their_numbers_go_on() {
+async fn audit_events_are_pruned_and_their_numbers_go_on() {
     let mut server = TestServer::start().await;
     let disk = Disk::mbr(1, Fill::Sparse(1));
     let source = server.compute_image("f", "source", &disk).await;
@@ -69,7 +69,7 @@ async fn audit_events_are_forgotten_and_their_numbers_go_on() {
     server.config.retention.audit_events = Duration::ZERO;
     server.restart().await;
     // The last one stays, for its number.
-    eventually("events are forgotten", || async {
+    eventually("events are pruned", || async {
         (audit_events(&server, "", 0).await == all[6..]).then_some(())
     })
     .await;

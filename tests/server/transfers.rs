@@ -1,4 +1,4 @@
-//! Uploads and downloads that do not move: they end, give back what they hold, and shut out nobody.
+//! Uploads and downloads that do not move: they end, release what they hold, and shut out nobody.
 
 use std::time::Duration;
 

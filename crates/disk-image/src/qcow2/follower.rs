@@ -165,7 +165,7 @@ impl Follower {
             }
             _ => {}
         }
-        self.window.forget_before(self.first_wanted());
+        self.window.drop_before(self.first_wanted());
     }
 
     /// Decompresses the rest, once the structure of the image has been found sound. `with_compressed` are the

@@ -27,8 +27,8 @@ impl Window {
             .extend_from_slice(bytes.get(skipped..).unwrap_or_default());
     }
 
-    /// Forgets what lies before the offset.
-    pub(super) fn forget_before(&mut self, offset: u64) {
+    /// Drops what lies before the offset.
+    pub(super) fn drop_before(&mut self, offset: u64) {
         let count = usize::try_from(offset.saturating_sub(self.start)).unwrap_or(usize::MAX);
         if count >= self.bytes.len() {
             self.clear();
