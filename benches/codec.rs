@@ -251,7 +251,7 @@ mod decode {
     }
 }
 
-/// What one would write by hand for an image.
+/// The JSON of an image as one would write it by hand.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct ImageJson<'m> {
@@ -326,7 +326,7 @@ impl From<ImageJson<'_>> for DesktopImage {
     }
 }
 
-/// What one would write by hand for a copy that is done.
+/// The JSON of a Copy that is done as one would write it by hand.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct OperationJson<'m> {

@@ -1,4 +1,4 @@
-//! What prost names the types that it generates.
+//! The names that prost gives to the types that it generates.
 
 use heck::{ToSnakeCase, ToUpperCamelCase};
 use prost_reflect::MessageDescriptor;

@@ -50,7 +50,7 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(180);
 /// How long requests may run on after the order to stop, unless told otherwise.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a server is started with.
+/// Configuration of a server.
 #[derive(Debug, Clone)]
 pub struct Config {
     pub listen: SocketAddr,
@@ -115,7 +115,7 @@ impl Default for Retention {
     }
 }
 
-/// Where the server keeps what it knows.
+/// The data folder of a server.
 #[derive(Debug, Clone)]
 pub enum Data {
     Folder(PathBuf),
@@ -286,7 +286,7 @@ impl Server {
         })
     }
 
-    /// Where the server listens.
+    /// The address on which the server listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

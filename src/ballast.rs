@@ -13,14 +13,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rand::RngCore;
 
-/// Its size in bytes: of a small disk a part, up to that.
+/// The size of the ballast in bytes: a part of a small disk, at most this.
 const LARGEST: u64 = 32 << 20;
 const SMALLEST: u64 = 1 << 20;
 const PART: u64 = 16;
 /// Room is needed for the file, and as much again is to be left to others.
 const TIMES_FREE: u64 = 2;
 
-/// Its name in the data folder.
+/// The name of the ballast in the data folder.
 pub(crate) const NAME: &str = "ballast";
 const MODE: u32 = 0o600;
 

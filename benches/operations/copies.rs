@@ -66,7 +66,7 @@ impl Copies {
     }
 }
 
-/// What was seen of Copies, and what each cost the server.
+/// Times of Copies, and the CPU time that each took of the server.
 pub struct Round {
     pub seen: Seen,
     pub cpu_micros: f64,
@@ -100,7 +100,7 @@ pub async fn round(
     })
 }
 
-/// One of the servers that are compared, and what was seen of it so far.
+/// A server of a comparison, and the figures of it so far.
 struct Contender {
     name: &'static str,
     server: usize,
@@ -224,7 +224,7 @@ fn note_slowest(slowest: &mut [Duration; 2], keys: bool, seen: &Seen) {
     *slowest = percentile(&seen.latencies, 1.0).max(*slowest);
 }
 
-/// What one Copy takes when nothing else goes on, beside what the disk takes.
+/// Times of one Copy when nothing else goes on, beside those of the disk.
 pub async fn alone(folder: &Path, figures: &mut Figures) -> Result<(), Box<dyn Error>> {
     let server = Server::start(Variant::Durable, LOG, &folder.join("alone")).await?;
     let mut copies = Copies::of(&server);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What a figure should be.
+/// The goal of a figure.
 #[derive(Clone, Copy)]
 pub enum Goal {
     AtLeast(f64),

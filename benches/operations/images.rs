@@ -48,7 +48,7 @@ struct Filled {
     copies: Copies,
     /// Ids of images all over the folder.
     ids: Vec<String>,
-    /// Where the walk through the pages of an order is.
+    /// The page token at which the walk through the pages of an order is.
     token: String,
     gets: Vec<Duration>,
     pages: Vec<Duration>,
@@ -125,7 +125,7 @@ impl Filled {
     }
 }
 
-/// What a million images change.
+/// The same calls with few images and with a million.
 pub async fn few_and_many(folder: &Path, figures: &mut Figures) -> Result<(), Box<dyn Error>> {
     let few = Filled::with(&folder.join("few"), FEW).await?;
     let many = Filled::with(&folder.join("many"), MANY).await?;

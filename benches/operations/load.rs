@@ -16,7 +16,7 @@ pub struct Shape {
     pub streams: usize,
 }
 
-/// What the goals of throughput are measured with.
+/// The load with which the goals of throughput are measured.
 pub const BUSY: Shape = Shape {
     connections: 16,
     streams: 64,
@@ -26,7 +26,7 @@ pub const ALONE: Shape = Shape {
     streams: 1,
 };
 
-/// What was seen of the calls of one load.
+/// Times and failures of the calls of one load.
 #[derive(Default)]
 pub struct Seen {
     /// In the order in which the calls ended.

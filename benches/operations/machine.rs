@@ -1,4 +1,4 @@
-//! What the figures were measured on.
+//! The machine and the disk that the figures were measured on.
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// What the kernel counts processor time in, on every Linux that Rust knows (`USER_HZ`).
+/// The unit in which the kernel counts processor time, on every Linux that Rust knows (`USER_HZ`).
 const TICK: Duration = Duration::from_millis(10);
 
 /// Lines that tell of the machine and of the disk that holds `folder`.

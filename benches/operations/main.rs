@@ -27,7 +27,7 @@ use std::process::ExitCode;
 
 use figures::Figures;
 
-/// What can be measured alone, by naming it.
+/// The names of the parts that can be measured alone.
 const THROUGHPUT: &str = "throughput";
 const ALONE: &str = "alone";
 const IMAGES: &str = "images";

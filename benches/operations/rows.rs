@@ -1,4 +1,4 @@
-//! What SQLite itself takes for the rows of a Copy: written to the server's tables by its statements, on one
+//! Times of SQLite itself for the rows of a Copy: written to the server's tables by its statements, on one
 //! thread of this process, with nothing to look up but what constraints demand, and nobody to answer.
 
 use std::error::Error;

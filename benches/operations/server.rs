@@ -20,10 +20,10 @@ use super::machine;
 pub const LOG: &str = "info";
 pub const QUIET: &str = "warn";
 
-/// What a Copy does.
+/// The store behind a Copy.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Variant {
-    /// What users get.
+    /// The store that users get.
     Durable,
     /// The same rules on a store in memory, in a process of this benchmark: nothing is written.
     StoresNothing,

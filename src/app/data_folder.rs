@@ -34,7 +34,7 @@ pub(super) struct DataFolder {
     pub lock: Lock,
 }
 
-/// Where database and blobs were when they were opened.
+/// The files of database and blobs, as they were when they were opened.
 #[derive(Clone)]
 pub(super) struct Place {
     pub blobs: LocalBlobs,
@@ -133,12 +133,12 @@ impl Lock {
     }
 }
 
-/// Where a data folder has its database.
+/// The path of the database of a data folder.
 pub(super) fn database(folder: &Path) -> PathBuf {
     folder.join(DATABASE)
 }
 
-/// Where a data folder has its blobs.
+/// The path of the blobs of a data folder.
 pub(super) fn blobs(folder: &Path) -> PathBuf {
     folder.join(CONTENTS)
 }

@@ -1,6 +1,6 @@
 //! Checksums of the blocks of a blob: CRC-32C, against damage and not against attack.
 //!
-//! They are kept as bytes: a version, the size of a block as a power of two, the size of the blob
+//! Checksums are kept as bytes: a version, the size of a block as a power of two, the size of the blob
 //! (64 bits), the checksums of its blocks (32 bits each), and a checksum of all of that. Numbers are
 //! little-endian.
 
@@ -68,7 +68,7 @@ impl Checksums {
         }
     }
 
-    /// Where blocks have other checksums than in `other`.
+    /// The offsets of blocks that have other checksums than in `other`.
     pub(crate) fn differences(&self, other: &Self) -> Vec<u64> {
         let blocks = self.blocks.iter().zip(&other.blocks).enumerate();
         blocks

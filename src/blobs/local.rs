@@ -24,7 +24,7 @@ pub(crate) struct LocalBlobs {
     folder: PathBuf,
     identity: FolderIdentity,
     sound: SoundBlocks,
-    /// Where the disk is full and it was given away, no bytes are taken.
+    /// A file that keeps room on the disk. No bytes are taken while it is given away on a full disk.
     ballast: Option<Ballast>,
 }
 

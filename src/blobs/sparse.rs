@@ -1,6 +1,6 @@
 //! A file written from start to end, in which all-zero blocks become holes.
 //!
-//! Where the file system can, writes go to the disk without a copy in the page cache (`O_DIRECT`):
+//! Writes go to the disk without a copy in the page cache where the file system allows it (`O_DIRECT`):
 //! an image is larger than what is worth caching, and the disk has its bytes long before the end,
 //! so that the fsync has little left to do.
 
@@ -20,7 +20,7 @@ pub(crate) const BLOCK: usize = 64 * 1024;
 const GATHERED: usize = 64 * BLOCK;
 /// Images are as secret as what their disks hold.
 const MODE: u32 = 0o600;
-/// What `O_DIRECT` asks of addresses, offsets and lengths on all usual disks, in bytes.
+/// The alignment that `O_DIRECT` asks of addresses, offsets and lengths on all usual disks, in bytes.
 const ALIGNMENT: usize = 4096;
 
 pub(crate) struct SparseFile {
@@ -30,7 +30,7 @@ pub(crate) struct SparseFile {
     gathered: AlignedBuffer,
     /// How many bytes are gathered.
     length: usize,
-    /// Where the first of them goes.
+    /// The offset in the file of the first gathered byte.
     position: u64,
     stored: u64,
     ballast: Option<Ballast>,

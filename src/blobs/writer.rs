@@ -22,7 +22,7 @@ pub(crate) enum Chunk {
     Zeros(u64),
 }
 
-/// What was written.
+/// Facts of a blob that was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Written {
     /// Bytes.

@@ -29,10 +29,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 const MAX_REPLY: usize = 64 << 20;
 /// The most that is read of the body of an error.
 const MAX_ERROR_BODY: usize = 64 << 10;
-/// What HTTP/2 may send ahead of its reader.
+/// Bytes that HTTP/2 may send ahead of its reader.
 const WINDOW: u32 = 8 << 20;
 
-/// Where a server listens: `http://host:port`; the scheme may be left out.
+/// The address of a server: `http://host:port`; the scheme may be left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Endpoint(Uri);
 

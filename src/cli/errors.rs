@@ -1,4 +1,4 @@
-//! What can go wrong for a command, and the exit code that tells scripts of it.
+//! Errors of a command, and the exit codes that tell scripts of them.
 
 use std::error::Error as StdError;
 use std::io;
@@ -48,14 +48,14 @@ pub(crate) enum Error {
     Unreachable { endpoint: String, reason: String },
     #[error("operation {id} is still running after {waited}")]
     StillRunning { id: String, waited: String },
-    /// What the arguments ask for makes no sense, beyond what their parser knows.
+    /// The arguments contradict each other in a way that their parser does not know.
     #[error("{0}")]
     Usage(String),
     #[error("{0}")]
     Failed(String),
     #[error("interrupted")]
     Interrupted,
-    /// Whoever read the standard output went away, as `head` does: the end, but no failure.
+    /// The reader of the standard output went away, as `head` does: the end, but no failure.
     #[error("the reader of the output went away")]
     OutputClosed,
 }

@@ -1,4 +1,4 @@
-//! What lists have in common: their arguments, and the walk over their pages.
+//! The common parts of lists: their arguments, and the walk over their pages.
 
 use super::errors::{Error, Result};
 
@@ -31,7 +31,7 @@ pub(crate) struct Pages {
     pub limit: Option<u64>,
 }
 
-/// Where in a list a request is: its `page_size` and `page_token`.
+/// The page that a request asks for: its `page_size` and `page_token`.
 pub(crate) struct Page {
     pub size: i64,
     pub token: String,

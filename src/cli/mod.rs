@@ -80,7 +80,7 @@ enum Command {
     Verify(verify::Arguments),
 }
 
-/// What commands share: which server, and how to print.
+/// The options that commands share: the server, and the form of the output.
 struct Context {
     endpoint: Endpoint,
     format: Format,

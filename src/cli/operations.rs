@@ -207,7 +207,7 @@ impl Drop for GoesOn {
     }
 }
 
-/// What came of an operation that is done: the resource, or the error.
+/// The result of an operation that is done: the resource, or the error.
 pub(crate) fn result(operation: &Operation) -> Result<&Any> {
     match &operation.result {
         Some(operation::Result::Response(response)) => Ok(response),

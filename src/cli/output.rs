@@ -1,4 +1,4 @@
-//! What commands print: messages and lists as text for people, JSON or YAML for programs.
+//! The output of commands: messages and lists as text for people, JSON or YAML for programs.
 
 use std::io::Write;
 

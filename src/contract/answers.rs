@@ -137,7 +137,7 @@ mod tests {
             .expect("a request")
     }
 
-    /// What a client sees: headers, data and trailers.
+    /// The answer that a client sees: headers, data and trailers.
     async fn seen(response: http::Response<Body>) -> (HeaderMap, Bytes, Option<HeaderMap>) {
         let (head, body) = response.into_parts();
         assert_eq!(head.status, 200);

@@ -30,7 +30,7 @@ pub(crate) enum Coding {
 /// Why compressed bytes make no message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unreadable {
-    /// They are not of their compression, or end too early.
+    /// The bytes are not of their compression, or end too early.
     Damaged,
     /// The message is longer than the limit.
     TooLong,

@@ -15,7 +15,7 @@ pub struct Violation {
     pub description: String,
 }
 
-/// What a request violates, in the order of its fields.
+/// The rules that a request violates, in the order of its fields.
 #[derive(Debug, Default)]
 pub struct Violations(Vec<Violation>);
 
@@ -41,7 +41,7 @@ struct TextRule {
 /// Inclusive bounds, either of which may be open.
 pub type Range = (Option<i64>, Option<i64>);
 
-/// What the options of a field demand of its value: of each element where it is a list, of each value
+/// The limits that the options of a field set to its value: of each element where it is a list, of each value
 /// where it is a map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Limits {
@@ -57,7 +57,7 @@ pub struct Limits {
     pub pattern: Option<&'static str>,
     /// The length of the keys of a map.
     pub key_length: Range,
-    /// What the keys of a map match.
+    /// The pattern that the keys of a map match.
     pub key_pattern: Option<&'static str>,
 }
 
@@ -138,7 +138,7 @@ impl Violations {
         }
     }
 
-    /// What a message in a field violates, by the path of its fields.
+    /// Adds the violations of a message in a field, by the path of its fields.
     fn nested(&mut self, field: &str, message: &impl Check) {
         let before = self.0.len();
         message.check(self);
@@ -166,7 +166,7 @@ impl Violations {
 }
 
 impl TextRule {
-    /// What is wrong with the value; `what` is empty or a word before "must".
+    /// The description of a wrong value; `what` is empty or a word before "must".
     fn violation(&self, what: &str, value: &str) -> Option<String> {
         let must = if what.is_empty() {
             "Must".to_owned()

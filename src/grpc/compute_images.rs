@@ -135,7 +135,7 @@ impl ImageService for Service {
     }
 }
 
-/// What a request to create an image says of the image, and where its content comes from.
+/// The new image that a request describes, and the source of its bytes.
 pub(crate) fn new_compute_image(request: CreateImageRequest) -> (NewComputeImage, Option<Source>) {
     let hardware_generation = match request.hardware_generation.and_then(|it| it.features) {
         Some(Features::LegacyFeatures(legacy)) => Some(model::HardwareGeneration::Legacy {

@@ -109,7 +109,7 @@ impl DesktopImageService for Service {
 }
 
 impl Service {
-    /// What waits for the commit of a Copy. Nothing of the request is kept meanwhile.
+    /// Accepts a Copy. The future waits for its commit, and keeps nothing of the request meanwhile.
     fn accept_copy(
         &self,
         request: Request<CopyDesktopImageRequest>,

@@ -31,20 +31,20 @@ pub(crate) use status::{busy, from_error, internal, invalid};
 /// Turn an operation of the domain into the contract's message, and its failure into a status.
 pub(crate) use operations::{failure as operation_failure, of_request as operation_of_request};
 
-/// What implements every service, one file for each.
+/// The implementation of every service, one file for each.
 #[derive(Clone)]
 struct Service {
     images: Images,
 }
 
-/// What every gRPC server tells of itself.
+/// The services by which every gRPC server describes itself.
 const COMMON_SERVICES: [&str; 3] = [
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
 ];
 
-/// Their descriptors, by file set.
+/// The descriptors of the common services, by file set.
 const COMMON_FILE_DESCRIPTOR_SETS: [&[u8]; 3] = [
     tonic_health::pb::FILE_DESCRIPTOR_SET,
     tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,

@@ -174,7 +174,7 @@ fn error_info(reason: Reason) -> rpc::ErrorInfo {
     }
 }
 
-/// What a caller can go by when an operation failed.
+/// The details of a failed operation, which tell a caller what to do.
 fn details(failure: &Failure) -> Vec<Any> {
     let mut details = Vec::new();
     if let Some(subject) = &failure.subject {

@@ -3,7 +3,7 @@
 use crate::contract::texts;
 use crate::model::{Operation, Progress, Transfer};
 
-/// What an operation that brings bytes in is doing, and how many there are; none where it brings
+/// The step of an operation that brings bytes in, and their number; none where it brings
 /// none in, or has ended.
 pub(crate) fn words(operation: &Operation) -> Option<String> {
     if operation.is_done() {

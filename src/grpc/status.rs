@@ -1,4 +1,4 @@
-//! What callers are told when something goes wrong: the code, the words, the details.
+//! The status that callers get when something goes wrong: code, message, details.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub(crate) const NO_DESCRIPTORS: &str = "The server has no file descriptors left
 pub(crate) const DISK_FULL_PAUSE: Duration = Duration::from_secs(30);
 /// The same for what passes by itself.
 pub(crate) const SHORT_PAUSE: Duration = Duration::from_secs(1);
-/// Who ErrorInfo is by, and why.
+/// The domain and the reasons of ErrorInfo.
 pub(crate) const DOMAIN: &str = "desktop-images";
 pub(crate) const QUOTA_REASON: &str = "QUOTA_EXCEEDED";
 
@@ -253,7 +253,7 @@ pub(crate) fn internal(cause: &dyn std::error::Error) -> Status {
 mod tests {
     use super::*;
 
-    /// What clients of the C core and of Java take at the most.
+    /// The most bytes of metadata that clients of the C core and of Java take.
     const METADATA_LIMIT: usize = 8192;
 
     fn metadata_size(status: &Status) -> usize {

@@ -1,4 +1,4 @@
-//! What can be done with compute images.
+//! Use cases of compute images.
 
 use super::listing::{self, ListRequest};
 use super::{Error, Images, Result};

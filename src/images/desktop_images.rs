@@ -1,4 +1,4 @@
-//! What can be done with desktop images.
+//! Use cases of desktop images.
 
 use super::listing::{self, ListRequest};
 use super::{Images, Result};

@@ -3,7 +3,7 @@
 use crate::model::Refusal;
 use crate::{blobs, store};
 
-/// What is wrong with one field of a request.
+/// A field of a request that is not as it must be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidField {
     pub field: &'static str,

@@ -1,4 +1,4 @@
-//! Where tests make a step of a worker fail, hang or end the process. Nothing of it is left in a
+//! Faults by which tests make a step of a worker fail, hang or end the process. Nothing of them is left in a
 //! build for use.
 
 /// The steps of an import, in their order; other changes have the last one only.
@@ -57,7 +57,7 @@ mod injected {
     use super::Step;
     use crate::model::Failure;
 
-    /// Where a fault is met.
+    /// The moment at which a fault is met.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     pub(crate) enum Place {
         Before(Step),

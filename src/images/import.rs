@@ -146,7 +146,7 @@ fn facts(written: &Written, inspection: &Inspection) -> BlobFacts {
     }
 }
 
-/// Where the bytes of an image go: into its blob, and past the inspection of it.
+/// The target of the bytes of an image: its blob, and the inspection of it.
 pub(super) struct Target {
     pub(super) writer: BlobWriter,
     pub(super) following: Following,

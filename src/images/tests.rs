@@ -119,7 +119,7 @@ impl Process {
         }
     }
 
-    /// What every end must leave: nothing but what it says.
+    /// Checks that an operation has left nothing but the result that it names.
     fn check(&self, folder: &Path, operation: &Operation) {
         let succeeded = matches!(operation.outcome, Some(Outcome::Succeeded(_)));
         self.runtime.block_on(async {

@@ -141,7 +141,7 @@ impl Images {
         done.instrument(span).await
     }
 
-    /// What there is under the key of an upload. Where the key is tied, the end of that is waited for;
+    /// The operation under the key of an upload. Where the key is tied to it, its end is waited for;
     /// one whose body still arrives makes room, for its sender is likely to be gone.
     async fn first_upload(&self, request: &RequestContext) -> Result<First> {
         let draining = self.engine.draining();

@@ -66,7 +66,7 @@ struct Pace {
     now: Mark,
     /// Since when the server waits for the next bytes, while it does.
     waits_since: Option<Instant>,
-    /// Where the newest span ends that is long enough to judge by, and where the one after it begins.
+    /// The end of the newest span that is long enough to judge by, and the start of the one after it.
     marks: [Mark; 2],
 }
 
@@ -77,7 +77,7 @@ struct Mark {
     bytes: u64,
 }
 
-/// What can be said of a sender.
+/// A judgement on the speed of a sender.
 enum Judgement {
     Fast,
     /// In bytes a second.

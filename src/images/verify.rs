@@ -42,7 +42,7 @@ pub enum ProblemKind {
     Blob,
     /// A file in the content folder that no row names.
     UnknownFile,
-    /// It could not be found out.
+    /// The state of something could not be found out.
     Unverified,
 }
 

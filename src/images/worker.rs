@@ -1,4 +1,4 @@
-//! What a worker does for an accepted change, and what it removes when that fails.
+//! The work for an accepted change, and the removal of its bytes when it fails.
 
 use async_trait::async_trait;
 

@@ -52,7 +52,7 @@ impl Default for Settings {
     }
 }
 
-/// What an operation does once it is claimed.
+/// The work of an operation once it is claimed.
 #[async_trait]
 pub(crate) trait Worker: Send + Sync + 'static {
     /// Does the change of the lease, and ends the operation in the store where it succeeds. Stops
@@ -133,8 +133,8 @@ impl Engine {
         self.inner.work.notify_one();
     }
 
-    /// Runs the heartbeat of a lease that the accepting request holds, `claimed` is a lower bound of when the lease
-    /// was acquired.
+    /// Runs the heartbeat of a lease that the accepting request already holds. `claimed` is a lower bound of when
+    /// the lease was acquired.
     pub(crate) fn attend(&self, lease: Lease, claimed: Instant) -> Run {
         Run::start(self, lease, claimed, false)
     }
@@ -228,7 +228,7 @@ impl Engine {
             .ok_or(Duration::from_millis(1)))
     }
 
-    /// What runs here already.
+    /// The operations that run here already.
     fn occupied(&self, has_slot: bool, avoided: &[(Candidate, Instant)]) -> Occupied {
         let running = self.running();
         let avoided = avoided.iter().map(|(candidate, _)| candidate.clone());

@@ -25,7 +25,7 @@ pub(crate) struct Run {
     span: Span,
 }
 
-/// What an attempt and its heartbeat tell each other.
+/// The signals between an attempt and its heartbeat.
 #[derive(Default)]
 pub(super) struct Signals {
     stop: CancellationToken,
@@ -114,7 +114,7 @@ impl Run {
         self.signals.progress.clone()
     }
 
-    /// What is logged of the attempt belongs there.
+    /// The span for the log lines of the attempt.
     pub(crate) fn span(&self) -> Span {
         self.span.clone()
     }

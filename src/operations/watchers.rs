@@ -1,11 +1,11 @@
-//! Those who wait for an operation to change, told when it does in this process.
+//! Watchers of operations, woken when an operation changes in this process.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-/// Who waits for which operation.
+/// The watchers, by the id of their operation.
 #[derive(Default)]
 pub(super) struct Watchers(Mutex<HashMap<String, watch::Sender<()>>>);
 

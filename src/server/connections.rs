@@ -36,7 +36,7 @@ struct Inner {
     epoch: Instant,
 }
 
-/// What a connection does; all that touches it shares this.
+/// The activity of a connection, shared by all that touches the connection.
 pub(crate) struct Activity {
     id: u64,
     state: Arc<State>,
@@ -228,7 +228,7 @@ impl Activity {
         .await
     }
 
-    /// What is next to be looked at, and when.
+    /// The next check of the connection, and its time.
     fn deadline(&self, times: &Times, closing: Option<Instant>, now: Instant) -> (Instant, What) {
         let head_began = self.state.head_began.load(Ordering::Relaxed);
         let is_busy = self.state.busy.load(Ordering::Acquire) > 0;

@@ -43,7 +43,7 @@ impl FromStr for AllowedOrigin {
     }
 }
 
-/// What tells browsers that pages of these origins may call every method with every header and see
+/// The layer that tells browsers that pages of these origins may call every method with every header and see
 /// every header of the reply. Credentials of the browser, which mean nothing here, stay away.
 pub(crate) fn layer(origins: &[AllowedOrigin]) -> Option<CorsLayer> {
     if origins.is_empty() {

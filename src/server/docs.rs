@@ -1,4 +1,4 @@
-//! What describes this server to people and programs: `/openapi.json`, and `/docs` to browse it. All
+//! The documents that describe this server to people and programs: `/openapi.json`, and `/docs` to browse it. All
 //! of it is in the program; the page asks nobody else.
 
 use std::sync::Arc;
@@ -73,7 +73,7 @@ impl Docs {
         path.strip_prefix(PAGE)?.strip_prefix('/')
     }
 
-    /// What GET answers; `None` is a file that is not there.
+    /// The answer to a GET; `None` where there is no such file.
     pub(super) fn answer(&self, path: &str) -> Option<Response<ResponseBody>> {
         if path == DOCUMENT {
             return Some(response("application/json", self.document.clone()));

@@ -156,7 +156,7 @@ enum Requested {
     Unsatisfiable,
 }
 
-/// What `Range` asks for. Several ranges, other units and what does not parse are ignored, as
+/// The range that `Range` asks for. Several ranges, other units and what does not parse are ignored, as
 /// they may be.
 fn requested_range(headers: &HeaderMap, size: u64) -> Requested {
     let mut fields = headers.get_all(header::RANGE).iter();

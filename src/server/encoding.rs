@@ -20,7 +20,7 @@ use super::Reply;
 
 /// Decoded bytes of a request that are held at a time.
 const PIECE: usize = 16 << 10;
-/// What is smaller grows rather than shrinks.
+/// The smallest reply that is encoded: a smaller one grows rather than shrinks.
 const SMALLEST: u64 = 256;
 
 /// Calls a service with what the client sent, decoded, and encodes the reply as the client likes.

@@ -148,7 +148,7 @@ impl Methods {
     }
 }
 
-/// What is told of messages that are not protobuf: to clients of gRPC a status, to others a code of HTTP.
+/// The refusal of messages that are not protobuf: to clients of gRPC a status, to others a code of HTTP.
 #[cold]
 fn not_protobuf(kind: Kind, content_type: &[u8], request_id: &str) -> Response<ResponseBody> {
     let words = format!(
@@ -174,7 +174,7 @@ fn refused(kind: Kind, status: &Status) -> Response<ResponseBody> {
     response.map(ResponseBody::from)
 }
 
-/// What gRPC over HTTP/1 is told. As a rule a proxy stands between, and passes on what a gRPC client sent:
+/// The refusal of gRPC over HTTP/1. As a rule a proxy stands between, and passes on what a gRPC client sent:
 /// that client reads the status in the headers, people read the body.
 fn needs_http2(version: Version, request_id: &str) -> Response<ResponseBody> {
     let status = Status::unimplemented(format!(

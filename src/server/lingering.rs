@@ -23,7 +23,7 @@ pub(crate) struct Lingering<S> {
     ending: Option<Ending>,
 }
 
-/// Where the sending half is closed.
+/// The state of a connection whose sending half is closed.
 struct Ending {
     farewell: Farewell,
     end: Instant,

@@ -111,7 +111,7 @@ impl Gateway {
 
     /// Answers one request.
     ///
-    /// What waits for its reply keeps little beside: requests that wait for one commit are a thousand,
+    /// Futures that wait for a reply keep little else: a thousand requests may wait for one commit,
     /// and their memory should stay in the processor's caches.
     pub(crate) fn answer(
         self: &Arc<Self>,
@@ -249,7 +249,7 @@ fn is_grpc_web(request: &Request<Body>) -> bool {
     content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc-web"))
 }
 
-/// What HEAD answers, which has no body over HTTP/2 either.
+/// The answer to HEAD, which has no body over HTTP/2 either.
 fn without_body(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
     let length = http_body::Body::size_hint(response.body()).exact();
     *response.body_mut() = ResponseBody::default();

@@ -1,9 +1,9 @@
-//! What is open to callers that nobody knows: a list that may only shrink, each with its reason. The test
+//! The paths that are open to unknown callers: a list that may only shrink, each with its reason. The test
 //! `tests/server/authentication.rs` asks for everything else without credentials.
 
 use http::{Method, Request};
 
-/// What is served at a path, or below one that ends with a slash.
+/// An open path; one that ends with a slash opens all below it.
 #[derive(Debug, Clone, Copy)]
 pub struct Open {
     pub path: &'static str,

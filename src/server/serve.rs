@@ -67,7 +67,7 @@ impl Default for TransferSettings {
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
     pub address: SocketAddr,
-    /// What the transfers of the connection have of it.
+    /// The permits of the transfers of the connection.
     pub share: Arc<Share>,
 }
 

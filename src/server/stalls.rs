@@ -64,17 +64,17 @@ impl Patience {
 }
 
 thread_local! {
-    /// What the body did last that was polled while a request is.
+    /// The last step of the body that was polled while a request is.
     static LAST: Cell<Step> = const { Cell::new(Step::None) };
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
-    /// It was not asked.
+    /// The body was not polled.
     None,
-    /// It gave a frame, or ended.
+    /// The body gave a frame, or ended.
     Gave,
-    /// It has none yet.
+    /// The body has no frame yet.
     Waits,
 }
 

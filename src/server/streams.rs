@@ -85,7 +85,7 @@ impl Streams {
         }
     }
 
-    /// Where the connection has its requests run.
+    /// The executor on which the connection runs its requests.
     pub(crate) fn executor(&self) -> Executor {
         Executor {
             arrived: Arc::downgrade(&self.arrived),
@@ -132,7 +132,7 @@ impl Streams {
 
 /// Wakes the connection's task. What wakes it while it polls, as each reply does that is to be written,
 /// only makes it poll once more: the runtime would put it behind other tasks, and wake a thread for it.
-/// What comes from other threads meanwhile goes by the runtime, for more may come behind it.
+/// Wakes from other threads meanwhile go by the runtime, for more may come behind them.
 #[derive(Default)]
 struct Wakes {
     /// Set and read by the thread that polls.

@@ -61,7 +61,7 @@ struct Slot {
 }
 
 impl Discards {
-    /// None are read much longer after `stop`.
+    /// Bodies are not read much longer after `stop`.
     pub(crate) fn new(stop: CancellationToken) -> Arc<Self> {
         Arc::new(Self {
             taken: Mutex::default(),
@@ -69,7 +69,7 @@ impl Discards {
         })
     }
 
-    /// What is known of the unread bodies of a new connection.
+    /// The unread bodies of a new connection.
     pub(crate) fn connection(self: &Arc<Self>, peer: IpAddr, http2: bool) -> Arc<Unread> {
         Arc::new(Unread {
             discards: Arc::clone(self),

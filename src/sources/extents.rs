@@ -1,4 +1,4 @@
-//! Where the data of a sparse file are, so that its holes need not be read.
+//! The extents of data in a sparse file, so that its holes need not be read.
 
 use std::fs::File;
 use std::io;

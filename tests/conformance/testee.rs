@@ -21,7 +21,7 @@ const IGNORE_UNKNOWN: i32 = 3;
 /// A response's field, with what went wrong.
 struct Failure(&'static str, String);
 
-/// What a codec makes of one payload.
+/// The result of a codec for one payload.
 type Outcome = Result<Vec<u8>, Failure>;
 
 struct Request {

@@ -13,7 +13,7 @@ use tonic::Code;
 use crate::load::Shared;
 use crate::model::{Model, Request, Standing};
 
-/// What the log says of one operation.
+/// The audit events of one operation.
 #[derive(Debug, PartialEq, Eq)]
 struct Entry {
     statuses: Vec<Status>,

@@ -1,4 +1,4 @@
-//! What must be true once the server runs again and all that was accepted has ended.
+//! Checks for a server that runs again, once all that was accepted has ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -23,7 +23,7 @@ pub enum Bytes {
     Large,
 }
 
-/// What is known of the bytes.
+/// Facts of the bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     /// Bytes.

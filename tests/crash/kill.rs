@@ -33,7 +33,7 @@ enum Event {
     FileRemoved,
 }
 
-/// What the load has done so far.
+/// The progress of the load.
 #[derive(Debug, Default)]
 pub struct Progress {
     pub sent: AtomicUsize,

@@ -1,4 +1,4 @@
-//! What callers do: each has images of its own, and knows what they should look like.
+//! The callers: each has images of its own, and knows what they should look like.
 
 use std::panic::resume_unwind;
 use std::sync::atomic::Ordering::Relaxed;
@@ -319,7 +319,7 @@ impl Load {
         Ok(())
     }
 
-    /// What came of a call. A server that was not killed answers every one.
+    /// The reply to a call. A server that was not killed answers every one.
     fn alive<T>(&self, reply: Result<T, NoReply>) -> Result<T, Killed> {
         reply.map_err(|NoReply(why)| {
             assert!(

@@ -1,4 +1,4 @@
-//! What the server was asked and what it said: what must be true of it whatever happens to it.
+//! The requests to the server and its replies: the state that must hold whatever happens to it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -20,12 +20,12 @@ pub struct Question {
     ended: bool,
 }
 
-/// What the caller of a request knows of its fate.
+/// The knowledge of a caller about the fate of a request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Standing {
     /// Sent, and no reply came: it was done, or it was not.
     Unknown,
-    /// It never happens.
+    /// The request was refused: it never happens.
     Refused,
     /// Acknowledged: the operation as it was last seen.
     Accepted(Value),

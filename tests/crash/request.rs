@@ -10,7 +10,7 @@ pub const KEY: &str = "idempotency-key";
 /// Names that begin like this are asked for again and again, so that they may be taken.
 pub const CONTENDED: &str = "contended-";
 
-/// What a request asks for. Images are named by their ids.
+/// The action that a request asks for. Images are named by their ids.
 #[derive(Debug, Clone)]
 pub enum Action {
     /// A desktop image of a compute image.
@@ -46,7 +46,7 @@ pub enum Action {
     },
 }
 
-/// Where a new image goes, and what it is called.
+/// The folder and the name of a new image.
 #[derive(Debug, Clone)]
 pub struct Place {
     pub folder: &'static str,

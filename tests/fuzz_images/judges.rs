@@ -9,7 +9,7 @@ use regex::Regex;
 
 use crate::mutate::{CANARY, Mutant};
 
-/// What the file has that no image may lead to.
+/// The text of the file that no image may lead to.
 const SECRET: &str = "This line is in no image, and must be in no copy of one.\n";
 /// How long a judge may take.
 const SECONDS: &str = "60";

@@ -1,4 +1,4 @@
-//! Where the parts of a qcow2 image are: what a mutation can be aimed at. The image is taken to be sound.
+//! Positions of the parts of a qcow2 image: the targets of mutations. The image is taken to be sound.
 
 /// A number inside of a part: its place, and how many bytes it has.
 pub type Field = (usize, usize);

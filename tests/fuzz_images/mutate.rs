@@ -16,7 +16,7 @@ pub const CANARY: &str = "canary";
 #[derive(Debug)]
 pub struct Mutant {
     pub bytes: Vec<u8>,
-    /// What was done, in words.
+    /// The mutations that were made, in words.
     pub steps: Vec<String>,
     random: StdRng,
 }

@@ -18,7 +18,7 @@ pub struct Life {
     random: StdRng,
     cluster: u64,
     size: u64,
-    /// What was done, to be shown.
+    /// The commands that were run, to be shown.
     commands: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What the command line takes and says: wrong values are told, right ones in all their forms are taken.
+//! Arguments and messages of the command line: wrong values are told, right ones in all their forms are taken.
 
 use std::process::Stdio;
 

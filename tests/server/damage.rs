@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use test_support::{Disk, Fill, Method, Refusal, TestServer, blob_files, response};
 use tonic::Code;
 
-/// What happens to a file.
+/// The damage to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Damage {
     Removed,

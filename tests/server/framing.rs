@@ -4,7 +4,7 @@ use test_support::{Refusal, TestServer, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// What a connection answers until it ends: a request for health follows each, so that it shows whether
+/// The answers of a connection until it ends: a request for health follows each, so that it shows whether
 /// the connection was kept.
 async fn answers(server: &TestServer, request: &str) -> String {
     let follows = "GET /grpc.health.v1.Health/none HTTP/1.1\r\nHost: localhost\r\n\

@@ -223,7 +223,7 @@ async fn paths_and_methods_that_are_not_served_are_told_apart() {
     );
 }
 
-/// What every gRPC server has beside its own services is served like a method without a rule.
+/// The services that every gRPC server has beside its own are served like methods without a rule.
 #[tokio::test]
 async fn health_and_reflection_are_methods_like_any_other() {
     let server = TestServer::start().await;

@@ -86,7 +86,7 @@ fn lines(folder: &Path) -> Vec<Value> {
         .collect()
 }
 
-/// What a line says of the request of this id, if it is the one that tells of the answer.
+/// The line that tells of the answer to the request of this id.
 fn answered<'l>(lines: &'l [Value], request_id: &str) -> &'l Value {
     let found = lines.iter().find(|line| {
         line["fields"]["message"] == "answered" && line["span"]["request_id"] == request_id

@@ -1,4 +1,4 @@
-//! What users may rely on, asked of whole servers from outside: over gRPC, over REST, and in the
+//! Promises to users, asked of whole servers from outside: over gRPC, over REST, and in the
 //! data folder afterwards.
 
 #![allow(

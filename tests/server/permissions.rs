@@ -1,4 +1,4 @@
-//! What others on the machine may do with the data of a server: nothing.
+//! Permissions of the data of a server: others on the machine may do nothing with them.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};

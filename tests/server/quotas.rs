@@ -23,7 +23,7 @@ async fn set(clients: &Clients, folder_id: &str, name: &str, limit: Option<i64>)
     clients.ask(Method::QuotaSet, request).await
 }
 
-/// What is used of the only limit of a folder; an empty id: of all together.
+/// The usage under the only limit of a folder; an empty id: of all together.
 async fn used(clients: &Clients, folder_id: &str) -> i64 {
     let page = clients.ask(Method::QuotaList, json!({})).await;
     let quotas = page["quotas"].as_array().unwrap();

@@ -1,4 +1,4 @@
-//! What an upload says of its body: digests, types, parts, and how its caller would like to be answered.
+//! Statements of an upload about its body: digests, types, parts, and how its caller would like to be answered.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

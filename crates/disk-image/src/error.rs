@@ -36,7 +36,7 @@ impl Structure {
 pub struct Known {
     /// With its article: `a VMDK image`.
     pub name: &'static str,
-    /// What to do, with the command for it.
+    /// The advice to a user, with its command.
     pub advice: &'static str,
 }
 
@@ -100,7 +100,7 @@ pub enum FormatError {
         "no partition table: expected MBR or GPT at the start of a raw image, and this is not qcow2 either ({found})"
     )]
     NoPartitionTable {
-        /// What is there instead.
+        /// The bytes that were found instead, in words.
         found: String,
     },
 
@@ -141,7 +141,7 @@ pub enum FormatError {
     NeedsRepair {
         /// `dirty` or `corrupt`, the name of the bit.
         mark: &'static str,
-        /// What the bit means.
+        /// The meaning of the bit.
         reason: &'static str,
     },
 
@@ -152,7 +152,7 @@ pub enum FormatError {
     Truncated {
         /// The missing part.
         what: String,
-        /// Where that part ends.
+        /// The offset at which that part would end.
         needed: u64,
         /// Bytes of the content.
         length: u64,
@@ -170,9 +170,9 @@ pub enum FormatError {
     /// The image contradicts itself or the rules of its format.
     #[error("the {} is corrupt: {what}; {}", structure.name(), structure.advice())]
     Corrupt {
-        /// Where the fault is.
+        /// The structure with the fault.
         structure: Structure,
-        /// What was found, and what would be right.
+        /// The value that was found, and the right one, in words.
         what: String,
     },
 
@@ -217,14 +217,14 @@ pub enum FormatError {
     DamagedCluster {
         /// Counted from the start of the disk.
         guest_cluster: u64,
-        /// What was found, and what would be right.
+        /// The value that was found, and the right one, in words.
         what: String,
     },
 
     /// Sound as far as can be told, with something in it that is not supported.
     #[error("the image is not supported: {what}")]
     Unsupported {
-        /// What was found, and what is supported.
+        /// The value that was found, and those that are supported, in words.
         what: String,
     },
 

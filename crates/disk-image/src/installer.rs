@@ -18,8 +18,8 @@ const ISO_AND_UDF: Known = Known::new(
 );
 const UDF: Known = Known::new("an installer image (UDF), not an installed disk", ADVICE);
 
-/// Where descriptors of volumes begin, in bytes: after sixteen blocks, and again after the partition offset with which
-/// xorriso makes a volume that can be mounted by its partition too.
+/// Offsets at which descriptors of volumes begin, in bytes: after sixteen blocks, and again after the partition offset
+/// with which xorriso makes a volume that can be mounted by its partition too.
 const STARTS: [u64; 2] = [32 * 1024, 64 * 1024];
 const BLOCK: usize = 2048;
 /// As many blocks are looked at. UDF's descriptors come after those of ISO 9660.
@@ -28,7 +28,7 @@ const BLOCKS: usize = 16;
 /// A file system that stands on discs.
 pub(crate) struct Installer {
     pub(crate) known: Known,
-    /// Where the volume ends, by what it says itself.
+    /// The end of the volume, by its own descriptor.
     end: Option<u64>,
 }
 

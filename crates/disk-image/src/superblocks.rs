@@ -1,4 +1,4 @@
-//! What is known by more than bytes at one place: labels that may stand in several places, and formats whose first
+//! Formats that are known by more than bytes at one offset: labels that may stand at several, and formats whose first
 //! bytes say too little.
 
 use crate::error::Known;

@@ -33,7 +33,7 @@ impl Put for Vec<u8> {
     }
 }
 
-/// Where the parts of the image of [`qcow2`] are, in clusters.
+/// Positions of the parts of the image of [`qcow2`], in clusters.
 pub(crate) mod qcow2_layout {
     pub(crate) const REFCOUNT_TABLE: usize = 1;
     pub(crate) const REFCOUNT_BLOCK: usize = 2;

@@ -1,4 +1,4 @@
-//! What users may rely on, tried with the images of real tools and with arbitrary bytes.
+//! Promises to users, tried with the images of real tools and with arbitrary bytes.
 
 mod installers;
 mod named;

@@ -5,13 +5,13 @@ use rand::{RngCore, SeedableRng};
 
 const SECTOR: usize = 512;
 const MIB: usize = 1 << 20;
-/// Where partitions begin and, from the end, the last one ends.
+/// The first sector of partitions and, counted from the end, the last one.
 const FIRST: usize = 64;
 const LAST: usize = 34;
 /// The sectors of a GPT's entries.
 const ENTRIES: usize = 32;
 
-/// What a partition holds.
+/// The bytes of a partition.
 #[derive(Debug, Clone, Copy)]
 pub enum Fill {
     /// One block of data at the end, holes before it.

@@ -8,7 +8,7 @@ use tokio::process::Command;
 
 use crate::within;
 
-/// What a run of the program came to.
+/// The result of a run of the program.
 #[derive(Debug)]
 pub struct Program {
     pub exit_code: Option<i32>,
@@ -17,8 +17,8 @@ pub struct Program {
 }
 
 impl Program {
-    /// Where the program is. Cargo says it to the tests and benches of the program's package when it runs them, since
-    /// version 1.94 (https://github.com/rust-lang/cargo/pull/16421).
+    /// The path of the program. Cargo gives it to the tests and benches of the program's package when it runs them,
+    /// since version 1.94 (https://github.com/rust-lang/cargo/pull/16421).
     pub fn path() -> String {
         std::env::var("CARGO_BIN_EXE_desktop-images").expect("a test that cargo runs")
     }

@@ -147,7 +147,7 @@ impl Clients {
 pub struct TestServer {
     server: Option<Server>,
     pub clients: Clients,
-    /// What the next start is with.
+    /// The configuration of the next start.
     pub config: Config,
     folder: TempDir,
 }

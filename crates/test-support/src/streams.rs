@@ -9,7 +9,7 @@ use tonic::{Code, Streaming};
 
 use crate::{Clients, PATIENCE, to_json};
 
-/// What happens before patience ends.
+/// The output of a future; panics where patience ends before.
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(PATIENCE, future).await {
         Ok(output) => output,

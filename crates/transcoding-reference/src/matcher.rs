@@ -1,4 +1,4 @@
-//! Where a path leads, told by trying every template in turn.
+//! The binding that a path leads to, found by trying every template in turn.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ pub struct Rule {
     pub template: Template,
 }
 
-/// Where a path leads.
+/// The answer for a path.
 #[derive(Debug, PartialEq)]
 pub enum Answer {
     /// The index of the rule, and its captures; `None` is one that is not text.

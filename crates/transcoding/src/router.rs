@@ -49,7 +49,7 @@ pub enum RouteMethod {
 pub struct Match {
     /// The index of the route.
     route: usize,
-    /// Where the segments of the path end, and the verb begins if there is one.
+    /// The offset at which the segments of the path end, and the verb begins if there is one.
     end: usize,
 }
 
@@ -380,7 +380,7 @@ fn captured_within<'p>(template: &Template, variable: &Variable, path: &'p str) 
     path.get(start..start + length).unwrap_or_default()
 }
 
-/// Where the nth segment starts; one past the end of the path, and a slash, where there are fewer.
+/// The offset at which the nth segment starts; one past the end of the path, and a slash, where there are fewer.
 fn segment_offset(path: &str, index: usize) -> usize {
     let Some(nth) = index.checked_sub(1) else {
         return 0;

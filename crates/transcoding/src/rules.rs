@@ -85,7 +85,7 @@ pub(crate) struct Method {
 pub(crate) struct Binding {
     /// The method.
     pub method: Arc<Method>,
-    /// Where the body goes.
+    /// The target of the body.
     pub body: BodyRule,
     /// Whether the body is taken as it is, into a `google.api.HttpBody`.
     pub takes_raw_body: bool,
@@ -102,14 +102,14 @@ pub(crate) struct Binding {
     rule: String,
 }
 
-/// Where the body of a request goes.
+/// The target of the body of a request.
 #[derive(Clone, PartialEq)]
 pub(crate) enum BodyRule {
     /// There is none.
     None,
-    /// It is the whole request message.
+    /// The body is the whole request message.
     Whole,
-    /// It is this field of the request message.
+    /// The body is this field of the request message.
     Field(FieldDescriptor),
 }
 

@@ -35,7 +35,7 @@ mod tests {
 
     use super::*;
 
-    /// Where the partition begins and how long it is, in bytes.
+    /// The start and the length of the partition, in bytes.
     const PARTITION: (u64, usize) = (1 << 20, 62 << 20);
 
     /// The folder with the disk, and the partition as a file of its own.

@@ -29,7 +29,7 @@ use crate::contract::yandex::cloud::operation::Operation;
 
 const FOLDER: &str = "demo-folder";
 const COPY_PATH: &str = "/cloud-desktop/v1/images:copy";
-/// Where a server listens unless told otherwise; taken if it is free.
+/// The port of a server unless told otherwise; taken if it is free.
 const PREFERRED_PORT: u16 = 8080;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 const PIECE: usize = 1 << 20;

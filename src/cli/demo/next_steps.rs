@@ -2,7 +2,7 @@
 
 use super::super::client::Endpoint;
 
-/// What the lines speak of.
+/// The ids that the lines name.
 pub(crate) struct Ids<'a> {
     /// How this program was started.
     pub program: &'a str,

@@ -21,7 +21,7 @@ const HOLE: usize = 64 << 10;
 /// How many chunks may wait for the disk.
 const QUEUE: usize = 32;
 
-/// What is downloaded, and where to.
+/// A download: an image, and the file that it is written to.
 pub(crate) struct Download<'a> {
     pub image_id: &'a str,
     /// A file, a folder, or `-` for the standard output; the proposed name when left out.
@@ -64,13 +64,13 @@ pub(crate) async fn request(http: &Http, image_id: &str) -> Result<Response> {
     http.send(http.get(&path)).await
 }
 
-/// What came of a download whose digest is right.
+/// The result of a download whose digest is right.
 pub(crate) struct Received {
     pub length: u64,
     pub sha256: [u8; 32],
 }
 
-/// Where bytes go.
+/// A sink for the bytes of a download.
 pub(crate) trait Sink: Send {
     fn write(&mut self, data: &[u8]) -> Result<()>;
     /// After the last byte.
@@ -162,7 +162,7 @@ impl Sink for Stdout {
 /// A file in which aligned blocks of zeros are holes.
 struct Sparse {
     file: File,
-    /// What is not written yet; it begins at a multiple of [`HOLE`].
+    /// Bytes that are not written yet; they begin at a multiple of [`HOLE`].
     pending: Vec<u8>,
     length: u64,
 }

@@ -1,4 +1,4 @@
-//! What the headers of a download say: a digest and a file name.
+//! The digest and the file name in the headers of a download.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

@@ -36,11 +36,11 @@ const PAUSES: [Duration; 5] = [
     Duration::from_secs(15),
 ];
 
-/// What is uploaded, and the image that it becomes.
+/// An upload: a file, and the image that it becomes.
 pub(crate) struct Upload<'a> {
     /// A file, or `-` for the standard input.
     pub file: &'a Path,
-    /// Its `source` stays empty: that is the file.
+    /// The request without a `source`: that is the file.
     pub image: CreateImageRequest,
     /// Has the server refuse bytes that do not have this digest.
     pub sha256: Option<[u8; 32]>,

@@ -109,7 +109,7 @@ impl<'a> Parser<'a> {
         String::from_utf8(bytes).map_err(|_| format!("the value at {start} is not UTF-8"))
     }
 
-    /// What follows a backslash.
+    /// Reads the escape that follows a backslash.
     fn escape(&mut self, bytes: &mut Vec<u8>) -> Result<(), String> {
         let start = self.at - 1;
         let wrong = || format!("unknown escape at {start}");

@@ -1,4 +1,4 @@
-//! What a client may ask of a list: conditions, order, and pages that go on where the last ended.
+//! Lists as clients ask for them: conditions, order, and pages that go on where the last ended.
 
 mod filter;
 mod order_by;

@@ -73,7 +73,7 @@ pub(super) fn id(token: &str, query: Fingerprint) -> Result<String, Wrong> {
     checked_id(&payload(token, query)?)
 }
 
-/// What follows the fingerprint, once that is known to be the query's.
+/// The bytes after the fingerprint, once that is known to be the query's.
 fn payload(token: &str, query: Fingerprint) -> Result<Vec<u8>, Wrong> {
     let bytes = URL_SAFE_NO_PAD
         .decode(token)

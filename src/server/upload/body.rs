@@ -23,7 +23,7 @@ pub(crate) struct Pieces {
 }
 
 impl Pieces {
-    /// Those of a body that is compared with what is stated of it beside its SHA-256.
+    /// The pieces of a body that is compared with the digests that are stated of it beside its SHA-256.
     pub(crate) fn new(body: Body, version: Version, check: Check) -> Self {
         Self {
             body: Some(body),

@@ -25,7 +25,7 @@ pub(super) struct Announced {
 /// Why a body is not read.
 pub(super) struct Refused {
     pub status: Status,
-    /// Where it is not that of the gRPC code.
+    /// The HTTP status, where it is not that of the gRPC code.
     pub http_status: Option<StatusCode>,
 }
 

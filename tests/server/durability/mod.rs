@@ -1,4 +1,4 @@
-//! What is on the disk before what, seen from outside: the program runs under `strace`, and no
+//! The order in which data reach the disk, seen from outside: the program runs under `strace`, and no
 //! acknowledgement leaves it before it is durable.
 
 mod order;

@@ -1,4 +1,4 @@
-//! What must be on the disk before what: read from the calls of a server, which may come in any
+//! The order in which data must reach the disk: read from the calls of a server, which may come in any
 //! order and overlap.
 
 use std::ops::Range;
@@ -98,7 +98,7 @@ fn synced(calls: &[Call], is_file: impl Fn(&str) -> bool, after: usize) -> Optio
 
 /// A transaction in the log.
 struct Commit {
-    /// Its writes, among all that go to the log.
+    /// The writes of the commit, among all that go to the log.
     writes: Range<usize>,
     /// The line where the frame begins to be written that makes it a commit.
     begun: usize,
@@ -151,7 +151,7 @@ fn commits(writes: &[&Call]) -> Vec<Commit> {
     commits
 }
 
-/// Where frames begin whose headers a write from `start` to `end` holds.
+/// The offsets of frames whose headers a write from `start` to `end` holds.
 fn frames(start: u64, end: u64) -> impl Iterator<Item = u64> {
     let size = FRAME_HEADER + PAGE;
     let next = start.saturating_sub(WAL_HEADER).div_ceil(size);

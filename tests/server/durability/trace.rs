@@ -1,4 +1,4 @@
-//! What a process asked of the system, as `strace -f -x -yy` wrote it down.
+//! The system calls of a process, as `strace -f -x -yy` wrote them down.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ pub struct Call {
     pub name: String,
     pub begin: usize,
     pub end: usize,
-    /// What its file descriptor is: a path, or `TCP:[…]`. For a call that opens, what it opened.
+    /// The file of the descriptor: a path, or `TCP:[…]`. For a call that opens, the file that it opened.
     pub file: String,
     /// The strings that it was given, put together.
     pub data: Vec<u8>,
@@ -91,7 +91,7 @@ fn call(text: &str, begin: usize, end: usize) -> Option<Call> {
     })
 }
 
-/// What follows a file descriptor at the start: `18<TCP:[127.0.0.1:80->127.0.0.1:9]>`.
+/// The file after a descriptor at the start: `18<TCP:[127.0.0.1:80->127.0.0.1:9]>`.
 fn file_of(text: &str) -> Option<&str> {
     let (number, rest) = text.split_once('<')?;
     number.parse::<u32>().ok()?;

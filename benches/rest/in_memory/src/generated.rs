@@ -1,4 +1,4 @@
-//! What `build.rs` generates, in modules that mirror the packages.
+//! The code that `build.rs` generates, in modules that mirror the packages.
 
 macro_rules! package {
     ($name:literal) => {

@@ -5,7 +5,7 @@
 use crate::FormatError;
 use crate::error::corrupt_qcow2;
 
-/// What a cluster is used for.
+/// The use of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Use {
     Metadata = 1,

@@ -10,7 +10,7 @@ use crate::{FormatError, ReadAt};
 
 const SECTOR: u64 = 512;
 
-/// Where the data of a compressed cluster lie.
+/// The position of the data of a compressed cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Descriptor {
     /// Of the first byte; aligned to nothing.
@@ -48,7 +48,7 @@ pub(super) struct TailClusters {
     codec: Option<Codec>,
     found: u64,
     before_last_sector: u64,
-    /// Where the data that reach farthest end.
+    /// The end of the data that reach farthest.
     data_end: u64,
 }
 

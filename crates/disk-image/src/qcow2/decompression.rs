@@ -26,7 +26,7 @@ impl Data {
     }
 }
 
-/// Where the bytes of compressed clusters are.
+/// The source of the bytes of compressed clusters.
 pub(super) trait Source: Sync {
     /// The bytes of those data, in the buffer or elsewhere.
     fn bytes<'a>(&'a self, data: &Data, buffer: &'a mut Vec<u8>) -> Result<&'a [u8], FormatError>;

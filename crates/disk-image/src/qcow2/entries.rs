@@ -4,7 +4,7 @@ use super::header::Header;
 use super::tables::Tables;
 use crate::{FormatError, ReadAt};
 
-/// Where the cluster is that the entry points to. Tables of bitmaps have the same bits for it.
+/// The bits with the offset of the cluster that the entry points to, in tables of bitmaps too.
 pub(super) const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 /// The refcount of what the entry points to is exactly one: it may be written in place.
 pub(super) const COPIED: u64 = 1 << 63;

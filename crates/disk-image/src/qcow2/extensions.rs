@@ -13,7 +13,7 @@ const EXTERNAL_DATA_FILE: u32 = 0x4441_5441;
 /// QEMU opens no image with a longer name of the backing file's format, even where there is no backing file.
 const MAXIMUM_FORMAT_NAME: usize = 15;
 
-/// Where the directory of bitmaps is.
+/// The position of the directory of bitmaps.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BitmapDirectory {
     pub(super) count: u32,
@@ -23,13 +23,13 @@ pub(super) struct BitmapDirectory {
     pub(super) offset: u64,
 }
 
-/// What the extensions say, as far as it matters here. Unknown ones may be ignored, the format says.
+/// The header extensions that matter here. The format allows to ignore unknown ones.
 #[derive(Debug, Default)]
 pub(super) struct Extensions {
     /// Entries of 48 bytes: kind of feature, bit, name.
     feature_names: Vec<u8>,
     pub(super) external_data_file: Option<Vec<u8>>,
-    /// Where the keys of an encrypted image are; any other image must not have it.
+    /// Whether there is an extension for the keys of an encrypted image; no other image may have it.
     pub(super) encryption_header: bool,
     pub(super) bitmaps: Option<BitmapDirectory>,
     pub(super) bitmaps_repeated: bool,

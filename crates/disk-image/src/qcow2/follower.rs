@@ -133,7 +133,7 @@ impl Follower {
         }
     }
 
-    /// What of the image's structure comes next; any range that begins later where none does.
+    /// The part of the image's structure that comes next; any range that begins later where none does.
     fn awaited(&self) -> Option<std::ops::Range<u64>> {
         match &self.state {
             State::Beginning { needed } => Some(0..*needed),
@@ -230,7 +230,7 @@ impl Follower {
     }
 }
 
-/// What follows when the bytes so far have arrived.
+/// The state that follows when the bytes so far have arrived.
 fn begin(start: &[u8], stop: &Stop, largest_disk: u64) -> State {
     let cluster_bits = bytes::be_u32(start, 20);
     if !start.starts_with(MAGIC) || !(9..=21).contains(&cluster_bits) {

@@ -25,7 +25,7 @@ pub(super) struct L2Table {
 const ACTIVE: u32 = 1 << 31;
 /// That entry says that the table is counted once.
 const COUNTED_ONCE: u32 = 1 << 30;
-/// It was read, and no entry of it refers to anything.
+/// The table was read, and no entry of it refers to anything.
 const EMPTY: u32 = 1 << 29;
 
 impl L2Table {

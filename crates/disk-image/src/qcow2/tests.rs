@@ -1,4 +1,4 @@
-//! What a qcow2 image must keep to: one sound image, damaged in one way after the other.
+//! Rules of qcow2 images: one sound image, damaged in one way after the other.
 
 use crate::inspect;
 use crate::test_support::{Put, qcow2};

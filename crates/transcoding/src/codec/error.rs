@@ -87,7 +87,7 @@ impl JsonError {
         &self.0.problem
     }
 
-    /// Where the error was noticed, in bytes from the start of the text.
+    /// The offset at which the error was noticed, in bytes from the start of the text.
     pub fn offset(&self) -> usize {
         self.0.offset
     }

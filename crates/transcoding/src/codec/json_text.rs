@@ -272,7 +272,7 @@ impl Seen {
     }
 }
 
-/// One in each byte of a word.
+/// A word with the value one in each byte.
 const ONES: u64 = u64::MAX / 255;
 /// The high bit of each byte of a word: set in what is no ASCII.
 const HIGH: u64 = ONES << 7;

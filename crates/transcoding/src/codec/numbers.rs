@@ -5,11 +5,11 @@ use super::reader::number_length;
 /// Why a text is not a whole number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NotWhole {
-    /// It is no JSON number.
+    /// The text is no JSON number.
     NotANumber,
-    /// It has a fraction.
+    /// The number has a fraction.
     Fraction,
-    /// It has more than 64 bits.
+    /// The number has more than 64 bits.
     TooLarge,
 }
 

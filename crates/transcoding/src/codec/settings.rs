@@ -19,9 +19,9 @@ pub struct Settings {
 /// The form of an Any of a type that the descriptors lack, or of bytes that are not its type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UndecodableAny {
-    /// It is an error.
+    /// The Any is an error.
     Refuse,
-    /// It is written as `@type` and its bytes in base64 as `value`, which is not read back.
+    /// The Any is written as `@type` and its bytes in base64 as `value`, which is not read back.
     Base64,
 }
 

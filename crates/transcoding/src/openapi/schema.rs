@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::{comments::Comments, limits::Limits};
 use crate::codec;
 
-/// Where a value is written.
+/// The syntax in which a value is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     /// In a text of JSON.

@@ -117,7 +117,7 @@ fn noise(length: usize) -> Vec<u8> {
     noise
 }
 
-/// Where the compressed data of the image's clusters begin.
+/// The offsets at which the compressed data of the image's clusters begin.
 fn data_offsets(image: &[u8]) -> Vec<usize> {
     let number = |at: usize| u64::from_be_bytes(image[at..at + 8].try_into().unwrap()) & !COPIED;
     let (cluster, sector_bits) = (1usize << image[23], u32::from(image[23]) - 8);

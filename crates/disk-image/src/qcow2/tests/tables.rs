@@ -1,4 +1,4 @@
-//! What refcounts, tables, snapshots and bitmaps must keep to.
+//! Rules of refcounts, tables, snapshots and bitmaps.
 
 use super::super::deflate::tests::compress;
 use super::super::entries::{COMPRESSED, COPIED};
