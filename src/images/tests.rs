@@ -83,14 +83,14 @@ impl Process {
 
     fn import(&self, folder: &Path) -> Operation {
         let uri = format!("file://{}/imports/disk.img", folder.display());
-        let accept = RequestContext {
+        let request = RequestContext {
             subject: "somebody".to_owned(),
             request_id: "a request".to_owned(),
             deadline: None,
             idempotency: None,
         };
         let source = NewComputeImageSource::Uri(uri);
-        let created = self.images.create_compute_image(accept, new(), source);
+        let created = self.images.create_compute_image(request, new(), source);
         self.runtime.block_on(created).unwrap()
     }
 
@@ -421,7 +421,7 @@ fn upload(
     RequestContext,
     Upload<impl Stream<Item = std::result::Result<Piece, UploadError>> + Send + 'static>,
 ) {
-    let accept = RequestContext {
+    let request = RequestContext {
         subject: "somebody".to_owned(),
         request_id: "a request".to_owned(),
         deadline: None,
@@ -436,7 +436,7 @@ fn upload(
         length: None,
         body: stream::iter([Ok(Piece::Data(disk.into()))]),
     };
-    (accept, upload)
+    (request, upload)
 }
 
 #[test]
@@ -451,23 +451,23 @@ fn a_retry_of_an_upload_whose_process_is_gone_makes_the_image_wherever_that_was(
         let faults = Faults::none();
         faults.plan(place, Fault::Hang);
         let process = Process::start(folder.path(), faults.clone());
-        let (accept, body) = upload(disk());
+        let (request, body) = upload(disk());
         let images = process.images.clone();
         process
             .runtime
-            .spawn(async move { images.upload_compute_image(accept, body).await });
+            .spawn(async move { images.upload_compute_image(request, body).await });
         process.runtime.block_on(faults.hanging());
         let operations = process.runtime.block_on(async {
-            let (accept, _) = upload(Vec::new());
-            process.store.repeated_operation(&accept).await.unwrap()
+            let (request, _) = upload(Vec::new());
+            process.store.repeated_operation(&request).await.unwrap()
         });
         let first = operations.expect("the first is there").id;
         process.kill();
 
         let process = Process::start(folder.path(), Faults::none());
         let disk = std::fs::read(folder.path().join("imports/disk.img")).unwrap();
-        let (accept, body) = upload(disk.clone());
-        let uploaded = process.images.upload_compute_image(accept, body);
+        let (request, body) = upload(disk.clone());
+        let uploaded = process.images.upload_compute_image(request, body);
         let second = process.runtime.block_on(uploaded).unwrap();
         assert!(
             matches!(second.outcome, Some(Outcome::Succeeded(_))),
@@ -483,8 +483,8 @@ fn a_retry_of_an_upload_whose_process_is_gone_makes_the_image_wherever_that_was(
             _ => Reason::Superseded,
         };
         assert_eq!(failure.reason, expected, "{place:?}");
-        let (accept, body) = upload(disk);
-        let repeated = process.images.upload_compute_image(accept, body);
+        let (request, body) = upload(disk);
+        let repeated = process.images.upload_compute_image(request, body);
         let repeated = process.runtime.block_on(repeated).unwrap();
         assert_eq!(repeated, second);
     }
