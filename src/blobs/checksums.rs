@@ -56,6 +56,9 @@ impl Checksums {
     }
 
     /// Compares the bytes of the block that begins at `offset` with its checksum.
+    ///
+    /// # Errors
+    /// [`Error::BadBlock`] where they differ.
     pub(crate) fn check(&self, offset: u64, block: &[u8]) -> Result<(), Error> {
         let number = usize::try_from(offset / BLOCK).unwrap_or(usize::MAX);
         if self.blocks.get(number) == Some(&crc32c::crc32c(block)) {

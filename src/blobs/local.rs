@@ -55,6 +55,9 @@ impl FolderIdentity {
 
 impl LocalBlobs {
     /// Opens the folder, and makes it where there is none, for the user of this process alone.
+    ///
+    /// # Errors
+    /// Those of making the folder or looking at it.
     pub(crate) fn open(folder: &Path) -> io::Result<Self> {
         match DirBuilder::new().mode(MODE).create(folder) {
             // The process's mask may have taken more away. File systems without permissions refuse it.
@@ -70,6 +73,9 @@ impl LocalBlobs {
     }
 
     /// Opens a folder that is there.
+    ///
+    /// # Errors
+    /// Those of looking at the folder, `NotFound` among them.
     pub(crate) fn existing(folder: &Path) -> io::Result<Self> {
         Ok(Self {
             folder: folder.to_owned(),
@@ -84,7 +90,10 @@ impl LocalBlobs {
         self.identity
     }
 
-    /// Fails where the folder is no longer the one that was opened, or cannot be read.
+    /// Checks that the folder is still the one that was opened, and can be read.
+    ///
+    /// # Errors
+    /// [`Error::FolderLost`] where that is not so, and [`Error::NoDescriptors`].
     pub(crate) fn check(&self) -> Result<(), Error> {
         let lost = |reason: String| Error::FolderLost {
             folder: self.folder.clone(),
@@ -120,6 +129,10 @@ impl LocalBlobs {
     }
 
     /// Starts a new blob. The id must never have been used.
+    ///
+    /// # Errors
+    /// [`Error::FolderLost`], [`Error::NoDescriptors`], [`Error::Full`], and [`Error::Io`], as for an id that is
+    /// in use.
     pub(crate) fn create(&self, id: &str) -> Result<BlobWriter, Error> {
         // A file in the place of the folder would be lost with the next mount.
         self.check()?;
@@ -131,12 +144,18 @@ impl LocalBlobs {
     }
 
     /// Opens a whole blob for reading. The file stays readable when it is removed meanwhile.
+    ///
+    /// # Errors
+    /// Those of opening the file, `NotFound` among them.
     pub(crate) fn read(&self, id: &str) -> io::Result<File> {
         File::open(self.path(id))
     }
 
     /// Opens a blob of so many bytes to be read mostly from start to end: the system reads further
     /// ahead.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::WrongSize`], [`Error::FolderLost`], [`Error::NoDescriptors`] and [`Error::Io`].
     pub(crate) fn stream(
         &self,
         id: &str,
@@ -154,7 +173,10 @@ impl LocalBlobs {
     }
 
     /// Reads all of a blob, and tells what it is now. `progress` is given the bytes of each step, and
-    /// ends the reading where it returns false.
+    /// ends the reading where it returns false: the result is then none.
+    ///
+    /// # Errors
+    /// Those of [`LocalBlobs::stream`], and [`Error::Unreadable`].
     pub(crate) fn examine(
         &self,
         id: &str,
@@ -210,6 +232,9 @@ impl LocalBlobs {
     }
 
     /// Removes the bytes of a blob; none is no error.
+    ///
+    /// # Errors
+    /// Those of removing the file.
     pub(crate) fn remove(&self, id: &str) -> io::Result<()> {
         match fs::remove_file(self.path(id)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -218,11 +243,17 @@ impl LocalBlobs {
     }
 
     /// Waits until what was removed is removed on the disk too.
+    ///
+    /// # Errors
+    /// Those of opening and syncing the folder.
     pub(crate) fn sync(&self) -> io::Result<()> {
         File::open(&self.folder)?.sync_all()
     }
 
     /// The names of all files in the folder.
+    ///
+    /// # Errors
+    /// Those of reading the folder.
     pub(crate) fn list(&self) -> io::Result<Vec<String>> {
         fs::read_dir(&self.folder)?
             .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))

@@ -60,6 +60,10 @@ impl BlobReader {
     }
 
     /// Reads a range, which is in one block. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::BadBlock`] where the bytes are not those that were written, [`Error::WrongSize`] where the file is cut,
+    /// and [`Error::Unreadable`].
     pub(crate) fn read(&self, range: Range<u64>) -> Result<Bytes, Error> {
         let Some(checksums) = &self.checksums else {
             return Ok(self.read_unchecked(range)?.into());

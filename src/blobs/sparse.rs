@@ -37,7 +37,10 @@ pub(crate) struct SparseFile {
 }
 
 impl SparseFile {
-    /// Makes a new file, for the user of this process alone. There must be none of this name.
+    /// Makes a new file, for the user of this process alone.
+    ///
+    /// # Errors
+    /// Those of opening a file, `AlreadyExists` among them.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
         let file = File::options()
             .read(true)
@@ -67,6 +70,10 @@ impl SparseFile {
         Self { ballast, ..self }
     }
 
+    /// Adds bytes.
+    ///
+    /// # Errors
+    /// Those of writing to the file.
     pub(crate) fn write(&mut self, mut data: &[u8]) -> io::Result<()> {
         while !data.is_empty() {
             let (part, rest) = data.split_at(data.len().min(GATHERED - self.length));
@@ -80,6 +87,10 @@ impl SparseFile {
         Ok(())
     }
 
+    /// Adds zeros; whole blocks of them become a hole.
+    ///
+    /// # Errors
+    /// Those of writing to the file.
     pub(crate) fn write_zeros(&mut self, count: u64) -> io::Result<()> {
         static ZEROS: [u8; BLOCK] = [0; BLOCK];
         let block = BLOCK as u64;
@@ -96,6 +107,9 @@ impl SparseFile {
 
     /// Writes what is left and waits until the disk has all of it. Returns the size and the bytes
     /// stored, all-zero blocks not counted.
+    ///
+    /// # Errors
+    /// Those of writing to the file and of syncing it.
     pub(crate) fn finish(mut self) -> io::Result<(u64, u64)> {
         self.flush()?;
         // A direct write may have been longer than the blob.

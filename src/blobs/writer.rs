@@ -92,6 +92,9 @@ impl BlobWriter {
     }
 
     /// Waits until the file and its name in the folder are on the disk.
+    ///
+    /// # Errors
+    /// [`Error::Full`], [`Error::NoDescriptors`] or [`Error::Io`] of the first write or sync that failed.
     pub(crate) async fn finish(self) -> Result<Written, Error> {
         drop((self.to_digest, self.to_file));
         let (sparse, summing) = self.file.await.map_err(std::io::Error::from)??;

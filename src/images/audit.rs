@@ -18,8 +18,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 impl Images {
     /// The events after the one of this sequence number, the oldest first, of one folder or of
-    /// all. With `follow` the stream goes on as events happen, and ends with `Closed` when the
-    /// server is about to stop.
+    /// all. With `follow` the stream goes on as events happen.
+    ///
+    /// # Errors
+    /// The stream ends with `Error::Store` of `Closed` when it follows and the server is about to stop.
     pub(crate) fn audit_events(
         &self,
         _: &RequestContext,

@@ -24,6 +24,13 @@ pub(crate) enum NewComputeImageSource {
 
 impl Images {
     /// Makes a compute image: from another one, or from a file.
+    ///
+    /// # Errors
+    /// - [`Error::Unsupported`] for a disk or a snapshot as the source;
+    /// - [`Error::Invalid`] for a uri that names no file which may be imported;
+    /// - [`Error::Blobs`] where the file cannot be looked at;
+    /// - [`Error::Store`] with `Refusal::ImageNotFound`, `ImageNotReady`, `ImageBeingDeleted` or `BlobDamaged` for the
+    ///   source image, and with `NameTaken`, `QuotaExceeded`, `MinDiskSizeTooSmall` or `IdempotencyKeyReused`.
     pub(crate) async fn create_compute_image(
         &self,
         request: RequestContext,
@@ -62,11 +69,18 @@ impl Images {
         }
     }
 
+    /// The compute image with this id.
+    ///
+    /// # Errors
+    /// [`Error::Store`] with `Refusal::ImageNotFound`.
     pub(crate) async fn compute_image(&self, _: &RequestContext, id: &str) -> Result<ComputeImage> {
         Ok(self.store.compute_image(id).await?)
     }
 
     /// The newest READY image of a family in a folder.
+    ///
+    /// # Errors
+    /// [`Error::FamilyNotFound`] where there is none.
     pub(crate) async fn latest_compute_image_of_family(
         &self,
         _: &RequestContext,
@@ -83,6 +97,10 @@ impl Images {
     }
 
     /// A page of the compute images of a folder, and the token of the next page, if one follows.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a filter, an order or a page token that cannot be read, and [`Error::Store`] with
+    /// `PageTokenExpired`.
     pub(crate) async fn compute_images(
         &self,
         _: &RequestContext,
@@ -93,6 +111,10 @@ impl Images {
     }
 
     /// Changes the given fields.
+    ///
+    /// # Errors
+    /// [`Error::Store`] with `Refusal::ImageNotFound`, `ImageNotReady`, `ImageBeingDeleted`, `NameTaken`,
+    /// `MinDiskSizeTooSmall` or `IdempotencyKeyReused`.
     pub(crate) async fn update_compute_image(
         &self,
         request: RequestContext,
@@ -105,6 +127,9 @@ impl Images {
     }
 
     /// Removes a compute image; desktop images copied from it stay.
+    ///
+    /// # Errors
+    /// [`Error::Store`] with `Refusal::ImageNotFound`, `ImageNotReady`, `ImageBeingDeleted` or `IdempotencyKeyReused`.
     pub(crate) async fn delete_compute_image(
         &self,
         request: RequestContext,
@@ -119,6 +144,9 @@ impl Images {
     }
 
     /// A page of the operations of a compute image, the newest first.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a page token that cannot be read.
     pub(crate) async fn operations_of_compute_image(
         &self,
         _: &RequestContext,

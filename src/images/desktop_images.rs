@@ -8,6 +8,10 @@ use crate::model::{
 
 impl Images {
     /// Makes a desktop image of a READY compute image. No bytes move.
+    ///
+    /// # Errors
+    /// `Error::Store` with `Refusal::ImageNotFound`, `ImageNotReady`, `ImageBeingDeleted` or `BlobDamaged` for the
+    /// compute image, and with `NameTaken`, `QuotaExceeded` or `IdempotencyKeyReused`.
     pub(crate) fn copy_desktop_image(
         &self,
         request: RequestContext,
@@ -16,11 +20,19 @@ impl Images {
         self.accept(request, Change::CopyDesktopImage(new))
     }
 
+    /// The desktop image with this id.
+    ///
+    /// # Errors
+    /// `Error::Store` with `Refusal::ImageNotFound`.
     pub(crate) async fn desktop_image(&self, _: &RequestContext, id: &str) -> Result<DesktopImage> {
         Ok(self.store.desktop_image(id).await?)
     }
 
     /// A page of the desktop images of a folder, and the token of the next page, if one follows.
+    ///
+    /// # Errors
+    /// `Error::Invalid` for a filter, an order or a page token that cannot be read, and `Error::Store` with
+    /// `PageTokenExpired`.
     pub(crate) async fn desktop_images(
         &self,
         _: &RequestContext,
@@ -31,6 +43,10 @@ impl Images {
     }
 
     /// Changes the given fields. A given name is not empty.
+    ///
+    /// # Errors
+    /// `Error::Store` with `Refusal::ImageNotFound`, `ImageNotReady`, `ImageBeingDeleted`, `NameTaken` or
+    /// `IdempotencyKeyReused`.
     pub(crate) async fn update_desktop_image(
         &self,
         request: RequestContext,
@@ -42,6 +58,10 @@ impl Images {
             .await
     }
 
+    /// Removes a desktop image.
+    ///
+    /// # Errors
+    /// `Error::Store` with `Refusal::ImageNotFound`, `ImageNotReady`, `ImageBeingDeleted` or `IdempotencyKeyReused`.
     pub(crate) async fn delete_desktop_image(
         &self,
         request: RequestContext,

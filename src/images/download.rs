@@ -31,6 +31,11 @@ pub(crate) struct Download {
 
 impl Images {
     /// Opens the bytes of a desktop image. Those that are missing or cut are noted as damaged.
+    ///
+    /// # Errors
+    /// - [`Error::Damaged`] where the bytes are missing or cut, or damaged and without checksums;
+    /// - [`Error::Store`] with `Refusal::ImageNotFound` or `ImageNotReady`;
+    /// - [`Error::Blobs`] where the file cannot be opened.
     pub(crate) async fn download(&self, _: &RequestContext, image_id: &str) -> Result<Download> {
         let damaged = || {
             let id = image_id.to_owned();
@@ -98,8 +103,11 @@ fn checksums(blob: &LiveBlob, size: u64) -> Option<Checksums> {
 }
 
 impl Download {
-    /// The bytes of a range, read while those before them are sent. Ends with an error where they are not
-    /// those that were written.
+    /// The bytes of a range, read while those before them are sent.
+    ///
+    /// # Errors
+    /// The stream ends with an error around [`blobs::Error`] where the bytes cannot be read, or are not those that
+    /// were written.
     pub(crate) fn read(self, range: Range<u64>) -> impl Stream<Item = io::Result<Bytes>> + Send {
         let download = Arc::new(self);
         stream::iter(BlobReader::by_blocks(range))

@@ -10,6 +10,10 @@ pub struct InvalidField {
     pub description: String,
 }
 
+/// The error of a use case.
+///
+/// Any use case fails with [`Error::Store`] where the store is closed or cannot do its work
+/// ([`store::Error::is_failure`]). The section `# Errors` of each one names the other variants.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{} of the request's fields are not as they must be", .0.len())]

@@ -36,6 +36,9 @@ impl Images {
 
     /// Makes tombstones of blobs that no image refers to any more, and removes the bytes of all that have one.
     /// Bytes that cannot be removed, or may come back, are tried again at the next garbage collection.
+    ///
+    /// # Errors
+    /// [`Error::Blobs`] with `FolderLost`, `NoDescriptors` or `Io` where the folder is not there or cannot be synced.
     pub(crate) async fn collect_garbage(&self) -> Result<()> {
         while self.store.remove_unreferenced(BATCH).await? == BATCH {}
         let mut last = String::new();

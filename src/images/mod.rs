@@ -120,11 +120,17 @@ impl Images {
     }
 
     /// The operation with this id.
+    ///
+    /// # Errors
+    /// [`Error::Store`] with `Refusal::OperationNotFound`.
     pub(crate) async fn operation(&self, _: &RequestContext, id: &str) -> Result<Operation> {
         Ok(self.store.operation(id).await?)
     }
 
-    /// Asks an operation to stop, and returns it as it now stands.
+    /// Asks an operation to stop, and returns it as it now stands. One that is done stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::Store`] with `Refusal::OperationNotFound`.
     pub(crate) async fn cancel_operation(&self, _: &RequestContext, id: &str) -> Result<Operation> {
         // A caller that hangs up must not take along what was begun.
         let (images, id) = (self.clone(), id.to_owned());

@@ -1,4 +1,4 @@
-//! Limits of what folders may hold.
+//! Use cases of quotas, the limits of what folders may hold.
 
 use super::{Error, Images, Result};
 use crate::model::rules::SetQuota;
@@ -6,6 +6,9 @@ use crate::model::{Metric, Quota, QuotaScope, RequestContext};
 
 impl Images {
     /// The limits that stand: of a folder, or all of them.
+    ///
+    /// # Errors
+    /// Only those of any use case ([`Error`]).
     pub(crate) async fn quotas(
         &self,
         _: &RequestContext,
@@ -17,7 +20,10 @@ impl Images {
         Ok(quotas)
     }
 
-    /// Sets a limit by its name, or takes it away; what is used.
+    /// Sets a limit by its name, or takes it away. Returns the usage.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a name that no limit has.
     pub(crate) async fn set_quota(
         &self,
         request: RequestContext,

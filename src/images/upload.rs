@@ -70,7 +70,13 @@ pub(crate) type UploadError = Box<dyn std::error::Error + Send + Sync>;
 impl Images {
     /// Commits image and operation, then takes the body, and returns the operation when it has
     /// ended. Goes on to a clean end also when the caller is gone. A body that is refused or not
-    /// taken to its end is dropped where it is.
+    /// taken to its end is dropped where it is. An upload that fails after it was accepted is no error: the operation
+    /// that is returned has the failure.
+    ///
+    /// # Errors
+    /// - [`Error::Busy`] where all slots are taken;
+    /// - [`Error::Store`] with `Refusal::NameTaken`, `QuotaExceeded` or `IdempotencyKeyReused`;
+    /// - [`Error::Blobs`] with `Full` where there is no room to record the end.
     pub(crate) async fn upload_compute_image<S>(
         &self,
         request: RequestContext,

@@ -13,8 +13,11 @@ use crate::store::Error;
 const LONGEST_SILENCE: Duration = Duration::from_secs(1);
 
 impl Images {
-    /// The operation as it now stands, then each time it has changed, to its end. Ends with
-    /// `Closed` when the server is about to stop.
+    /// The operation as it now stands, then each time it has changed, to its end.
+    ///
+    /// # Errors
+    /// `Error::Store` with `Refusal::OperationNotFound`. The stream ends with `Error::Store` of `Closed` when the
+    /// server is about to stop.
     pub(crate) async fn watch_operation(
         &self,
         _: &RequestContext,

@@ -69,6 +69,9 @@ impl Worker for Images {
 
 impl Images {
     /// Begins to work on what was accepted, by this process or an earlier one.
+    ///
+    /// # Errors
+    /// `Error::Blobs` with `NoDescriptors` or `Io` where the files of the folder cannot be listed.
     pub(crate) async fn serve(&self) -> Result<()> {
         // Before anything runs that makes blobs of its own.
         let known = self.store.known_blobs().await?;

@@ -30,7 +30,9 @@ impl Follower {
 
     /// As [`crate::inspect_with`], for the content whose bytes have been taken; all of them, or as many as you like.
     ///
-    /// Errors: [`FormatError::Stopped`], besides those of an image.
+    /// # Errors
+    ///
+    /// [`FormatError::Stopped`] where the [`Stop`] asks for it, and those of [`crate::inspect`].
     pub fn inspect<R: ReadAt + Sync + ?Sized>(
         self,
         content: &R,

@@ -82,11 +82,20 @@ pub use stop::Stop;
 /// refers to it. Compressed clusters are decompressed on two threads at most.
 ///
 /// Sources: QEMU's `docs/interop/qcow2`, UEFI 2.10 chapter 5 (GPT, protective MBR).
+///
+/// # Errors
+///
+/// [`FormatError::Io`] where the content cannot be read; any other variant but [`FormatError::Stopped`] where the image is
+/// not one to accept.
 pub fn inspect<R: ReadAt + Sync + ?Sized>(content: &R) -> Result<Inspection, FormatError> {
     inspect_with(content, Options::default())
 }
 
 /// As [`inspect`], with more images accepted.
+///
+/// # Errors
+///
+/// Those of [`inspect`].
 pub fn inspect_with<R: ReadAt + Sync + ?Sized>(
     content: &R,
     options: Options,

@@ -17,7 +17,9 @@ pub trait ReadAt {
 
     /// Fills the buffer with the bytes from the offset on.
     ///
-    /// Errors: `UnexpectedEof` where the content ends before the buffer is full.
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::UnexpectedEof`] where the content ends before the buffer is full, and those of the storage.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 
     /// The first area at or after the offset that may hold anything but zeros. None where all that follows reads as
@@ -41,6 +43,10 @@ pub struct FileReader {
 
 impl FileReader {
     /// Takes an open regular file. Reading does not depend on its cursor, which the search for holes moves.
+    ///
+    /// # Errors
+    ///
+    /// Those of asking the file for its length.
     pub fn new(file: File) -> io::Result<FileReader> {
         let length = file.metadata()?.len();
         Ok(FileReader { file, length })

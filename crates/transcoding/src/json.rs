@@ -29,6 +29,10 @@ pub(crate) struct JsonError {
 /// Writes a message: default scalars and enums, empty lists and maps are printed, what is unset and
 /// has presence is not; 64-bit integers are strings.
 /// Entries of maps are in the order of their keys.
+///
+/// # Errors
+///
+/// A [`serde_json::Error`] for a message that JSON cannot hold, as an Any of an unknown type.
 pub fn write(message: &DynamicMessage) -> Result<Vec<u8>, serde_json::Error> {
     let mut text = Vec::with_capacity(512);
     let descriptor = message.descriptor();

@@ -81,6 +81,10 @@ pub(crate) fn apply_query(
 }
 
 /// A message whose fields are all in a query, for handlers beside the transcoder.
+///
+/// # Errors
+///
+/// INVALID_ARGUMENT for a parameter that is no field of the message, or whose value is not one of its field.
 pub fn message_from_query(
     descriptor: &MessageDescriptor,
     query: &str,

@@ -93,8 +93,11 @@ impl<T> Default for Router<T> {
 }
 
 impl<T> Router<T> {
-    /// Adds a route. Where another has the same method and a template of the same shape, the new one
-    /// is not added, and the value of the other is the error.
+    /// Adds a route.
+    ///
+    /// # Errors
+    ///
+    /// The value of another route with the same method and a template of the same shape: the new one is not added.
     pub fn insert(&mut self, route: Route<T>) -> Result<(), &T> {
         let mut node = &mut self.root;
         for segment in &route.template.segments {
@@ -134,6 +137,10 @@ impl<T> Router<T> {
     }
 
     /// The route of a method and a raw path (still encoded, without its query).
+    ///
+    /// # Errors
+    ///
+    /// [`Miss::BadPath`], [`Miss::NotFound`] or [`Miss::MethodNotAllowed`].
     pub fn find(&self, method: &Method, path: &str) -> Result<Match, Miss> {
         let path = path.strip_prefix('/').ok_or(Miss::NotFound)?;
         let is_escaped = percent::is_escaped(path);

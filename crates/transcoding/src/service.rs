@@ -89,7 +89,9 @@ impl<S> Transcoder<S> {
     ///
     /// # Errors
     ///
-    /// A service that the pool lacks, and a rule that cannot be served or conflicts with another.
+    /// - [`BuildError::UnknownService`] for a service that the pool lacks;
+    /// - [`BuildError::BadTemplate`] and [`BuildError::BadRule`] for a rule that cannot be served;
+    /// - [`BuildError::Conflict`] for two rules that match the same requests.
     pub fn new(
         pool: &DescriptorPool,
         services: impl IntoIterator<Item = impl AsRef<str>>,

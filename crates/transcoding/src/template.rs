@@ -62,6 +62,10 @@ pub struct TemplateError {
 
 impl Template {
     /// Parses a template; see the grammar above.
+    ///
+    /// # Errors
+    ///
+    /// A [`TemplateError`] with the first fault of the text and its offset.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
         let mut parser = Parser {
             text,

@@ -70,6 +70,10 @@ impl Codec {
     }
 
     /// Appends a message as JSON. After an error `out` is as it was.
+    ///
+    /// # Errors
+    ///
+    /// A [`WireError`] for bytes that are no such message, and for an Any that cannot be written.
     pub fn to_json(
         &self,
         message: MessageType,
@@ -81,6 +85,10 @@ impl Codec {
     }
 
     /// Appends a message as wire bytes. After an error `out` is as it was.
+    ///
+    /// # Errors
+    ///
+    /// A [`JsonError`] for a text that is no JSON, or no such message.
     pub fn to_wire(
         &self,
         message: MessageType,
@@ -95,6 +103,10 @@ impl Codec {
 
     /// Appends one field of a message, by its number, as JSON: `null` where it is not set and has no
     /// default to write.
+    ///
+    /// # Errors
+    ///
+    /// A [`WireError`] as in [`Codec::to_json`], and for a number that no field has.
     pub fn field_to_json(
         &self,
         message: MessageType,
@@ -114,6 +126,10 @@ impl Codec {
 
     /// Appends one field of a message, by its number, from the JSON of its value. After an error `out`
     /// is as it was.
+    ///
+    /// # Errors
+    ///
+    /// A [`JsonError`] as in [`Codec::to_wire`], and for a number that no field has.
     pub fn field_to_wire(
         &self,
         message: MessageType,

@@ -50,6 +50,10 @@ pub struct Info<'i> {
 
 /// The document of all methods of the named services; `limits` tells what the fields of requests may
 /// hold.
+///
+/// # Errors
+///
+/// [`BuildError::UnknownService`], [`BuildError::BadTemplate`], [`BuildError::BadRule`] and [`BuildError::Conflict`].
 pub fn openapi(
     pool: &DescriptorPool,
     services: impl IntoIterator<Item = impl AsRef<str>>,
