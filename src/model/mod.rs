@@ -1,6 +1,6 @@
-//! Knows the types of the domain and its pure rules: ids, time, images, blobs, operations and their states,
-//! quotas, audit events, lists, and what each command decides. Never mentions a store, a transport, or anything
-//! else that does I/O.
+//! The domain: its types, and its rules as pure functions. Knows ids, time, images, blobs, operations and their
+//! states, quotas, audit events, lists, and the decision of each command. Never mentions a store, a transport, or
+//! anything else that does I/O.
 
 mod audit;
 mod blobs;

@@ -1,4 +1,4 @@
-//! Knows the store of record: a trait, and what implements it. A store decides nothing: it loads the rows that a
+//! The store of record. Knows `trait Store` and its implementations. A store decides nothing: it loads the rows that a
 //! command of `model` looks up, has the command decided, writes the effects and commits. Never mentions HTTP,
 //! protobuf, or where the bytes of a blob lie.
 

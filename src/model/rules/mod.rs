@@ -1,4 +1,4 @@
-//! The rules: what each command decides on the rows that it finds. Pure, and the same for every store.
+//! Rules: the decision of each command on the rows that it finds. Pure, and the same for every store.
 
 mod accept;
 mod cancel;

@@ -1,4 +1,4 @@
-//! The promises of every store, asked from outside: one suite that each backend runs. Time stands still until a
+//! The conformance suite: promises of every store, tested from outside, on each backend. Time stands still until a
 //! test moves it.
 
 mod accepting;
