@@ -1,4 +1,5 @@
-//! Knows who calls: turns what a request carries into a subject. Never mentions what is asked for.
+//! Authentication of callers. Knows how the credentials of a request name a subject. Never mentions what the request
+//! asks for.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! Knows immutable blobs by id: written once, read from any offset, removed. Never mentions
-//! images, nor who refers to a blob.
+//! Blobs, the immutable bytes of images. Knows how a blob is written once, read from any offset, and removed, by its
+//! id. Never mentions images, or the rows that refer to a blob.
 
 mod checksums;
 mod local;

@@ -1,5 +1,5 @@
-//! Knows the commands of the command line, as a client of the API like any other, and its words and exit codes.
-//! Never mentions how the server does what it is asked for: that is behind the contract, or behind `app`.
+//! The command line. Knows the commands, their output and their exit codes, as a client of the API like any other.
+//! Never mentions how the server does its work, which is behind the contract or behind `app`.
 
 mod audit;
 mod client;

@@ -1,5 +1,5 @@
-//! Knows everything that is derived from `proto/`: generated types and servers, descriptors, field rules.
-//! Never mentions a store, a connection or what an image is.
+//! The contract. Knows everything that is derived from `proto/`: generated types and servers, descriptors, field
+//! rules. Never mentions a store, a connection, or what an image is.
 
 pub mod answers;
 pub mod codec;

@@ -1,5 +1,5 @@
-//! Knows the gRPC services: unpack a request, check it, call the use case, convert the answer.
-//! Never mentions SQL, files, URLs or JSON.
+//! The gRPC services. Knows how a request is unpacked and checked, which use case it calls, and how the result becomes
+//! a reply or a status. Never mentions SQL, files, URLs or JSON.
 
 mod audit;
 mod compute_images;

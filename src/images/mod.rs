@@ -1,5 +1,5 @@
-//! Knows the use cases of compute and desktop images, and the rules they keep. Never mentions
-//! HTTP, gRPC or SQL.
+//! Use cases of compute and desktop images. Knows the order in which a use case reads, asks the store, and moves
+//! bytes. Never mentions HTTP, gRPC or SQL.
 
 mod audit;
 mod compute_images;

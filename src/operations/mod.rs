@@ -1,5 +1,5 @@
-//! Knows how accepted operations are brought to their end: claimed, run, rescheduled, cancelled, rolled back.
-//! Never mentions what an operation does, nor how it is asked for.
+//! The engine of operations. Knows how an accepted operation is claimed, run under a lease, rescheduled, cancelled and
+//! rolled back. Never mentions what an operation does, or how a caller asked for it.
 
 mod engine;
 mod retry;

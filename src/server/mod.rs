@@ -1,6 +1,6 @@
-//! Knows the gateway at which connections arrive: the listener, request ids, who may ask at all, content
-//! codings, the documentation, and the bytes of images, which travel outside of messages.
-//! Never mentions a store or the path of a file.
+//! The gateway at which connections arrive. Knows the listener, the context of a request, which requests are refused
+//! unread, content codings, the documentation, and the bytes of images, which travel outside of messages. Never
+//! mentions a store or the path of a file.
 
 mod answered;
 mod conditions;

@@ -1,5 +1,5 @@
-//! Knows where bytes to import come from, and what may be read there. Never mentions where they
-//! go, nor what is in them.
+//! Sources of imports. Knows where the bytes of an import are, and which of them may be read. Never mentions where the
+//! bytes go, or what is in them.
 
 pub(crate) mod extents;
 mod folder;

@@ -1,5 +1,5 @@
-//! Knows what the process tells of itself: its log, and how it ends so that nothing of the log is lost.
-//! Never mentions images, requests or a store.
+//! The log. Knows what the process logs, and how the process ends without losing a line. Never mentions images,
+//! requests or a store.
 
 mod lines;
 pub mod log;

@@ -1,4 +1,4 @@
-//! `demo`: the whole of the service in one go, for a person who sees it for the first time.
+//! The command `demo`, which starts a server and shows all of the service to a person who sees it for the first time.
 
 mod disk;
 mod next_steps;

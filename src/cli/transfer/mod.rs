@@ -1,4 +1,4 @@
-//! The bytes of images on their way: uploads, downloads, and the digests that verify them.
+//! Uploads and downloads by the command line, and the digests that verify them.
 
 mod download;
 mod headers;
