@@ -3,6 +3,9 @@
 //! Checksums are kept as bytes: a version, the size of a block as a power of two, the size of the blob
 //! (64 bits), the checksums of its blocks (32 bits each), and a checksum of all of that. Numbers are
 //! little-endian.
+//!
+//! The bytes are stored in the database beside the row of the blob, not in a file, so no second file can be lost. Equal
+//! blobs have equal checksums, so the checksums stay true when an equal file takes the place of a damaged one.
 
 use std::sync::LazyLock;
 

@@ -2,7 +2,7 @@
 //! upload whose sender is slower than a minimum, so that many senders of next to nothing shut out nobody.
 //!
 //! The rate of an upload is that of its sender: bytes by the time that the server waited for them. An upload
-//! that waits for the server's disk is not slow.
+//! that waits for the server's disk is not slow. A limit for each peer would not do: all may come through one proxy.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
