@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +15,7 @@ use super::Run;
 use super::retry::{self, MOST_ATTEMPTS};
 use super::run::Signals;
 use super::watchers::Watchers;
+use super::worker::{Ended, Settings, Worker};
 use crate::model::rules::{Claim, Release, RequestCancel, Retry, RolledBack, StartRollback};
 use crate::model::{
     Candidate, Claimed, Failure, Lease, NextClaim, Occupied, Operation, Phase, Reason, Refusal,
@@ -30,42 +30,6 @@ const AVOIDED: Duration = Duration::from_secs(60);
 /// Between two tries of a step that the store refuses.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-
-/// How operations run.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// How many run at the same time, at least one. One folder never has all slots.
-    pub concurrency: usize,
-    /// How long a worker may be silent before another takes over.
-    pub lease: Duration,
-    /// How long every operation takes at least, for those who test programs that wait.
-    pub simulated_latency: Duration,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            concurrency: 4,
-            lease: Duration::from_secs(10),
-            simulated_latency: Duration::ZERO,
-        }
-    }
-}
-
-/// The work of an operation once it is claimed.
-#[async_trait]
-pub(crate) trait Worker: Send + Sync + 'static {
-    /// Does the change of the lease, and ends the operation in the store where it succeeds. Stops
-    /// early, with any failure, when the run is to stop. May be called again for the same
-    /// operation, with another lease. Dropping the future must stop the work too.
-    async fn run(&self, run: &Run) -> Ended;
-
-    /// Removes what a run made outside of the store, as far as it can. May be called again.
-    async fn roll_back(&self, lease: &Lease);
-}
-
-/// How a run ended.
-pub(crate) type Ended = std::result::Result<Operation, Failure>;
 
 /// Runs operations, and knows which ones run.
 #[derive(Clone)]

@@ -5,7 +5,9 @@ mod engine;
 mod retry;
 mod run;
 mod watchers;
+mod worker;
 
-pub use engine::Settings;
-pub(crate) use engine::{Ended, Engine, Worker};
+pub(crate) use engine::Engine;
 pub(crate) use run::{ProgressCounter, Run};
+pub use worker::Settings;
+pub(crate) use worker::{Ended, Worker};

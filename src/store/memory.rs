@@ -1,6 +1,6 @@
 //! A store in memory: a working set that knows all rows, and what no decision looks up beside it. Nothing is kept
 //! over a restart. For tests of use cases, for the properties that every store has, and as what the durable store
-//! is measured against.
+//! is measured against. One file, though longer than others: all of a store can be read at once here.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
