@@ -31,12 +31,12 @@ use crate::store::memory::MemoryStore;
 use crate::store::{self, Store};
 use data_folder::{DataFolder, Lock};
 
-/// How often blobs among the tombstones are looked for, beside the times they are put there.
+/// The interval between garbage collections, beside those that follow a tombstone at once.
 const GARBAGE_COLLECTION_INTERVAL: Duration = Duration::from_secs(60);
-/// How often room on the disk is looked for while it is short, and how many times as rarely otherwise.
+/// The interval between looks for room on the disk while it is short, and how many times as long it is otherwise.
 const ROOM_INTERVAL: Duration = Duration::from_secs(1);
 const LOOKS: u64 = 60;
-/// How long a page token lives on after its last item was deleted or renamed.
+/// The time for which a page token lives on after its last item was deleted or renamed.
 const FORMER_NAMES: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Expired rows that are pruned by one transaction, and the pause before the next ones.
@@ -65,13 +65,13 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Limits of the transfers of one connection: how many at a time, and for how long unread.
     pub transfers: TransferSettings,
-    /// How many uploads run, and which of them give way.
+    /// Limits of uploads: their number, and the speed below which one gives way.
     pub uploads: UploadSettings,
     /// How long a connection without a request is kept.
     pub idle_timeout: Duration,
-    /// How operations run.
+    /// Settings of the engine that runs operations.
     pub operations: OperationSettings,
-    /// How long what has ended is remembered.
+    /// The retention of operations and audit events.
     pub retention: Retention,
     /// Tells who calls.
     pub authenticator: Arc<dyn Authenticator>,
@@ -97,7 +97,7 @@ impl Config {
     }
 }
 
-/// How long the server remembers what has ended.
+/// Retention: the age at which operations that have ended and audit events are pruned.
 #[derive(Debug, Clone)]
 pub struct Retention {
     /// Operations, and with them their idempotency keys.

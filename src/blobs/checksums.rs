@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 
 use super::Error;
 
-/// How many bytes a checksum is of; the last block of a blob may be shorter.
+/// The size of a block in bytes; the last block of a blob may be shorter.
 pub(crate) const BLOCK: u64 = 1 << BLOCK_BITS;
 const BLOCK_BITS: u8 = 22;
 const VERSION: u8 = 1;
@@ -88,7 +88,7 @@ impl Checksums {
 #[derive(Default)]
 pub(crate) struct Summing {
     size: u64,
-    /// Of the block that is not complete.
+    /// The checksum so far of the incomplete block.
     current: u32,
     blocks: Vec<u32>,
 }
@@ -132,7 +132,7 @@ impl Summing {
         }
     }
 
-    /// How many bytes the block lacks that is not complete.
+    /// The number of bytes that the incomplete block lacks.
     fn left(&self) -> u64 {
         BLOCK - self.size % BLOCK
     }

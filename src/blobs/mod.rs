@@ -14,7 +14,7 @@ pub(crate) use writer::{BlobWriter, Chunk, Written};
 
 use std::path::PathBuf;
 
-/// Why bytes were not written or read.
+/// The error of a blob whose bytes were not written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("the disk that holds the blobs is full")]

@@ -27,7 +27,7 @@ pub(crate) struct BlobReader {
     file: Arc<File>,
     id: Arc<str>,
     size: u64,
-    /// None for blobs from before there were any.
+    /// The checksums of the blob; none for blobs that were written before there were checksums.
     checksums: Option<Arc<Checksums>>,
     sound: SoundBlocks,
 }

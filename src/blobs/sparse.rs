@@ -16,7 +16,7 @@ use crate::ballast::Ballast;
 
 /// Zeros are looked for in blocks of this many bytes.
 pub(crate) const BLOCK: usize = 64 * 1024;
-/// How much is gathered before it is written, in bytes: whole blocks.
+/// The number of bytes that are gathered before they are written: whole blocks.
 const GATHERED: usize = 64 * BLOCK;
 /// Images are as secret as what their disks hold.
 const MODE: u32 = 0o600;
@@ -28,7 +28,7 @@ pub(crate) struct SparseFile {
     /// Whether writes pass the page cache by.
     direct: bool,
     gathered: AlignedBuffer,
-    /// How many bytes are gathered.
+    /// The number of gathered bytes.
     length: usize,
     /// The offset in the file of the first gathered byte.
     position: u64,

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use super::checksums::{Checksums, Summing};
 use super::{Error, sparse::SparseFile};
 
-/// How many chunks wait at the most, for the digest and for the file each.
+/// The most chunks that wait, for the digest and for the file each.
 const QUEUE: usize = 8;
 
 /// The next bytes of a blob.

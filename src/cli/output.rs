@@ -123,7 +123,7 @@ impl Serialize for Standard<'_> {
     }
 }
 
-/// For people: what is set, by the names of the contract, numbers as numbers.
+/// The form for people: the fields that are set, by the names of the contract, numbers as numbers.
 struct Readable<'a>(&'a DynamicMessage);
 
 impl Serialize for Readable<'_> {

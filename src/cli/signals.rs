@@ -20,7 +20,7 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
-    /// Of a server: nothing but an order to stop ends it.
+    /// The signals of a server: nothing but an order to stop ends it.
     pub(crate) fn of_a_server() -> Result<Self> {
         let stop = Self {
             hangup: Some(listen(SignalKind::hangup())?),
@@ -33,7 +33,7 @@ impl Stop {
         Ok(stop)
     }
 
-    /// Of a command. One that has no terminal keeps what it inherited for SIGHUP, as by `nohup`.
+    /// The signals of a command. A command without a terminal keeps what it inherited for SIGHUP, as by `nohup`.
     pub(crate) fn of_a_command() -> Result<Self> {
         let has_terminal = std::io::stdin().is_terminal();
         Ok(Self {

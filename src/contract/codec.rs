@@ -1,4 +1,4 @@
-//! How messages become the bytes of gRPC.
+//! The codec that turns messages into the bytes of gRPC.
 
 use std::marker::PhantomData;
 

@@ -17,7 +17,7 @@ const INTERNAL: &str = "Internal error; the server's log says more";
 
 /// The words for a shortage of file descriptors.
 pub(crate) const NO_DESCRIPTORS: &str = "The server has no file descriptors left; try again later";
-/// After how long to try again what a full disk refused: somebody has to make room.
+/// The pause that a caller is asked to make after a full disk refused: somebody has to make room.
 pub(crate) const DISK_FULL_PAUSE: Duration = Duration::from_secs(30);
 /// The same for what passes by itself.
 pub(crate) const SHORT_PAUSE: Duration = Duration::from_secs(1);
@@ -28,7 +28,7 @@ pub(crate) const QUOTA_REASON: &str = "QUOTA_EXCEEDED";
 /// The most bytes of words in a status, those beyond ASCII counted twice. They travel three times,
 /// once percent-encoded and twice in base64, and gRPC clients refuse more than 8 KiB of metadata.
 const LONGEST_WORDS: usize = 1600;
-/// How long a caller is asked to wait for what others use.
+/// The pause that a caller is asked to make where others use what it asks for.
 const BUSY_PAUSE: Duration = Duration::from_secs(5);
 
 /// INVALID_ARGUMENT that names all failing fields, one to a line, and in BadRequest details. Where

@@ -11,9 +11,9 @@ use super::{Images, Result};
 use crate::model::{AuditEvent, AuditQuery, RequestContext};
 use crate::store::Error;
 
-/// How many events are held at a time.
+/// The most events that a reader holds.
 const PAGE: NonZeroUsize = NonZeroUsize::new(100).unwrap();
-/// How often those who follow look for new events.
+/// The interval at which readers that follow look for new events.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 impl Images {

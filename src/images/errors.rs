@@ -1,4 +1,4 @@
-//! Why a use case did not do what was asked.
+//! Errors of the use cases.
 
 use crate::model::Refusal;
 use crate::{blobs, store};
@@ -18,7 +18,7 @@ pub struct InvalidField {
 pub enum Error {
     #[error("{} of the request's fields are not as they must be", .0.len())]
     Invalid(Vec<InvalidField>),
-    /// As many uploads run as may.
+    /// All slots for uploads are taken.
     #[error("too many uploads are running; try again later")]
     Busy,
     /// No READY image of the family is in the folder.

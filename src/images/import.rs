@@ -166,14 +166,14 @@ impl Target {
     }
 }
 
-/// How a copy from a file ended.
+/// The end of a copy from a file.
 enum Copied {
     All,
     /// The blob takes no more; finishing it tells why.
     Refused,
     Changed,
     TooLarge,
-    /// As it was told to.
+    /// The copy was told to stop.
     Stopped,
 }
 

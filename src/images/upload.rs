@@ -28,7 +28,7 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(5 * 60);
 /// How long a caller waits for a store that has no room for a record.
 const LONGEST_RECORDING: Duration = Duration::from_secs(5);
 
-/// How often the store is asked at the least how another upload ended.
+/// The interval at which the store is asked how another upload ended, at the least.
 const LONGEST_GLANCE: Duration = Duration::from_secs(1);
 
 /// How long an upload waits for the slot of one that it has superseded.

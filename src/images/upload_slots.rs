@@ -12,10 +12,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// How many uploads run at the same time, and which of them give way to others.
+/// Limits of uploads: their number, and the speed below which one gives way to others.
 #[derive(Debug, Clone)]
 pub struct UploadSettings {
-    /// How many run at the same time. Each keeps two threads.
+    /// The number of uploads that run at the same time. Each keeps two threads.
     pub slots: usize,
     /// Bytes a second. A sender that is slower gives way where all slots are taken.
     pub slowest: u64,
@@ -56,7 +56,7 @@ pub(super) struct Slot {
     sender: Arc<Sender>,
 }
 
-/// How fast the sender of an upload is.
+/// The sender of an upload, with its pace.
 struct Sender {
     pace: Mutex<Pace>,
     evicted: CancellationToken,
@@ -70,7 +70,7 @@ struct Pace {
     marks: [Mark; 2],
 }
 
-/// How far an upload was at a moment.
+/// The progress of an upload at a moment.
 #[derive(Clone, Copy, Default)]
 struct Mark {
     waited: Duration,

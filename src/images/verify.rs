@@ -8,7 +8,7 @@ use crate::blobs::{self, Checksums, Examined, LocalBlobs};
 use crate::store;
 use crate::store::sqlite::{Recorded, Verification};
 
-/// How many images are named of those that have damaged bytes.
+/// The most images that are named of those with damaged bytes.
 const IMAGES_NAMED: usize = 10;
 
 /// Findings of a verification.
@@ -58,7 +58,7 @@ impl ProblemKind {
     }
 }
 
-/// Told how far a verification is; false ends it.
+/// A listener to the progress of a verification; it ends the verification by returning false.
 pub trait Progress {
     /// So many bytes in so many blobs are to be read.
     fn total(&mut self, blobs: u64, bytes: u64);

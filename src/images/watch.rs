@@ -9,7 +9,7 @@ use super::{Images, Result};
 use crate::model::{Operation, RequestContext};
 use crate::store::Error;
 
-/// How often the store is asked at the least: another process may have changed the operation.
+/// The interval at which the store is asked at the least: another process may have changed the operation.
 const LONGEST_SILENCE: Duration = Duration::from_secs(1);
 
 impl Images {

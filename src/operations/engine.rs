@@ -27,7 +27,7 @@ use crate::store::{Result, Store};
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// How long an operation that cannot be claimed is not tried again.
 const AVOIDED: Duration = Duration::from_secs(60);
-/// Between two tries of a step that the store refuses.
+/// The first pause between two tries of a step that the store fails to do; later ones are longer.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 

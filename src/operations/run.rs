@@ -12,7 +12,7 @@ use crate::model::rules::Renew;
 use crate::model::{Lease, Progress, Refusal};
 use crate::store::Error;
 
-/// How often progress is told at the most, and cancels by other processes are looked for.
+/// The interval at which progress is written at the most, and cancels by other processes are looked for.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// An operation that is being worked on here. Its lease is renewed as long as this lives.
@@ -44,7 +44,7 @@ impl Signals {
     }
 }
 
-/// How far an attempt is; cheap to set.
+/// The progress of an attempt; cheap to set.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ProgressCounter(Arc<Counts>);
 

@@ -7,10 +7,10 @@ use async_trait::async_trait;
 use super::Run;
 use crate::model::{Failure, Lease, Operation};
 
-/// How operations run.
+/// Settings of the engine.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// How many run at the same time, at least one. One folder never has all slots.
+    /// The number of operations that run at the same time, at least one. One folder never has all slots.
     pub concurrency: usize,
     /// How long a worker may be silent before another takes over.
     pub lease: Duration,
@@ -40,5 +40,5 @@ pub(crate) trait Worker: Send + Sync + 'static {
     async fn roll_back(&self, lease: &Lease);
 }
 
-/// How a run ended.
+/// The end of a run.
 pub(crate) type Ended = std::result::Result<Operation, Failure>;

@@ -77,7 +77,7 @@ impl Asked {
     }
 }
 
-/// How a gRPC reply ended, where headers or trailers tell.
+/// The end of a gRPC reply, where headers or trailers tell.
 fn end(headers: &HeaderMap) -> Option<(Code, String)> {
     let code = Code::from_bytes(headers.get(STATUS)?.as_bytes());
     let message = headers.get(MESSAGE).map_or(&[][..], |it| it.as_bytes());
@@ -146,7 +146,7 @@ impl Drop for WebBody {
     }
 }
 
-/// How a reply ended, by its last frame: of the flag 0x80, or the same in base64.
+/// The end of a reply, by its last frame: of the flag 0x80, or the same in base64.
 fn web_end(frame: &[u8]) -> Option<(Code, String)> {
     let decoded = match frame.first()? {
         0x80 => frame.to_vec(),

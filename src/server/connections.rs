@@ -95,7 +95,7 @@ impl Connections {
         })
     }
 
-    /// How many there are, but for those that were asked to make way.
+    /// The number of connections, but for those that were asked to make way.
     pub(crate) fn count(&self) -> usize {
         let needed = self.inner.needed.load(Ordering::Relaxed);
         self.all().len().saturating_sub(needed)
@@ -270,7 +270,7 @@ impl Drop for Activity {
     }
 }
 
-/// How long a connection may take for what.
+/// The limits of time of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Times {
     /// Between two requests.

@@ -8,11 +8,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::connections::Connections;
 
-/// After a failure to accept where nothing could be done about it.
+/// The pause after a failure to accept where nothing could be done about it.
 const PAUSE: Duration = Duration::from_millis(100);
 /// The same where idle connections were asked to close: they are about to.
 const SHORT_PAUSE: Duration = Duration::from_millis(5);
-/// How often a shortage that lasts is told.
+/// The interval at which a shortage that lasts is logged.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// Raises the soft limit of descriptors to the hard one. The soft limit is low for the sake of programs that
@@ -67,7 +67,7 @@ impl Descriptors {
         }
     }
 
-    /// After a failure to accept: how long to wait before the next try.
+    /// The pause before the next try after a failure to accept.
     pub(crate) fn not_accepted(&mut self, error: &io::Error) -> Duration {
         let errno = Errno::from_io_error(error);
         if !matches!(

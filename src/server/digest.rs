@@ -57,7 +57,7 @@ pub(crate) struct Stated {
     pub value: Vec<u8>,
 }
 
-/// How a field states digests.
+/// The syntax in which a field states digests.
 #[derive(Clone, Copy)]
 enum Form {
     /// `sha-256=:BASE64:` (RFC 9530).
@@ -75,7 +75,7 @@ const FIELDS: [(&str, Form); 4] = [
     ("Content-MD5", Form::Md5),
 ];
 
-/// How the names of fields begin in which clients of other services state digests.
+/// The first parts of the names of fields in which clients of other services state digests.
 const OTHERS: [&str; 12] = [
     "oc-checksum",
     "upload-checksum",
@@ -271,7 +271,7 @@ impl Check {
         Ok(())
     }
 
-    /// In words what the body is not.
+    /// Compares the body with the digests that are stated of it. Fails, in words, with the first that differs.
     pub(crate) fn finish(self) -> Result<(), String> {
         for (algorithm, hasher) in self.running {
             let found = hasher.finalize();

@@ -24,7 +24,7 @@ pub(crate) struct Methods {
     services: HashSet<String>,
 }
 
-/// How a request says that its messages are written.
+/// The encoding that a request names for its messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Grpc,

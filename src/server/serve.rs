@@ -34,7 +34,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// Bytes that an HTTP/2 client may send ahead, on a stream and on a connection.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
-/// How every HTTP/2 connection starts (RFC 9113, section 3.4).
+/// The preface of every HTTP/2 connection (RFC 9113, section 3.4).
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const PREFACE_PAUSE: Duration = Duration::from_millis(20);
 
@@ -49,7 +49,7 @@ const PEER_GONE: Duration = Duration::from_secs(120);
 pub struct TransferSettings {
     /// A reply of which its client takes nothing for so long is cut off.
     pub unread: Duration,
-    /// How many uploads, and how many downloads, one connection may have under way. Further uploads are
+    /// The uploads, and the downloads, that one connection may have under way. Further uploads are
     /// refused, and further downloads wait.
     pub per_connection: usize,
 }
@@ -71,7 +71,7 @@ pub(crate) struct Peer {
     pub share: Arc<Share>,
 }
 
-/// How many more transfers a connection may have.
+/// The permits that are left for transfers of a connection.
 #[derive(Debug)]
 pub(crate) struct Share {
     pub uploads: Arc<Semaphore>,
@@ -88,7 +88,7 @@ impl Share {
     }
 }
 
-/// How long what may take.
+/// Limits of time of a server.
 #[derive(Debug, Clone, Copy)]
 pub struct Times {
     /// Requests, after the order to stop.

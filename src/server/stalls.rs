@@ -19,7 +19,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// the next, and each counts as movement: a client that takes as much within the limit is not cut off.
 const PIECE: usize = 16 << 10;
 
-/// How long something may wait for its peer.
+/// A limit of the time for which something waits for its peer.
 pub(crate) struct Patience {
     limit: Duration,
     /// Since when it waits.

@@ -31,7 +31,7 @@ const FEW_FRAMES: usize = 16;
 /// How long a body is read on once the server is to stop.
 const AT_THE_STOP: Duration = Duration::from_secs(2);
 
-/// How much of a body is read and dropped.
+/// Bounds of the part of a body that is read and dropped.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
     time: Duration,
@@ -126,16 +126,16 @@ pub struct Unread {
     http2: bool,
     /// Whether an HTTP/1 connection ends with its answer, since a body is left unread.
     closes: AtomicBool,
-    /// Of a body that its client sends only when it is asked to, but may begin to.
+    /// The slot of a body that its client sends only when it is asked to, but may begin to.
     awaited: Mutex<Option<Slot>>,
 }
 
-/// How a connection that is not read to its end is closed.
+/// The close of a connection that is not read to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Farewell {
-    /// How long what comes is dropped.
+    /// The time for which bytes that come are dropped.
     pub time: Duration,
-    /// How long nothing may come.
+    /// The time after which a silent connection is closed.
     pub silence: Duration,
 }
 

@@ -36,7 +36,7 @@ pub(crate) enum SourceError {
 
 /// The folder below which the administrator lets files be imported.
 pub(crate) struct ImportFolder {
-    /// As it was given, and as it is without symbolic links.
+    /// The path of the folder, as it was given and without symbolic links.
     roots: [PathBuf; 2],
     folder: Dir,
 }

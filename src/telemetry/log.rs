@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::lines::{Limits, Lines};
 
-/// How long the end of the process waits for who reads the log.
+/// The time for which the end of the process waits for the reader of the log.
 const LONGEST_FLUSH: Duration = Duration::from_secs(1);
 
 static LINES: Lines = Lines::new(Limits::USUAL);

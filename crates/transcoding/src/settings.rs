@@ -16,7 +16,7 @@ pub struct Settings {
     pub ignore_unknown_parameters: bool,
     /// How messages are written as JSON, and what is read. Errors have one form always.
     pub json: codec::Settings,
-    /// How long a stream is quiet before it sends a heartbeat.
+    /// The time for which a stream is quiet before it sends a heartbeat.
     pub heartbeat: Duration,
     /// The ids of the events of streams; without it they have none.
     pub events: Option<Arc<dyn Events>>,

@@ -18,7 +18,7 @@ pub(super) struct Announced {
     pub context: RequestContext,
     pub new: NewComputeImage,
     pub sha256: Option<StatedSha256>,
-    /// For what is stated of the body beside.
+    /// The check of digests that are stated beside the SHA-256.
     pub check: Check,
 }
 
@@ -41,7 +41,7 @@ impl From<Status> for Refused {
 const RIGHT: &str = "send the image itself as the body, with Content-Type: application/octet-stream or none, as \
     curl -X POST -T FILE does";
 
-/// How the names of fields begin by which clients send a part of a body, and what they are.
+/// The first parts of the names of fields by which clients send a part of a body, and what they are.
 const PARTIAL: [(&str, &str); 9] = [
     ("content-range", "A part of an image cannot be uploaded"),
     ("range", "A part of an image cannot be uploaded"),

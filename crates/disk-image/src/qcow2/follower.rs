@@ -55,7 +55,7 @@ struct Following {
     l1_is_read: bool,
     /// Offset and number of the L2 tables behind the L1 table, in the order of the file.
     tables: Vec<(u64, u64)>,
-    /// How many of them have been read.
+    /// The number of tables that have been read.
     tables_read: usize,
     /// Clusters whose bytes have not all arrived, the first in the file on top.
     expected: BinaryHeap<Reverse<Data>>,

@@ -16,7 +16,7 @@ enum Step {
 struct Path(Vec<Step>);
 
 impl fmt::Display for Path {
-    /// As `a.b[0].c`.
+    /// Writes the path as `a.b[0].c`.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (position, step) in self.0.iter().rev().enumerate() {
             match step {
