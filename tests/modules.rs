@@ -177,7 +177,8 @@ fn every_module_opens_with_what_it_knows_and_what_it_never_mentions() {
         };
         let opening: String = text
             .lines()
-            .take_while(|line| line.starts_with("//!"))
+            .map_while(|line| line.strip_prefix("//!"))
+            .map(str::trim)
             .collect::<Vec<_>>()
             .join(" ");
         for words in ["Knows ", "Never mentions "] {
