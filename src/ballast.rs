@@ -24,7 +24,7 @@ const TIMES_FREE: u64 = 2;
 pub(crate) const NAME: &str = "ballast";
 const MODE: u32 = 0o600;
 
-/// Cheap to clone.
+/// The ballast of a data folder. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Ballast {
     inner: Option<Arc<Inner>>,
@@ -34,14 +34,14 @@ pub(crate) struct Ballast {
 struct Inner {
     path: PathBuf,
     size: u64,
-    /// Whether it was given away and is to be made again.
+    /// Whether the room was given away, so that the file is to be made again.
     is_given: AtomicBool,
-    /// Held while the file is made or removed.
+    /// A lock that is held while the file is made or removed.
     changing: Mutex<()>,
 }
 
 impl Ballast {
-    /// Sees to the file in a folder, and makes it where there is room. Says so in the log.
+    /// Opens the ballast of a folder, and makes its file where there is room. Logs the result.
     pub(crate) fn open(folder: &Path) -> Self {
         let path = folder.join(NAME);
         let (size, is_there) = match space(folder) {
@@ -96,7 +96,7 @@ impl Ballast {
         }
     }
 
-    /// Whether next to nothing is free.
+    /// Whether the disk has next to no free space.
     pub(crate) fn is_disk_full(&self) -> bool {
         let folder = self.inner.as_ref().and_then(|inner| inner.path.parent());
         folder.is_some_and(|folder| space(folder).is_ok_and(|space| space.free < SMALLEST))
@@ -108,7 +108,7 @@ impl Ballast {
         inner.is_some_and(|inner| inner.is_given.load(Ordering::Acquire))
     }
 
-    /// Makes the file again if it is away and there is room. Blocks.
+    /// Makes the file again if the room was given away and there is enough. Blocks.
     pub(crate) fn take_back(&self) {
         let Some(inner) = &self.inner else {
             return;

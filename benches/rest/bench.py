@@ -166,7 +166,7 @@ def measure_starts(ways):
     slower or faster for as long as it runs."""
     rates = [warm_up(way) for way in ways]
     for number in range(STARTS):
-        # In turns, lest one is always first.
+        # In turns, so that none is always first.
         for way, rate in list(zip(ways, rates))[::-1 if number % 2 else 1]:
             for process in way.processes:
                 process.start_anew()

@@ -12,7 +12,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// A disk that takes longer to tell of a folder is as good as lost.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Looks after where the data are until the server stops.
+/// Checks, until the server stops, that the data are where they were, and sets the health of the server.
 pub(crate) async fn watch(place: Place, health: Health, stop: CancellationToken) {
     let mut interval = tokio::time::interval(INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -28,7 +28,7 @@ pub(crate) struct LocalBlobs {
     ballast: Option<Ballast>,
 }
 
-/// Tells a folder from another one that stands in its place, as the empty one does below a disk that
+/// The identity of a folder, by which another folder in its place is noticed, as the empty one below a disk that
 /// was unmounted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FolderIdentity {
@@ -85,7 +85,7 @@ impl LocalBlobs {
         })
     }
 
-    /// Tells the folder from another one in its place.
+    /// The identity of the folder that was opened.
     pub(crate) fn identity(&self) -> FolderIdentity {
         self.identity
     }
@@ -112,7 +112,7 @@ impl LocalBlobs {
         Ok(())
     }
 
-    /// Keeps away from room that was given to others.
+    /// The same, taking no bytes while the room of the ballast is given to others.
     pub(crate) fn beside(self, ballast: Ballast) -> Self {
         Self {
             ballast: Some(ballast),
@@ -120,8 +120,8 @@ impl LocalBlobs {
         }
     }
 
-    /// Tells that bytes were removed, or may have been: the room that was given away is taken back where
-    /// there is enough. Blocks.
+    /// Takes back the room of the ballast, if it was given away and there is enough. To be called after bytes were
+    /// removed. Blocks.
     pub(crate) fn take_room_back(&self) {
         if let Some(ballast) = self.ballast.as_ref().filter(|it| it.is_given()) {
             ballast.take_back();
@@ -242,7 +242,7 @@ impl LocalBlobs {
         }
     }
 
-    /// Waits until what was removed is removed on the disk too.
+    /// Waits until removals are on the disk.
     ///
     /// # Errors
     /// Those of opening and syncing the folder.

@@ -1,8 +1,8 @@
 //! Reading a blob, each byte checked before it is given away.
 //!
 //! A read of most of a block reads the block and compares its checksum. A read of a smaller part does the
-//! same, and keeps checksums of 64 KiB each of what was sound: whoever reads on in small parts, as QEMU
-//! does, has those compared and does not read the whole block for each.
+//! same, and keeps a checksum of each 64 KiB of the sound block: later reads of small parts, as QEMU makes
+//! them, compare those and do not read the whole block again.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -74,7 +74,7 @@ impl BlobReader {
         let read_block = || {
             let data = self.read_unchecked(block)?;
             let checked = checksums.check(start, &data);
-            // One that was sound is not any more.
+            // A block that was sound is not any more.
             checked.inspect_err(|_| self.sound.remove(&self.id, start))?;
             Ok::<_, Error>(data)
         };

@@ -65,7 +65,7 @@ impl SparseFile {
         })
     }
 
-    /// Keeps away from room that was given to others.
+    /// The same, taking no bytes while the room of the ballast is given to others.
     pub(crate) fn beside(self, ballast: Option<Ballast>) -> Self {
         Self { ballast, ..self }
     }

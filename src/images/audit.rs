@@ -1,4 +1,4 @@
-//! Reading what has been done, and what is being done.
+//! Use cases of audit events: reading them, and following them.
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
@@ -61,7 +61,7 @@ impl Reader {
                 self.query.after = event.sequence;
                 return Ok(Some(event));
             }
-            // Those who follow have no end of their own.
+            // A stream that follows has no end of its own.
             if self.follow && draining.is_cancelled() {
                 return Err(Error::Closed.into());
             }

@@ -54,7 +54,7 @@ impl Images {
             .await
     }
 
-    /// Says early what would make the import fail.
+    /// Refuses early a uri with which the import would fail.
     async fn check_uri(&self, uri: &str) -> Result<()> {
         let parsed = FileUri::parse(uri);
         let folder = self.import_folder.clone();

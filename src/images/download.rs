@@ -12,12 +12,12 @@ use super::{Error, Images, Result};
 use crate::blobs::{self, BlobReader, Checksums};
 use crate::model::{BlobFacts, DesktopImage, LiveBlob, Refusal, RequestContext};
 
-/// How many whole blocks, of 4 MiB each, all downloads together keep in memory. Those that find no room read
+/// The whole blocks, of 4 MiB each, that all downloads together keep in memory. Downloads that find no room read
 /// in pieces, which takes more of the processor.
 pub(super) const BLOCKS_IN_MEMORY: usize = 64;
-/// How many bytes are passed on at a time.
+/// The bytes that are passed on at a time.
 const PIECE: u64 = 512 * 1024;
-/// How many reads are under way or wait to be sent, beside the one that is being sent.
+/// The reads that are under way or wait to be sent, beside the one that is being sent.
 const READS_AHEAD: usize = 2;
 
 /// A desktop image and its bytes, readable to the end even if the image is deleted meanwhile.
@@ -46,7 +46,7 @@ impl Images {
             let (image, blob) = self.store.desktop_image_blob(image_id).await?;
             let size = u64::try_from(blob.facts.size).unwrap_or_default();
             let checksums = checksums(&blob, size);
-            // Which of its blocks are sound, nobody knows.
+            // Without checksums it is not known which blocks are sound.
             if blob.damaged && checksums.is_none() {
                 return Err(damaged());
             }

@@ -1,4 +1,4 @@
-//! Failures of operations: what they are to a caller, and whether another attempt may succeed.
+//! Failures of operations: the reason that a caller sees, and whether another attempt may succeed.
 
 use std::io;
 
@@ -13,7 +13,7 @@ pub(super) fn store_failure(error: &store::Error) -> Failure {
     match error {
         store::Error::Refused(refusal) => refused(refusal),
         store::Error::Full => disk_full(),
-        // Whether it is one of those that pass, nobody knows.
+        // The error may pass.
         error => internal(error).transient(),
     }
 }
@@ -28,7 +28,7 @@ fn refused(refusal: &Refusal) -> Failure {
             Reason::FailedPrecondition
         }
         R::QuotaExceeded(_) => Reason::QuotaExceeded,
-        // What is recorded of it is how the other worker ends it.
+        // The other worker records the end of the operation.
         R::LeaseLost { .. } => Reason::Aborted,
         R::CancelRequested { .. } => return Failure::cancelled(),
         R::OperationNotFound { .. } | R::IdempotencyKeyReused => {
@@ -77,7 +77,7 @@ pub(super) fn too_large() -> Failure {
 
 const FOLDER_LOST: &str = "The server's content folder is not there; its log says more";
 
-/// The failure of what found no room.
+/// The failure of an operation on a full disk.
 pub(super) fn disk_full() -> Failure {
     tracing::warn!("the disk is full");
     Failure::new(Reason::Exhausted, "The server's disk is full")
@@ -101,7 +101,7 @@ pub(super) fn blob_failure(error: &blobs::Error) -> Failure {
     }
 }
 
-/// The cause is for the log, not for the caller.
+/// A failure whose cause is for the log, not for the caller.
 pub(super) fn internal(cause: &dyn std::error::Error) -> Failure {
     tracing::error!(error = %cause, "an import failed");
     Failure::new(

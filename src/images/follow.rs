@@ -13,7 +13,7 @@ use super::failures::internal;
 use crate::blobs::{Chunk, LocalBlobs};
 use crate::model::{Failure, Reason};
 
-/// How many KiB wait at the most: what comes while two threads decompress is taken in meanwhile.
+/// The most KiB that wait to be inspected: bytes that come while two threads decompress are taken in meanwhile.
 const WAITING: u32 = 8 * 1024;
 const INSTALLER_ADVICE: &str = "A server that was started with --allow-installer-images takes them";
 
@@ -78,7 +78,7 @@ impl Following {
         Handle::current().block_on(self.write(chunk));
     }
 
-    /// Inspects the blob, when it is all written and passed by here.
+    /// Inspects the blob, once all of its bytes are written and were passed to the follower.
     pub(super) async fn inspect(
         self,
         blobs: LocalBlobs,

@@ -1,4 +1,4 @@
-//! Bringing bytes in: from a file, and from wherever they come to their end as a blob.
+//! Imports: bytes from a file, and the last steps of bytes from any source.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -80,8 +80,8 @@ impl Images {
         Ok(writer)
     }
 
-    /// Brings written bytes to their end: checked, also against the digest that they should
-    /// have, live, and the image READY.
+    /// Ends an import whose bytes are written: checks them, also against the digest that they should
+    /// have, and makes the blob live and the image READY.
     pub(super) async fn finish(
         &self,
         lease: &Lease,

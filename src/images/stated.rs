@@ -10,7 +10,7 @@ pub(crate) struct StatedSha256 {
 }
 
 impl StatedSha256 {
-    /// Compares it with what came.
+    /// Compares the digest with that of the bytes that came.
     pub(super) fn check(&self, sha256: &[u8; 32]) -> std::result::Result<(), Failure> {
         if self.value == *sha256 {
             return Ok(());

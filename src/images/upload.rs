@@ -1,4 +1,4 @@
-//! Compute images whose bytes come with the request.
+//! Uploads: compute images whose bytes come with the request.
 
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -22,16 +22,16 @@ use crate::model::{
 use crate::operations::{Ended, Run};
 use crate::store;
 
-/// A body of which nothing comes for this long has ended: its sender is gone.
+/// The silence after which a body has ended: its sender is gone.
 const LONGEST_SILENCE: Duration = Duration::from_secs(5 * 60);
 
-/// How long a caller waits for a store that has no room for a record.
+/// The longest wait of a caller for a store that has no room for a record.
 const LONGEST_RECORDING: Duration = Duration::from_secs(5);
 
 /// The interval at which the store is asked how another upload ended, at the least.
 const LONGEST_GLANCE: Duration = Duration::from_secs(1);
 
-/// How long an upload waits for the slot of one that it has superseded.
+/// The longest wait of an upload for the slot of one that it has superseded.
 const MAKING_ROOM: Duration = Duration::from_secs(5);
 
 /// The upload that a request finds under its key.
@@ -64,7 +64,7 @@ pub(crate) enum Piece {
     OtherDigest(String),
 }
 
-/// Why a body ended before its end.
+/// The error of a body that broke off.
 pub(crate) type UploadError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Images {
@@ -113,8 +113,8 @@ impl Images {
                 First::Superseded => true,
                 First::None => false,
             };
-            // One that waits keeps a share of its connection, from which those that run must read. So it
-            // waits no longer than it takes to see whether one of them is too slow to keep its slot.
+            // An upload that waits keeps a share of its connection, from which running uploads must read. So it
+            // waits no longer than it takes to see whether one of those is too slow to keep its slot.
             let making_room = if made_room {
                 MAKING_ROOM
             } else {
@@ -148,7 +148,7 @@ impl Images {
     }
 
     /// The operation under the key of an upload. Where the key is tied to it, its end is waited for;
-    /// one whose body still arrives makes room, for its sender is likely to be gone.
+    /// an upload whose body still arrives is superseded, for its sender is likely to be gone.
     async fn first_upload(&self, request: &RequestContext) -> Result<First> {
         let draining = self.engine.draining();
         let mut found = First::None;
@@ -156,7 +156,7 @@ impl Images {
             if first.is_done() {
                 return Ok(First::Ended(Box::new(first)));
             }
-            // Before it is asked for once more, so that no change is missed.
+            // The watch begins before the operation is read again, so that no change is missed.
             let mut changes = self.engine.watch(&first.id);
             if let Some(id) = self.store.execute(Supersede(request.clone())).await? {
                 tracing::info!(operation_id = id, "an upload is superseded by a retry");
@@ -178,8 +178,8 @@ impl Images {
         Ok(found)
     }
 
-    /// Records how an upload ended. Where the store has no room even for that, it goes on trying,
-    /// but the caller is told what is wrong.
+    /// Records the end of an upload. Where the store has no room even for that, the engine goes on trying,
+    /// but the caller gets the error.
     async fn record(&self, run: Run, ended: Ended) -> Result<Operation> {
         let images = self.clone();
         let id = run.lease.operation_id.clone();
@@ -204,7 +204,7 @@ impl Images {
     where
         S: Stream<Item = std::result::Result<Piece, UploadError>> + Send,
     {
-        // Its body cannot be had again.
+        // The body cannot be read again.
         let last = |failure: Failure| Failure {
             transient: false,
             ..failure
@@ -218,7 +218,7 @@ impl Images {
         let (stop, stopping) = (run.stop(), self.engine.stopping());
         tokio::select! {
             () = tokio::time::sleep_until(not_before.into()) => {}
-            // The bytes are here, and would be lost.
+            // The bytes are written, and would be lost.
             () = stopping.cancelled() => {}
             () = stop.cancelled() => return Err(Failure::cancelled()),
         }

@@ -1,5 +1,4 @@
-//! Verifying what is kept: the database, and every byte of every blob, beside a server that works with
-//! them.
+//! The verification of the database and of every byte of every blob, beside a server that works with them.
 
 use std::collections::HashSet;
 
@@ -27,7 +26,7 @@ pub struct Findings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     pub kind: ProblemKind,
-    /// The blob that it is about, if it is about one.
+    /// The blob with the problem, if the problem is one of a blob.
     pub blob_id: Option<String>,
     /// Some of the images that have these bytes.
     pub image_ids: Vec<String>,
@@ -66,8 +65,8 @@ pub trait Progress {
     fn read(&mut self, bytes: u64) -> bool;
 }
 
-/// Reads all. What is found of a blob is noted in its row; one that is sound gets the checksums that it
-/// lacks. None where `progress` ended it. Blocks.
+/// Reads the database and all blobs. Damage of a blob is noted in its row; a sound blob gets the checksums that it
+/// lacks. None where `progress` ended the verification. Blocks.
 pub(crate) fn verify(
     database: &mut Verification,
     blobs: &LocalBlobs,
@@ -114,7 +113,7 @@ pub(crate) fn verify(
 
 enum Next {
     GoOn,
-    /// As `progress` said.
+    /// `progress` ended the verification.
     Stop,
     /// There is nothing more to be read.
     End,
@@ -161,7 +160,7 @@ fn verify_blob(
     }
 }
 
-/// Compares what a blob is with what it was.
+/// Compares a blob with its digest and its checksums.
 fn judge(blob: &Recorded, examined: &Examined) -> Result<(), blobs::Error> {
     if examined.sha256 == blob.sha256 {
         return Ok(());
@@ -186,7 +185,7 @@ fn unknown_files(
     if strangers.is_empty() {
         return Ok(());
     }
-    // One that was removed meanwhile lost its row first, and then its file.
+    // A blob that was removed meanwhile lost its row first, and then its file.
     let files: HashSet<String> = blobs
         .list()
         .map_err(|error| error.to_string())?

@@ -1,4 +1,4 @@
-//! Following an operation without asking again and again.
+//! The watch of an operation, for callers that would else ask again and again.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ impl Images {
         _: &RequestContext,
         id: &str,
     ) -> Result<impl Stream<Item = Result<Operation>> + Send + 'static> {
-        // Before it is read, so that no change is missed.
+        // The watch begins before the operation is read, so that no change is missed.
         let changes = self.engine.watch(id);
         let first = self.store.operation(id).await?;
         let images = self.clone();

@@ -10,7 +10,7 @@ use crate::model::rules::Complete;
 use crate::model::{Change, Failure, Lease, Origin, Reason};
 use crate::operations::{Ended, Run, Worker};
 
-/// How many blobs are marked as damaged in one transaction.
+/// The blobs that are marked as damaged in one transaction.
 const MARKED_AT_ONCE: usize = 500;
 
 #[async_trait]
@@ -25,7 +25,7 @@ impl Worker for Images {
                 origin: Origin::Uri(uri),
                 ..
             } => self.import(run, uri).await,
-            // Its body went with the process that read it.
+            // The body of an upload is gone with the process that read it.
             Change::CreateComputeImage {
                 origin: Origin::Upload,
                 ..
@@ -44,8 +44,8 @@ impl Worker for Images {
         }
     }
 
-    /// At once, not only by the garbage collection: the failure may be that there is no room left, which the
-    /// record of it needs too.
+    /// Removes the bytes at once, not only by the garbage collection: the failure may be a full disk, and the
+    /// record of the failure needs room too.
     async fn roll_back(&self, lease: &Lease) {
         let blobs = self.blobs.clone();
         let mut written = lease.discarded.clone();
@@ -73,7 +73,7 @@ impl Images {
     /// # Errors
     /// `Error::Blobs` with `NoDescriptors` or `Io` where the files of the folder cannot be listed.
     pub(crate) async fn serve(&self) -> Result<()> {
-        // Before anything runs that makes blobs of its own.
+        // The files are listed before anything runs that makes blobs of its own.
         let known = self.store.known_blobs().await?;
         let blobs = self.blobs.clone();
         let files = tokio::task::spawn_blocking(move || blobs.list())

@@ -1,5 +1,5 @@
-//! Brings operations to their end: looks for those whose turn has come, has them done, and sees to
-//! what follows. Operations that an earlier process left unfinished are found in the same way.
+//! The engine: claims operations whose turn has come, runs them under a lease, then records the result, reschedules
+//! or rolls back. Operations that an earlier process left unfinished are claimed in the same way.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,9 +23,9 @@ use crate::model::{
 };
 use crate::store::{Result, Store};
 
-/// How long the engine sleeps at the most when nothing wakes it.
+/// The longest sleep of the engine when nothing wakes it.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
-/// How long an operation that cannot be claimed is not tried again.
+/// The time for which an operation that cannot be claimed is not tried again.
 const AVOIDED: Duration = Duration::from_secs(60);
 /// The first pause between two tries of a step that the store fails to do; later ones are longer.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -49,7 +49,7 @@ struct Inner {
     stopping: CancellationToken,
 }
 
-/// An operation that is worked on here.
+/// An operation that runs in this process.
 struct Running {
     candidate: Candidate,
     signals: Arc<Signals>,
@@ -73,7 +73,7 @@ impl Engine {
         }
     }
 
-    /// Begins to look for operations to run.
+    /// Starts the search for operations to run.
     pub(crate) fn serve(&self, worker: Arc<dyn Worker>) {
         let engine = self.clone();
         self.inner.tasks.spawn(async move {
@@ -84,7 +84,7 @@ impl Engine {
         });
     }
 
-    /// When a change that is accepted now is to be done.
+    /// The start of a change that is accepted now: at once, or after the simulated latency.
     pub(crate) fn start(&self) -> Start {
         match self.inner.settings.simulated_latency {
             Duration::ZERO => Start::Now,
@@ -92,7 +92,7 @@ impl Engine {
         }
     }
 
-    /// Tells that there may be something to run.
+    /// Wakes the search for operations to run.
     pub(crate) fn wake(&self) {
         self.inner.work.notify_one();
     }
@@ -103,7 +103,7 @@ impl Engine {
         Run::start(self, lease, claimed, false)
     }
 
-    /// Sees every change of an operation in this process from now on.
+    /// A receiver that is woken by every change of an operation in this process from now on.
     pub(crate) fn watch(&self, operation_id: &str) -> watch::Receiver<()> {
         self.inner.watchers.subscribe(operation_id)
     }
@@ -113,16 +113,16 @@ impl Engine {
     where
         F: Future<Output: Send + 'static> + Send + 'static,
     {
-        // What it logs belongs to what asked for it.
+        // The log lines of the future belong to the request that asked for it.
         self.inner.tasks.spawn(future.in_current_span())
     }
 
-    /// Cancelled when nothing new is begun: those who wait for others should leave.
+    /// A token that is cancelled once nothing new is begun: requests that only wait should end.
     pub(crate) fn draining(&self) -> CancellationToken {
         self.inner.draining.clone()
     }
 
-    /// Cancelled when all work is to stop.
+    /// A token that is cancelled once all work is to stop.
     pub(crate) fn stopping(&self) -> CancellationToken {
         self.inner.stopping.clone()
     }
@@ -147,7 +147,7 @@ impl Engine {
     async fn look_for_work(self, worker: Arc<dyn Worker>) {
         let mut avoided = Vec::new();
         loop {
-            // Without one, those that only have to be ended can be.
+            // Operations that only have to be ended need no slot.
             let slot = self.inner.slots.clone().try_acquire_owned().ok();
             match self.claim_next(slot.is_some(), &mut avoided).await {
                 Ok(Ok((lease, claimed))) => self.drive(lease, claimed, worker.clone(), slot),
@@ -164,8 +164,8 @@ impl Engine {
         }
     }
 
-    /// The next operation, or how long to wait for one. One that cannot be claimed because its
-    /// row is damaged is passed over for a while, so that it does not stand before all others.
+    /// The lease of the next operation, or the time to wait for one. An operation that cannot be claimed because
+    /// its row is damaged is passed over for a while, so that it does not hold up all others.
     async fn claim_next(
         &self,
         has_slot: bool,
@@ -205,7 +205,7 @@ impl Engine {
                 .collect(),
             in_slots: in_slots.map(|it| it.candidate.clone()).collect(),
             folder_limit: match has_slot {
-                // One is always left for another folder.
+                // One slot is always left for another folder.
                 true => self.inner.settings.concurrency.saturating_sub(1).max(1),
                 false => 0,
             },
@@ -264,7 +264,7 @@ impl Engine {
             if let Err(error) = engine.conclude(run, &*worker, ended).await {
                 tracing::error!(%error, "how the operation ended was not recorded");
             }
-            // Before the search goes on, which may need it.
+            // The slot is released before the search goes on, which may need it.
             drop(slot);
             engine.wake();
         };
@@ -372,8 +372,8 @@ impl Engine {
         }
     }
 
-    /// Does a step again, with pauses, as long as the store cannot: what was accepted must end.
-    /// At a stop it is left to the next start.
+    /// Repeats a step, with pauses, as long as the store fails: an accepted operation must end. A stop of the engine
+    /// leaves the step to the next start.
     async fn insist<T, F>(&self, step: impl Fn() -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,
@@ -392,8 +392,8 @@ impl Engine {
         }
     }
 
-    /// Asks an operation to stop, and returns it as it now stands. One that runs here notices at
-    /// once, one that runs elsewhere at its next heartbeat; one that nobody runs is ended here.
+    /// Asks an operation to stop, and returns it as it now stands. An operation that runs here notices at
+    /// once, one that runs elsewhere at its next heartbeat; one that runs nowhere is ended here.
     pub(crate) async fn cancel(
         &self,
         operation_id: &str,
@@ -411,8 +411,8 @@ impl Engine {
             None => false,
         };
         if let Some(candidate) = requested.candidate.filter(|_| !runs_here) {
-            // Ending it takes no slot. If this does not get it, since another worker has it or
-            // had it until its end, the search for work does.
+            // Ending an operation takes no slot. If it is not claimed here, since another worker has it or had it
+            // until its end, the search for work claims it.
             let claimed = Instant::now();
             match self.claim(&candidate).await {
                 Ok(Some(lease)) => self.drive(lease, claimed, worker, None),
@@ -430,7 +430,7 @@ impl Engine {
         Ok(requested.operation)
     }
 
-    /// Has the run of an operation stop that another request has ended, and tells those who watch it.
+    /// Stops the run of an operation that another request has ended, and wakes its watchers.
     pub(crate) fn lose(&self, operation_id: &str) {
         if let Some(running) = self.running().get(operation_id) {
             running.signals.lose();
@@ -451,7 +451,7 @@ impl Engine {
         self.running().insert(lease.operation_id.clone(), running);
     }
 
-    /// Another run of the same operation may have entered since; that one stays.
+    /// Removes a run from those that run here. Another run of the same operation, entered since, stays.
     pub(super) fn leave(&self, lease: &Lease, signals: &Arc<Signals>) {
         let mut running = self.running();
         let entered = running.get(&lease.operation_id);

@@ -1,11 +1,10 @@
-//! When to try again: exponential backoff with full jitter, bounded in number and time.
+//! The times of retries: exponential back-off with full jitter, bounded in number and time.
 
 use std::time::Duration;
 
-/// How often an operation is attempted at the most, and before it counts as one that ends the
-/// process.
+/// The most attempts at an operation: an operation with more is one that ends the process.
 pub(super) const MOST_ATTEMPTS: i64 = 10;
-/// How long after the first failure another attempt may begin.
+/// The time after the first failure within which another attempt may begin.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10 * 60);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(60);

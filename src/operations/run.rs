@@ -15,12 +15,12 @@ use crate::store::Error;
 /// The interval at which progress is written at the most, and cancels by other processes are looked for.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// An operation that is being worked on here. Its lease is renewed as long as this lives.
+/// A run of an operation in this process. The lease is renewed as long as the run lives.
 pub(crate) struct Run {
     pub lease: Lease,
     signals: Arc<Signals>,
     engine: Engine,
-    /// Cancelled when the heartbeat is to end.
+    /// The token that ends the heartbeat.
     ended: CancellationToken,
     span: Span,
 }
@@ -55,12 +55,12 @@ struct Counts {
 }
 
 impl ProgressCounter {
-    /// Sets how many bytes there are in all.
+    /// Sets the number of all bytes.
     pub(crate) fn set_total(&self, bytes: u64) {
         *self.0.total.lock().unwrap_or_else(PoisonError::into_inner) = Some(bytes);
     }
 
-    /// Sets how many bytes are done.
+    /// Sets the number of bytes that are done.
     pub(crate) fn set_done(&self, bytes: u64) {
         self.0.done.store(bytes, Ordering::Relaxed);
     }
@@ -82,8 +82,8 @@ impl Run {
         }
         engine.enter(&lease, signals.clone(), has_slot);
         let ended = CancellationToken::new();
-        // Of the highest level: whatever is logged has its ids. A request that cancels the operation is not
-        // the one that asked for it.
+        // The span has the highest level, so that every line has its ids. It has no parent: a request that cancels
+        // the operation is not the one that asked for it.
         let span = tracing::error_span!(
             parent: None,
             "operation",
@@ -105,7 +105,7 @@ impl Run {
         }
     }
 
-    /// Cancelled when the attempt is to stop: the caller cancelled it, or the lease is lost.
+    /// A token that is cancelled once the attempt is to stop: the caller cancelled it, or the lease is lost.
     pub(crate) fn stop(&self) -> CancellationToken {
         self.signals.stop.clone()
     }

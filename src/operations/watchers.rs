@@ -10,7 +10,7 @@ use tokio::sync::watch;
 pub(super) struct Watchers(Mutex<HashMap<String, watch::Sender<()>>>);
 
 impl Watchers {
-    /// Sees every change from now on.
+    /// A receiver that is woken by every change of an operation from now on.
     pub(super) fn subscribe(&self, operation_id: &str) -> watch::Receiver<()> {
         self.lock()
             .entry(operation_id.to_owned())
@@ -18,7 +18,7 @@ impl Watchers {
             .subscribe()
     }
 
-    /// Tells that an operation has changed.
+    /// Wakes the watchers of an operation that has changed.
     pub(super) fn announce(&self, operation_id: &str) {
         let mut watchers = self.lock();
         if let Some(sender) = watchers.get(operation_id)

@@ -32,7 +32,7 @@ struct Inner {
     next: AtomicU64,
     /// Connections that are about to release their descriptors.
     needed: AtomicUsize,
-    /// Times are kept as milliseconds since then.
+    /// The time from which all times are kept as milliseconds.
     epoch: Instant,
 }
 
@@ -47,12 +47,12 @@ pub(crate) struct Activity {
 struct State {
     /// Bodies and answers that are under way.
     busy: AtomicUsize,
-    /// When the last one of them ended.
+    /// The time at which the last of the bodies and answers ended.
     idle_since: AtomicU64,
     /// When the first byte of a request came whose headers have not all come; zero where there is none.
     head_began: AtomicU64,
     to_close: AtomicBool,
-    /// Whether its descriptor is needed at once.
+    /// Whether the descriptor of the connection is needed at once.
     is_needed: AtomicBool,
     task: AtomicWaker,
 }
@@ -177,8 +177,8 @@ impl Activity {
         .await;
     }
 
-    /// Runs a connection to its end: its own, or that of a time that it has. `close` asks it to end when what
-    /// it does is done.
+    /// Runs a connection until it ends or exceeds a limit of time. `close` asks the connection to end once its
+    /// requests are done.
     pub(crate) async fn watch<C: Future>(
         &self,
         connection: C,
@@ -254,7 +254,7 @@ enum What {
     Headers,
     Idle,
     Closing,
-    /// Nothing ends then.
+    /// A look at the connection, at which nothing ends.
     Look,
 }
 
@@ -273,9 +273,9 @@ impl Drop for Activity {
 /// The limits of time of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Times {
-    /// Between two requests.
+    /// The limit between two requests.
     pub idle: Duration,
-    /// From the first byte of a request to the end of its headers.
+    /// The limit from the first byte of a request to the end of its headers.
     pub headers: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! Which web pages of other origins may call this server (CORS, in the Fetch standard).
+//! Access of web pages of other origins to this server (CORS, in the Fetch standard).
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{HeaderValue, Method, Request, Uri, header};
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer, ExposeHeaders};
 
-/// How long a browser may remember that it was let in.
+/// The time for which a browser may remember that it was let in.
 const MAX_AGE: Duration = Duration::from_secs(60 * 60);
 
 /// The origin of a web page: scheme, host and, where it is not the scheme's own, port.

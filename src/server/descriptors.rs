@@ -10,7 +10,7 @@ use super::connections::Connections;
 
 /// The pause after a failure to accept where nothing could be done about it.
 const PAUSE: Duration = Duration::from_millis(100);
-/// The same where idle connections were asked to close: they are about to.
+/// The pause after a failure to accept where idle connections were asked to close: they are about to.
 const SHORT_PAUSE: Duration = Duration::from_millis(5);
 /// The interval at which a shortage that lasts is logged.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
@@ -36,12 +36,12 @@ pub(crate) fn raise_limit() {
     }
 }
 
-/// Sees to it that connections leave descriptors for others: for new connections, and for files.
+/// The guard of the descriptors: closes idle connections, so that new connections and files have some.
 pub(crate) struct Descriptors {
     connections: Connections,
-    /// From how many connections on idle ones are closed for new ones.
+    /// The number of connections from which on idle ones are closed for new ones.
     enough: usize,
-    /// When a shortage was told last.
+    /// The time at which a shortage was logged last.
     told: Option<Instant>,
 }
 
@@ -49,7 +49,7 @@ impl Descriptors {
     pub(crate) fn new(connections: Connections) -> Self {
         let limit = getrlimit(Resource::Nofile).current;
         let limit = limit.map_or(usize::MAX, |it| usize::try_from(it).unwrap_or(usize::MAX));
-        // For the database, whose readers each have a few, and for the bytes of images.
+        // The reserve is for the database, whose readers each have a few, and for the bytes of images.
         let reserve = (limit / 4).clamp(32, 1024);
         Self {
             connections,
@@ -58,7 +58,7 @@ impl Descriptors {
         }
     }
 
-    /// After a connection was accepted: there may be too many by now.
+    /// Closes idle connections where there are too many after one was accepted.
     pub(crate) fn accepted(&mut self) {
         let count = self.connections.count();
         if count > self.enough {

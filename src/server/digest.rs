@@ -30,7 +30,7 @@ impl Algorithm {
         }
     }
 
-    /// By the name that the fields have in common.
+    /// The algorithm with the name that the fields have in common.
     fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|it| it.name() == name)
     }
@@ -234,7 +234,7 @@ pub(crate) struct Check {
 }
 
 impl Check {
-    /// Of all digests that are stated but SHA-256, which is computed anyway, and of those `announced`.
+    /// A check of all digests that are stated, and of those `announced`, but SHA-256, which is computed anyway.
     pub(crate) fn of(stated: Vec<Stated>, announced: &[Algorithm]) -> Self {
         let mut running: Vec<(Algorithm, Box<dyn DynDigest + Send>)> = Vec::new();
         let named = stated.iter().map(|one| one.algorithm);

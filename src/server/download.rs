@@ -42,7 +42,7 @@ pub(crate) async fn answer(
     if let Some(refused) = unknown_parameter(request.uri.query().unwrap_or_default()) {
         return error(&refused, request_id);
     }
-    // Before the file is opened. Those in front end: when they are read, or when they are not.
+    // The permit comes before the file is opened. Earlier downloads release theirs: they are read, or cut off.
     let share = request.extensions.get::<Peer>().map(|peer| &peer.share);
     let permit = match share {
         Some(share) if request.method == Method::GET => {

@@ -38,8 +38,8 @@ pub const OPEN: [Open; 6] = [
     },
 ];
 
-/// Whether a request is answered whoever sent it. So is every OPTIONS: browsers send it without credentials, and
-/// it tells nothing but methods.
+/// Whether a request is answered without asking for its caller. So is every OPTIONS: browsers send it without
+/// credentials, and it tells nothing but methods.
 pub(super) fn concerns<B>(request: &Request<B>) -> bool {
     let path = request.uri().path();
     *request.method() == Method::OPTIONS

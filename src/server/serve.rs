@@ -233,8 +233,8 @@ async fn version(stream: &TcpStream, activity: &Activity, idle: Duration) -> Opt
     version.ok()?.ok()
 }
 
-/// Has the kernel find out whether a peer is gone. Of one that is sent something, only that it acknowledges
-/// nothing for [`PEER_GONE`] tells.
+/// Sets the kernel to find out whether a peer is gone. A peer that is sent something is gone when it acknowledges
+/// nothing for [`PEER_GONE`].
 fn probe_peer(stream: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(stream);
     let probes = TcpKeepalive::new()

@@ -81,13 +81,14 @@ enum Step {
 /// The body of a reply, which tells what it does.
 pub(crate) struct Told<B> {
     body: B,
-    /// Of a frame that is given in pieces.
+    /// The rest of a frame that is given in pieces.
     rest: Bytes,
     piece: usize,
 }
 
 impl<B> Told<B> {
-    /// For HTTP/2 in pieces; HTTP/1 writes what it gets without gathering it.
+    /// A body that gives its frames in pieces for HTTP/2. For HTTP/1, which writes frames without gathering them,
+    /// it gives them whole.
     pub(crate) fn new(body: B, http2: bool) -> Self {
         Self {
             body,
@@ -148,7 +149,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Told<B> {
 pub(crate) struct Watched {
     request: Pin<Box<dyn Future<Output = ()> + Send>>,
     limit: Duration,
-    /// While the reply waits for its client.
+    /// The time for which the reply waits for its client, while it does.
     unread: Option<Box<Patience>>,
 }
 

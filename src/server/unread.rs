@@ -28,7 +28,7 @@ const MOST: usize = 64;
 const MOST_OF_A_PEER: usize = 8;
 /// Frames that are there already are taken without a task.
 const FEW_FRAMES: usize = 16;
-/// How long a body is read on once the server is to stop.
+/// The time for which a body is read on once the server is to stop.
 const AT_THE_STOP: Duration = Duration::from_secs(2);
 
 /// Bounds of the part of a body that is read and dropped.
@@ -155,7 +155,7 @@ impl Unread {
         }
     }
 
-    /// How the connection is to be closed, if it cannot be closed at once.
+    /// The bounds of a slow close of the connection, if it cannot be closed at once.
     pub fn farewell(&self) -> Option<Farewell> {
         let closes = self.closes.load(Ordering::Relaxed);
         // At a stop, connections are closed that have nothing under way.
@@ -179,10 +179,10 @@ impl Unread {
 
 /// The body of a request. What is left of it when it is dropped is read and dropped too.
 pub struct RequestBody {
-    /// Until it is dropped.
+    /// The body as hyper has it, until this one is dropped.
     incoming: Option<Incoming>,
     connection: Arc<Unread>,
-    /// Whether its client waits for a sign to send it, which hyper gives once it is polled.
+    /// Whether the client waits for a sign to send the body, which hyper gives once the body is polled.
     awaits_sign: bool,
     ended: bool,
     /// The connection is not idle before the body is at its end, nor while it is dropped.
@@ -248,11 +248,11 @@ impl Drop for RequestBody {
     }
 }
 
-/// Sees to a body that nobody reads any more.
+/// Drops the rest of a body that nobody reads any more.
 #[cold]
 fn leave(mut body: Incoming, connection: &Arc<Unread>, awaits_sign: bool, busy: &Busy) {
     if awaits_sign {
-        // Reading it would be the sign. A client that does not wait any longer may send it unasked.
+        // Reading the body would be the sign. A client that waits no longer may send the body unasked.
         let slot = connection.discards.slot(connection.peer);
         *connection
             .awaited

@@ -30,7 +30,7 @@ fn next_data_by(
         Err(error) => return Err(error.into()),
     };
     let hole = seek(SeekFrom::Hole(data)).unwrap_or(length);
-    // One byte at least, so that whoever reads gets on.
+    // One byte at least, so that the reader gets on.
     Ok(data..hole.clamp(data + 1, length))
 }
 

@@ -37,7 +37,7 @@ pub async fn ask_again(clients: &Clients, model: &Shared, random: &mut StdRng) {
         let accepted = replies.iter().any(Result::is_ok);
         model.lock().replied_at_once(question, replies);
         if accepted {
-            // Whoever asks from now on is not refused.
+            // Requests from now on are not refused.
             let reply = request.send(&clients.caller(transport(random))).await;
             model.lock().replied(question, whole(reply));
         }

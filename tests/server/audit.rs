@@ -72,7 +72,7 @@ async fn each_change_leaves_two_events() {
     assert_eq!(all[2..], events);
     assert_eq!(all[0]["folderId"], "elsewhere");
 
-    // Whoever has read up to an event reads on after it: nothing is left out, nothing comes twice.
+    // A reader that has read up to an event reads on after it: nothing is left out, nothing comes twice.
     let sequences: Vec<i64> = all.iter().map(|event| number(event, "sequence")).collect();
     assert!(sequences.is_sorted_by(|a, b| a < b), "{sequences:?}");
     for (read, sequence) in sequences.iter().enumerate() {

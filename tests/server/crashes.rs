@@ -194,7 +194,7 @@ async fn copies_that_meet_a_kill_are_whole_or_not_there_and_can_be_repeated() {
             .await;
         assert_eq!(image["status"], "ACTIVE");
     }
-    // Whoever got no answer asks again under the same key.
+    // Callers that got no answer ask again under the same key.
     let caller = server.caller(Transport::Grpc);
     let repeats = requests.iter().map(|(request, key)| {
         let caller = &caller;

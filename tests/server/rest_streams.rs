@@ -211,7 +211,7 @@ async fn a_watch_ends_with_its_deadline_and_with_the_server() {
     }
 }
 
-/// Health is watched for ever, whoever stops: two streams over HTTP/2, and one over HTTP/1.1.
+/// A watch of health has no end, also when the server stops: two streams over HTTP/2, and one over HTTP/1.1.
 #[tokio::test]
 async fn streams_that_outlast_the_drain_are_cut_off() {
     let mut server = TestServer::start_with(|config| {

@@ -61,7 +61,7 @@ const SHORT_BODY: u64 = 64 << 10;
 ///   reply becomes trailers `Grpc-Trailer-x` where the client sends `TE: trailers`.
 /// - `grpc-timeout` counts from the arrival of the request; the inner service ends at it if
 ///   [`Deadlines`](crate::Deadlines) are around it.
-/// - Every error is a `google.rpc.Status` in JSON, see [`errors`](crate::errors).
+/// - Every error is a `google.rpc.Status` in JSON, see [`errors`].
 pub struct Transcoder<S> {
     shared: Arc<Shared>,
     grpc: S,
