@@ -19,7 +19,7 @@ pub(crate) struct AuditEvent {
     pub folder_id: String,
     pub operation_id: String,
     pub image_id: String,
-    /// What went wrong; of an error only.
+    /// The cause of an error; none of other events.
     pub message: Option<String>,
     /// Fields that an update or a new limit sets to another value.
     pub changes: Vec<FieldChange>,

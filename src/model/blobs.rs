@@ -1,6 +1,6 @@
 //! Blobs: the immutable bytes of images, as the rules know them.
 
-/// What is known of a blob once it is written and checked.
+/// The facts of a blob once it is written and checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BlobFacts {
     /// `qcow2` or `raw`.

@@ -75,7 +75,7 @@ impl Change {
     }
 
     /// Whether bytes have to be brought in before the rows can change.
-    pub(crate) fn brings_content(&self) -> bool {
+    pub(crate) fn brings_bytes(&self) -> bool {
         self.transfer().is_some()
     }
 
@@ -134,7 +134,7 @@ pub(crate) struct NewComputeImage {
 pub(crate) enum Origin {
     /// Another compute image.
     ComputeImage(String),
-    /// What a worker finds there.
+    /// The file or object that a worker reads.
     Uri(String),
     /// The body of the request that asked for it.
     Upload,

@@ -13,10 +13,10 @@ pub(crate) trait Command: Clone + Send + 'static {
         Room::Frees
     }
 
-    /// What the command names.
+    /// The lookups that need the command alone.
     fn lookups(&self) -> Vec<Lookup>;
 
-    /// What depends on what was found.
+    /// The lookups that depend on the rows that were found.
     fn rows(&self, _found: &WorkingSet) -> Vec<Lookup> {
         Vec::new()
     }

@@ -47,7 +47,7 @@ pub(crate) struct Tombstone {
     pub forget_after: Timestamp,
 }
 
-/// What a command decided: what its caller is told, and what is written before that.
+/// The outcome of a command that is admitted: the reply to its caller, and the rows that are written before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Decision<R> {
     pub reply: R,

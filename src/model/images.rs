@@ -73,7 +73,7 @@ pub(crate) struct Os {
     pub nvidia_driver: Option<String>,
 }
 
-/// What hardware an image wants, as its owner states it.
+/// The hardware that an image wants, as its owner states it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum HardwareGeneration {
     /// The number of the contract's `PCITopology`, kept as sent.

@@ -70,7 +70,7 @@ pub(crate) struct Candidate {
     pub folder_id: String,
 }
 
-/// What a process that looks for work has already.
+/// The work that a process has already when it looks for more.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Occupied {
     /// Not to be looked for.
@@ -90,7 +90,7 @@ impl Occupied {
     }
 }
 
-/// What a worker finds when it looks for work.
+/// The answer to the search for work.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct NextClaim {
     pub candidate: Option<Candidate>,
@@ -145,7 +145,7 @@ pub(crate) struct CancelRequested {
     pub candidate: Option<Candidate>,
 }
 
-/// What the holder of a lease learns at its renewal.
+/// The news that the holder of a lease learns at its renewal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Renewed {
     pub cancel_requested: bool,

@@ -40,7 +40,7 @@ pub(crate) struct State {
     pub cancel_requested: bool,
 }
 
-/// What can happen to an operation.
+/// An event in the life of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Event {
     /// A worker claims it: its turn has come, or the lease of the worker before has run out.
@@ -51,7 +51,7 @@ pub(crate) enum Event {
     Rescheduled,
     /// It failed, or was cancelled: what it made is to be removed.
     RollbackStarted,
-    /// What it made is removed.
+    /// The rows and bytes that the operation made are removed.
     RolledBack,
     /// The caller cancelled it.
     CancelRequested,

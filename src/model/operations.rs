@@ -118,13 +118,13 @@ impl Failure {
 /// The kinds of failure that callers tell apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reason {
-    /// What was asked for cannot be: the image or a parameter is at fault.
+    /// The request cannot be met: the image or a parameter is at fault.
     Invalid,
-    /// What the change is about is gone.
+    /// The image of the change is gone.
     NotFound,
     /// The name is taken.
     AlreadyExists,
-    /// What the change is about is not in a state for it.
+    /// The image is not in a state that admits the change.
     FailedPrecondition,
     /// The caller cancelled it.
     Cancelled,

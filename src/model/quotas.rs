@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What is counted.
+/// A quantity that is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Metric {
     DesktopImagesCount = 1,

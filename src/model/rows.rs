@@ -83,7 +83,7 @@ pub(crate) struct OperationRow {
     pub failure: Option<Failure>,
 }
 
-/// What an operation has still to do.
+/// The work that an operation has still to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Task {
     Known(Box<Change>),

@@ -13,7 +13,7 @@ use super::{
     QuotaScope,
 };
 
-/// What a command has to know before it is decided.
+/// A question that a command must have answered before it is decided.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Lookup {
     /// The operation under an idempotency key of a subject.

@@ -85,7 +85,7 @@ impl dyn Store {
         }
     }
 
-    /// Whoever waits keeps nothing of the command.
+    /// The future that waits keeps nothing of the command.
     fn attempt<C: Command>(
         &self,
         command: C,

@@ -50,7 +50,7 @@ impl Command for Accept {
                 lease: None,
             });
         }
-        let at_once = self.start == Start::Now && !self.change.brings_content();
+        let at_once = self.start == Start::Now && !self.change.brings_bytes();
         let (applied, new) = if at_once {
             (changes::apply(&mut draft, &self.change)?, New::Done)
         } else {

@@ -1,4 +1,4 @@
-//! The three parts of a change: what shows that it is on its way and keeps its place, what completes it, and
+//! The three parts of a change: what shows that it is on its way and reserves its name and quota, what completes it, and
 //! what rolls it back. A change of rows alone does the first two at once.
 
 use super::draft::{Applied, Draft};
@@ -8,7 +8,7 @@ use crate::model::{Change, Id, Kind, Lookup, NameIn, OperationRow, Refusal, Work
 
 type Result<T> = std::result::Result<T, Refusal>;
 
-/// What a change names.
+/// The lookups of the rows that a change names.
 pub(super) fn lookups(change: &Change) -> Vec<Lookup> {
     match change {
         Change::CopyDesktopImage(new) => {
@@ -35,7 +35,7 @@ pub(super) fn lookups(change: &Change) -> Vec<Lookup> {
     }
 }
 
-/// What depends on the image that a change names.
+/// The lookups that depend on the image that a change names.
 pub(super) fn rows(change: &Change, found: &WorkingSet) -> Vec<Lookup> {
     match change {
         // All is named.
@@ -77,7 +77,7 @@ pub(super) fn apply(draft: &mut Draft<'_>, change: &Change) -> Result<Applied> {
     }
 }
 
-/// Does what shows that a change is on its way, and keeps its place. Refuses what `complete`
+/// Does what shows that a change is on its way, and reserves its name and quota. Refuses what `complete`
 /// would refuse, as things stand.
 pub(super) fn prepare(draft: &mut Draft<'_>, change: &Change) -> Result<Applied> {
     match change {

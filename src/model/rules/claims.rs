@@ -75,7 +75,7 @@ impl Command for Claim {
     }
 }
 
-/// What the rollback of an operation looks up.
+/// The lookups of the rollback of an operation.
 pub(super) fn rollback_rows(row: &OperationRow) -> Vec<Lookup> {
     let mut rows = quotas::lookups(&row.folder_id);
     rows.push(changes::image_lookup(row.kind, row.image));
@@ -90,7 +90,7 @@ pub(super) struct Taken {
     pub(super) blob: Option<BlobRow>,
 }
 
-/// Takes an operation that has not ended, away from whoever had it.
+/// Takes an operation that has not ended, away from the worker that had it.
 pub(super) fn take(
     row: &mut OperationRow,
     change: &Change,
@@ -108,7 +108,7 @@ pub(super) fn take(
     row.claimable_at = Some(now.after(length));
     row.modified_at = row.modified_at.max(now);
     row.progress = Progress::default();
-    let blob = (is_running && change.brings_content()).then(|| BlobRow {
+    let blob = (is_running && change.brings_bytes()).then(|| BlobRow {
         id: fresh.blob,
         file: fresh.blob.text(BLOB_PREFIX),
         state: BlobState::Pending { operation: row.id },

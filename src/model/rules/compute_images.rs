@@ -308,7 +308,7 @@ pub(super) fn name_lookup(folder_id: &str, name: &str) -> Option<Lookup> {
     (!name.is_empty()).then(|| Lookup::ComputeImageName(NameIn::new(folder_id, name)))
 }
 
-/// What a change of an image that is there looks up once the image is found.
+/// The lookups of a change of an image, once the image is found.
 pub(super) fn rows(found: &WorkingSet, id: &str, name: Option<&String>) -> Vec<Lookup> {
     let Ok(row) = find(found, id) else {
         return Vec::new();

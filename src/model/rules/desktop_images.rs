@@ -174,7 +174,7 @@ pub(super) fn lookup(id: &str) -> Option<Lookup> {
     parse(id).map(Lookup::DesktopImage)
 }
 
-/// What a change of an image that is there looks up once the image is found.
+/// The lookups of a change of an image, once the image is found.
 pub(super) fn rows(found: &WorkingSet, id: &str, name: Option<&String>) -> Vec<Lookup> {
     let Ok(row) = find(found, id) else {
         return Vec::new();

@@ -4,7 +4,7 @@ use crate::model::{
     Decision, Effect, FieldChange, Fresh, Id, Labels, Refusal, Resource, Timestamp, WorkingSet,
 };
 
-/// What a decision rests on, and the effects so far.
+/// A decision in the making: the facts that it rests on, and the effects so far.
 pub(super) struct Draft<'a> {
     pub(super) facts: &'a WorkingSet,
     pub(super) fresh: &'a Fresh,
@@ -45,7 +45,7 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// What a change has done so far.
+/// The result of a change so far.
 pub(super) struct Applied {
     pub(super) folder_id: String,
     pub(super) image: Id,

@@ -1,4 +1,4 @@
-//! How operations end: what they did or left becomes visible in the transaction that ends them.
+//! Endings of operations: the image that an operation left becomes visible in the transaction that ends it.
 
 use super::draft::Draft;
 use super::operations::{advance, discard_pending, end, told};
@@ -8,7 +8,7 @@ use crate::model::{
     Phase, Refusal, Room, Timestamp, WorkingSet,
 };
 
-/// What a command of a lease holder looks up at first.
+/// The lookups that every command of a lease holder has.
 fn lookups(lease: &Lease) -> Vec<Lookup> {
     vec![Lookup::Operation(lease.id), Lookup::PendingBlobs(lease.id)]
 }
@@ -51,7 +51,8 @@ impl Command for Complete {
 }
 
 /// Ends an import in success: the blob is live, the image READY and the operation done in one transaction,
-/// which checks the lease.
+/// which checks the lease. An equal live blob keeps its row, to which images refer, and gets the name of the new
+/// file; the old file gets a tombstone.
 #[derive(Debug, Clone)]
 pub(crate) struct CompleteImport {
     pub lease: Lease,
@@ -91,7 +92,7 @@ impl Command for CompleteImport {
     }
 }
 
-/// Notes the failure of a claimed operation, so that whoever has it next goes on with the rollback. Callers do
+/// Notes the failure of a claimed operation, so that the next worker goes on with the rollback. Callers do
 /// not see it before [`RolledBack`]. The reply is the lease as it now is.
 #[derive(Debug, Clone)]
 pub(crate) struct StartRollback {

@@ -13,7 +13,7 @@ use crate::model::{
 /// knowing has stopped by then.
 const LATE_WRITES: Duration = Duration::from_secs(10 * 60);
 
-/// What a new operation starts with.
+/// The beginning of a new operation.
 pub(super) enum New<'a> {
     /// A worker has to do it, from then on.
     Queued { change: &'a Change, at: Timestamp },
@@ -153,7 +153,8 @@ pub(super) fn end(
     operation
 }
 
-/// Whether an upload gives its idempotency key back when it fails like this.
+/// Whether an upload releases its idempotency key when it fails like this. A failure frees the key where the same
+/// body could succeed.
 pub(super) fn frees_key(key: UploadKey, failure: &Failure) -> bool {
     let greatest = match failure.reason {
         // The image itself was at fault, or its caller gave it up: it would end so again.

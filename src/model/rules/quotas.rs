@@ -6,7 +6,7 @@ use crate::model::{
     QuotaScope, Refusal, RequestContext, Timestamp,
 };
 
-/// What an image takes of its folder's quotas.
+/// The share of its folder's quotas that an image takes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Usage {
     count: (Metric, i64),

@@ -134,7 +134,7 @@ const NAMES: [&str; 4] = ["a", "b", "c", ""];
 pub(crate) const LEASE: Duration = Duration::from_secs(10);
 pub(crate) const HORIZON: Duration = Duration::from_secs(61);
 
-/// What the commands so far have left, as far as callers know it.
+/// The world that the commands so far have left, as far as callers know it.
 pub(crate) struct World {
     pub random: StdRng,
     pub desktop_images: Vec<String>,
@@ -240,7 +240,7 @@ impl World {
             3 => AnyCommand::TieKey(TieKey(lease)),
             4 => AnyCommand::StartRollback(StartRollback { lease, failure }),
             5 => AnyCommand::RolledBack(RolledBack { lease, failure }),
-            _ if lease.change.brings_content() => AnyCommand::CompleteImport(CompleteImport {
+            _ if lease.change.brings_bytes() => AnyCommand::CompleteImport(CompleteImport {
                 facts: facts(self.random.random_range(0..4)),
                 lease,
                 checksums: vec![self.random.random()],

@@ -151,7 +151,7 @@ proptest! {
     }
 }
 
-/// What makes the other properties worth something.
+/// The other properties are worth something only if this holds.
 #[test]
 fn random_commands_of_every_kind_are_admitted_and_refused() {
     let clock = Arc::new(ManualClock::new(START));

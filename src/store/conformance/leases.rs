@@ -1,4 +1,4 @@
-//! Who may go on with an operation, and for how long.
+//! Leases: which worker may go on with an operation, and for how long.
 
 use super::*;
 

@@ -5,7 +5,7 @@ use proptest::test_runner::TestRunner;
 
 use super::*;
 
-/// What a test does to an operation, in an order that nobody planned.
+/// The events that happen to an operation, in an order that nobody planned.
 const EVENTS: [Event; 6] = [
     Event::Claimed,
     Event::Completed,

@@ -20,7 +20,7 @@ impl Fixture {
         *accepted.lease.expect("the first under its key")
     }
 
-    /// What a request under the key finds.
+    /// The operation that a request under the key finds.
     async fn found(&self) -> Option<String> {
         let found = self.store.repeated_operation(&keyed(1)).await.unwrap();
         found.map(|operation| operation.id)

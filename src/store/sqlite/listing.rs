@@ -9,7 +9,7 @@ use crate::model::{
     Column, Direction, Id, ListQuery, Page, Position, Timestamp, name_hash, total_order,
 };
 
-/// What differs between the kinds of images.
+/// The differences between the kinds of images.
 pub(super) struct Table<T> {
     pub name: &'static str,
     /// Of the ids.

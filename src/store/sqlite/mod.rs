@@ -64,7 +64,7 @@ pub(crate) struct SqliteStore {
     shared: Arc<Shared>,
 }
 
-/// What the writer's thread works with, too.
+/// The parts that the writer's thread works with, too.
 struct Shared {
     clock: Arc<dyn Clock>,
     ids: IdGenerator,

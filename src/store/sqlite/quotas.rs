@@ -62,7 +62,7 @@ pub(super) fn set(transaction: &Transaction<'_>, now: Timestamp, set: &SetQuota)
     Ok(used)
 }
 
-/// What the images take, by the images themselves.
+/// The amount that the images take, by the images themselves.
 fn used(transaction: &Transaction<'_>, folder_key: i64, metric: Metric) -> Result<i64> {
     let (what, from) = match metric {
         Metric::DesktopImagesCount => ("count(*)", "desktop_images"),

@@ -111,7 +111,7 @@ impl Readers {
         }
     }
 
-    /// What to do next; `None` ends the thread and takes its connection.
+    /// The next job; `None` ends the thread and takes its connection.
     fn next(&self, connection: &mut Option<Connection>) -> Option<Job> {
         let mut state = self.state();
         let job = state.waiting.pop_front();

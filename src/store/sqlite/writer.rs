@@ -295,7 +295,7 @@ fn run_together(
     }
 }
 
-/// What a transaction has decided and written so far.
+/// The facts and the effects of a transaction so far.
 #[derive(Default)]
 struct Changes {
     facts: WorkingSet,
