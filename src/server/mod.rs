@@ -170,7 +170,7 @@ impl Gateway {
 
     fn dispatch(self: &Arc<Self>, mut request: Request<Body>, request_id: &str) -> Reply {
         if !open::concerns(&request)
-            && let Err(refused) = context::make(&self.authenticator, &mut request, request_id)
+            && let Err(refused) = context::make(&*self.authenticator, &mut request, request_id)
         {
             return at_once(unauthenticated(&request, &refused, request_id));
         }

@@ -124,12 +124,8 @@ impl Store for MemoryStore {
         let rows = self.rows();
         let images = rows.facts.all_desktop_images().map(|row| &row.image);
         let listed = images.filter(|image| image.folder_id == query.folder_id);
-        let listed = listed.map(|image| Listed {
-            name: &image.name,
-            status: image.status as u8,
-            id: &image.id,
-            item: image,
-        });
+        let listed =
+            listed.map(|image| Listed::new(&image.id, &image.name, image.status as u8, image));
         rows.page(DESKTOP_IMAGE_PREFIX, &query, listed.collect())
     }
 
@@ -157,12 +153,8 @@ impl Store for MemoryStore {
         let rows = self.rows();
         let images = rows.facts.all_compute_images().map(|row| &row.image);
         let listed = images.filter(|image| image.folder_id == query.folder_id);
-        let listed = listed.map(|image| Listed {
-            name: &image.name,
-            status: image.status as u8,
-            id: &image.id,
-            item: image,
-        });
+        let listed =
+            listed.map(|image| Listed::new(&image.id, &image.name, image.status as u8, image));
         rows.page(COMPUTE_IMAGE_PREFIX, &query, listed.collect())
     }
 
@@ -400,6 +392,26 @@ struct Listed<'a, T> {
     item: &'a T,
 }
 
+impl<'a, T> Listed<'a, T> {
+    fn new(id: &'a str, name: &'a str, status: u8, item: &'a T) -> Self {
+        Self {
+            name,
+            status,
+            id,
+            item,
+        }
+    }
+
+    /// The values that lists are ordered by; `prefix` is that of the ids.
+    fn sort_key(&self, prefix: &str) -> SortKey<'a> {
+        SortKey {
+            id: Id::parse(prefix, self.id).unwrap_or(Id::GREATEST),
+            name: self.name,
+            status: self.status,
+        }
+    }
+}
+
 impl Rows {
     /// Does what an effect says; whether there is something to remove.
     fn apply(&mut self, effect: Effect) -> bool {
@@ -461,15 +473,7 @@ impl Rows {
         mut listed: Vec<Listed<'_, T>>,
     ) -> Result<Page<T>> {
         let order = total_order(&query.order);
-        let key = |item: &Listed<'_, T>| Id::parse(prefix, item.id).unwrap_or(Id::GREATEST);
         listed.retain(|item| query.admits(item.name));
-        fn sort_key<'a, T>(item: &Listed<'a, T>, id: Id) -> SortKey<'a> {
-            SortKey {
-                id,
-                name: item.name,
-                status: item.status,
-            }
-        }
         if let Some(position) = &query.after {
             let current = listed.iter().find(|item| item.id == position.id);
             let name = self.name_at(position, current.map(|item| item.name))?;
@@ -478,13 +482,13 @@ impl Rows {
                 name: &name,
                 status: position.status,
             };
-            listed.retain(|item| sort_key(item, key(item)).compare(&after, &order).is_gt());
+            listed.retain(|item| item.sort_key(prefix).compare(&after, &order).is_gt());
         }
-        listed.sort_by(|a, b| sort_key(a, key(a)).compare(&sort_key(b, key(b)), &order));
+        listed.sort_by(|a, b| a.sort_key(prefix).compare(&b.sort_key(prefix), &order));
         let next = (listed.len() > query.page_size).then(|| &listed[query.page_size - 1]);
         let next = next.map(|item| Position {
             id: item.id.to_owned(),
-            created_at: key(item).created_at(),
+            created_at: item.sort_key(prefix).id.created_at(),
             status: item.status,
             name_hash: name_hash(item.name),
         });

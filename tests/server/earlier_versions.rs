@@ -52,7 +52,7 @@ async fn a_data_folder_of_an_earlier_version_is_opened_and_works() {
         let sha256: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(sha256, KEPT_SHA256);
     }
-    // What ended before is told as it was.
+    // Operations that ended before are told as they were.
     let failed = server
         .ask(
             Method::OperationGet,

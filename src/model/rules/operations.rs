@@ -159,7 +159,7 @@ pub(super) fn frees_key(key: UploadKey, failure: &Failure) -> bool {
     let greatest = match failure.reason {
         // The image itself was at fault, or its caller gave it up: it would end so again.
         Reason::Invalid | Reason::Cancelled => UploadKey::None,
-        // What came was not what was sent, or is gone.
+        // The bytes that came were not those that were sent, or are gone.
         Reason::Aborted | Reason::Superseded | Reason::OtherDigest | Reason::Unavailable => {
             UploadKey::Taken
         }

@@ -1,4 +1,4 @@
-//! What only this store has: migrations.
+//! Migrations, which only this store has.
 
 use std::sync::Arc;
 
