@@ -133,9 +133,10 @@ fn function(method: &Method) -> String {
     )
 }
 
-/// The path of a message's type, seen from the module of a server.
+/// The path of a message's type, seen from the module of a server. prost has () for google.protobuf.Empty.
 fn path(of_message: &str) -> String {
-    match of_message.starts_with("::") || of_message.starts_with("crate::") {
+    let is_absolute = |prefix: &&str| of_message.starts_with(prefix);
+    match ["::", "crate::", "()"].iter().any(is_absolute) {
         true => of_message.to_owned(),
         false => format!("super::{of_message}"),
     }

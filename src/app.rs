@@ -15,8 +15,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::Anonymous;
-pub use crate::auth::{Authenticator, Unauthenticated};
+use crate::auth::{Anonymous, FRESHNESS, FirstAdminError, Identity};
+pub use crate::auth::{Authentication, Authenticator, Credentials, NotAuthenticated};
 use crate::ballast::Ballast;
 use crate::grpc;
 pub use crate::images::UploadSettings;
@@ -38,6 +38,9 @@ const ROOM_INTERVAL: Duration = Duration::from_secs(1);
 const LOOKS: u64 = 60;
 /// The time for which a page token lives on after its last item was deleted or renamed.
 const FORMER_NAMES: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The name of the file for the token of the first admin, in the data folder.
+const BOOTSTRAP_TOKEN: &str = "bootstrap-token";
 
 /// Expired rows that are pruned by one transaction, and the pause before the next ones.
 const BATCH: usize = 200;
@@ -73,8 +76,12 @@ pub struct Config {
     pub operations: OperationSettings,
     /// The retention of operations and audit events.
     pub retention: Retention,
-    /// Tells who calls.
-    pub authenticator: Arc<dyn Authenticator>,
+    /// Whether callers need credentials.
+    pub require_auth: bool,
+    /// The file for the token of the first admin; one in the data folder where none is named.
+    pub bootstrap_token_file: Option<PathBuf>,
+    /// Tells who calls, in the place of what the settings above say.
+    pub authenticator: Option<Arc<dyn Authenticator>>,
 }
 
 impl Config {
@@ -92,7 +99,9 @@ impl Config {
             idle_timeout: IDLE_TIMEOUT,
             operations: OperationSettings::default(),
             retention: Retention::default(),
-            authenticator: Arc::new(Anonymous),
+            require_auth: false,
+            bootstrap_token_file: None,
+            authenticator: None,
         }
     }
 }
@@ -162,6 +171,8 @@ pub enum Error {
     },
     #[error("cannot make a temporary folder: {0}")]
     Temporary(io::Error),
+    #[error("cannot write the token of the first admin to {path}: {source}")]
+    BootstrapToken { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Store(#[from] store::Error),
     #[error(transparent)]
@@ -181,6 +192,15 @@ pub struct Server {
     /// Held as long as the data folder is in use.
     _lock: Lock,
     temporary: Option<TempDir>,
+}
+
+impl From<FirstAdminError> for Error {
+    fn from(error: FirstAdminError) -> Self {
+        match error {
+            FirstAdminError::File { path, source } => Self::BootstrapToken { path, source },
+            FirstAdminError::Store(error) => Self::Store(error),
+        }
+    }
 }
 
 impl Server {
@@ -225,12 +245,23 @@ impl Server {
         let data = DataFolder::open(&folder, Arc::new(SystemClock), adopt_empty).await?;
         let store = choose(data.store);
 
-        if !address.ip().is_loopback() {
+        if !address.ip().is_loopback() && !config.require_auth {
             tracing::warn!(
                 %address,
                 "this server asks for no tokens: whoever reaches the address may do everything"
             );
         }
+
+        let identity = Identity::new(store.clone(), config.require_auth, None);
+        identity.refresh().await?;
+        let token_file = config.bootstrap_token_file.clone();
+        let token_file = token_file.unwrap_or_else(|| folder.join(BOOTSTRAP_TOKEN));
+        identity.ensure_admin(&token_file).await?;
+        let authenticator: Arc<dyn Authenticator> = match &config.authenticator {
+            Some(authenticator) => authenticator.clone(),
+            None if config.require_auth => Arc::new(identity.clone()),
+            None => Arc::new(Anonymous::default()),
+        };
 
         let engine = Engine::new(store.clone(), config.operations.clone());
         let images = Images::new(
@@ -242,13 +273,14 @@ impl Server {
         .allow_installer_images(config.allow_installer_images)
         .with_upload_settings(config.uploads.clone());
         images.serve().await?;
-        let (routes, health) = grpc::routes(&images).await;
+        let (routes, health) = grpc::routes(&images, &identity).await;
         let origins = config.cors_allow_origins.as_slice();
         let guard = Guard::without_tokens(address, origins);
         let gateway = Gateway::new(
             images.clone(),
             routes,
-            config.authenticator.clone(),
+            authenticator,
+            identity.clone(),
             guard,
             origins,
         )?;
@@ -272,6 +304,7 @@ impl Server {
             stop.clone(),
         ));
         tokio::spawn(health::watch(data.place, health, stop.clone()));
+        tokio::spawn(keep_fresh(identity, stop.clone()));
         tokio::spawn(keep_room(data.ballast, stop.clone()));
         tracing::info!(%address, "listening");
         Ok(Self {
@@ -336,6 +369,19 @@ fn listen_error(address: SocketAddr) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::Listen { address, source }
 }
 
+/// Reads anew what other processes may have changed of permissions and keys.
+async fn keep_fresh(identity: Identity, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(FRESHNESS / 2) => {}
+            () = stop.cancelled() => return,
+        }
+        if let Err(error) = identity.refresh().await {
+            tracing::warn!(%error, "permissions were not read anew; those read before stay");
+        }
+    }
+}
+
 /// Takes back the room that was given away on a full disk, once there is enough.
 async fn keep_room(ballast: Ballast, stop: CancellationToken) {
     let mut looks = 0;
@@ -386,6 +432,13 @@ async fn maintain(
 /// Prunes expired operations and audit events in small batches, between which others write.
 async fn prune_expired(store: &dyn Store, retention: &Retention) -> store::Result<()> {
     while store.forget_operations(retention.operations, BATCH).await? > 0 {
+        tokio::time::sleep(BATCH_PAUSE).await;
+    }
+    while store
+        .forget_expired_identities(Duration::ZERO, BATCH)
+        .await?
+        > 0
+    {
         tokio::time::sleep(BATCH_PAUSE).await;
     }
     while store

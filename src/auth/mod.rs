@@ -1,33 +1,307 @@
-//! Authentication of callers. Knows how the credentials of a request name a subject. Never mentions what the request
-//! asks for.
+//! Identity: which credentials name which subject, what is granted to it, and the tokens, service accounts and keys
+//! of this server. Never mentions images, gRPC messages, or what a request asks for.
+
+mod cache;
+mod exchange;
+mod first_admin;
+mod grants;
+mod secrets;
+mod service_accounts;
+mod tokens;
+mod url_keys;
 
 use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
-use http::HeaderMap;
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, Method, Uri, header};
 
-/// The subject of a request without a token. Every request is one, as long as no way to check tokens
-/// is configured, which is why such a server listens on loopback.
+use crate::model::rules::{ChangeIdentity, IdentityChange};
+use crate::model::{
+    IdentityKind, IdentityRow, Permissions, RequestContext, Rights, Standing, UrlKey,
+};
+use crate::store::{self, Store};
+
+use cache::Cache;
+pub(crate) use exchange::Credential;
+pub(crate) use first_admin::FirstAdminError;
+pub(crate) use grants::{NewGrant, check_holder};
+pub(crate) use tokens::NewToken;
+pub(crate) use url_keys::{LONGEST_LIFETIME, SignedPath, USUAL_LIFETIME};
+
+/// The subject of a request without credentials, where none are asked for.
 pub(crate) const ANONYMOUS: &str = "anonymous";
+
+/// The longest time for which a process goes by what it has read of the store: tokens, grants and keys.
+pub(crate) const FRESHNESS: Duration = Duration::from_secs(2);
+
+/// The words for credentials that are not good, whatever is wrong with them.
+const INVALID_TOKEN: &str = "Token is invalid or has expired.";
 
 /// Tells who sent a request.
 pub trait Authenticator: fmt::Debug + Send + Sync {
-    /// The subject of a request with these headers.
-    ///
-    /// # Errors
-    /// [`Unauthenticated`] where the request has no credentials that are good here.
-    fn authenticate(&self, headers: &HeaderMap) -> Result<String, Unauthenticated>;
+    /// The caller with these credentials.
+    fn authenticate(&self, credentials: &Credentials<'_>) -> Authentication;
 }
 
-/// Why a caller is not known, in words for the caller.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unauthenticated(pub String);
+/// The parts of a request that may name its caller.
+#[derive(Debug, Clone, Copy)]
+pub struct Credentials<'a> {
+    pub method: &'a Method,
+    pub uri: &'a Uri,
+    pub headers: &'a HeaderMap,
+    /// The name in the verified certificate of the client.
+    pub certificate: Option<&'a Arc<str>>,
+}
+
+/// The outcome of a look at credentials.
+pub enum Authentication {
+    Known(Result<Arc<Caller>, NotAuthenticated>),
+    /// The store has to be asked first.
+    Asked(BoxFuture<'static, Result<Arc<Caller>, NotAuthenticated>>),
+}
+
+/// The sender of a request.
+#[derive(Debug)]
+pub struct Caller {
+    /// The subject and its groups, in this order.
+    holders: Arc<[String]>,
+    subject: String,
+    standing: Standing,
+}
+
+/// Why a caller is not known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotAuthenticated {
+    /// In words for the caller.
+    #[error("{0}")]
+    Unauthenticated(String),
+    /// A signed URL that is good no more, in words for the caller.
+    #[error("{0}")]
+    Denied(String),
+    /// It cannot be found out now.
+    #[error("the store cannot be asked who the caller is")]
+    Unavailable,
+}
+
+impl NotAuthenticated {
+    fn invalid_token() -> Self {
+        Self::Unauthenticated(INVALID_TOKEN.to_owned())
+    }
+}
+
+impl Caller {
+    fn new(subject: String, groups: Vec<String>, standing: Standing) -> Arc<Self> {
+        let holders = std::iter::once(subject.clone()).chain(groups).collect();
+        Arc::new(Self {
+            holders,
+            subject,
+            standing,
+        })
+    }
+}
 
 /// Knows all callers as [`ANONYMOUS`].
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Anonymous;
+#[derive(Debug)]
+pub(crate) struct Anonymous(Arc<Caller>);
+
+impl Default for Anonymous {
+    fn default() -> Self {
+        let nobody = ANONYMOUS.to_owned();
+        Self(Caller::new(nobody, Vec::new(), Standing::default()))
+    }
+}
 
 impl Authenticator for Anonymous {
-    fn authenticate(&self, _: &HeaderMap) -> Result<String, Unauthenticated> {
-        Ok(ANONYMOUS.to_owned())
+    fn authenticate(&self, _: &Credentials<'_>) -> Authentication {
+        Authentication::Known(Ok(self.0.clone()))
+    }
+}
+
+/// Who callers are and what they may do, by the rows of the store. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Identity {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Arc<dyn Store>,
+    /// Whether callers need credentials; otherwise everybody may do everything.
+    is_required: bool,
+    /// The host and the port that clients are told, if the server was.
+    advertise: Option<String>,
+    /// The audiences of the JWTs of service accounts.
+    audiences: Vec<String>,
+    tokens: Cache,
+    snapshot: RwLock<Arc<Snapshot>>,
+}
+
+/// The rows that every request may need, as they were at the last look.
+#[derive(Default)]
+struct Snapshot {
+    permissions: Arc<Permissions>,
+    url_keys: Vec<UrlKey>,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").finish_non_exhaustive()
+    }
+}
+
+impl Identity {
+    /// The identities of a store. Nobody has any rights before the first [`Identity::refresh`].
+    pub(crate) fn new(store: Arc<dyn Store>, is_required: bool, advertise: Option<&str>) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                store,
+                is_required,
+                advertise: advertise.map(str::to_owned),
+                audiences: exchange::audiences(advertise),
+                tokens: Cache::default(),
+                snapshot: RwLock::default(),
+            }),
+        }
+    }
+
+    /// Reads grants and keys anew. To be called at least every [`FRESHNESS`], since other processes change them.
+    ///
+    /// # Errors
+    /// Those of a store that cannot be read; what was read before stays.
+    pub(crate) async fn refresh(&self) -> store::Result<()> {
+        let store = &self.inner.store;
+        let grants = store.identities(IdentityKind::Grant).await?;
+        let grants = grants.into_iter().filter_map(|row| match row {
+            IdentityRow::Grant(grant) => Some(grant),
+            _ => None,
+        });
+        let permissions = Arc::new(Permissions::new(grants));
+        let keys = store.identities(IdentityKind::UrlKey).await?;
+        let url_keys = keys.into_iter().filter_map(|row| match row {
+            IdentityRow::UrlKey(key) => Some(key),
+            _ => None,
+        });
+        let snapshot = Arc::new(Snapshot {
+            permissions,
+            url_keys: url_keys.collect(),
+        });
+        let mut current = self
+            .inner
+            .snapshot
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *current = snapshot;
+        Ok(())
+    }
+
+    /// The rights of a caller as they are now.
+    pub(crate) fn rights(&self, caller: &Caller) -> Rights {
+        if !self.inner.is_required {
+            return Rights::All;
+        }
+        Rights::Granted {
+            holders: caller.holders.clone(),
+            permissions: self.snapshot().permissions.clone(),
+        }
+    }
+
+    /// The context of a request of this caller.
+    pub(crate) fn context(&self, caller: &Caller) -> RequestContext {
+        RequestContext {
+            rights: self.rights(caller),
+            standing: caller.standing.clone(),
+            ..RequestContext::internal(&caller.subject)
+        }
+    }
+
+    /// The context of a request that is open to everybody, whose caller may do nothing.
+    pub(crate) fn open_context(&self) -> RequestContext {
+        RequestContext {
+            rights: match self.inner.is_required {
+                true => Rights::Granted {
+                    holders: Arc::default(),
+                    permissions: Arc::default(),
+                },
+                false => Rights::All,
+            },
+            ..RequestContext::internal(ANONYMOUS)
+        }
+    }
+
+    /// The whole URL of a path, where the server knows its own address.
+    pub(crate) fn url(&self, path: &str) -> Option<String> {
+        let address = self.inner.advertise.as_ref()?;
+        Some(format!("https://{address}{path}"))
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        let snapshot = self.inner.snapshot.read();
+        snapshot.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes the rows, and goes by them at once.
+    async fn change(&self, request: RequestContext, change: IdentityChange) -> store::Result<()> {
+        let store = &self.inner.store;
+        store.execute(ChangeIdentity { request, change }).await?;
+        self.inner.tokens.clear();
+        self.refresh().await
+    }
+}
+
+impl Authenticator for Identity {
+    fn authenticate(&self, credentials: &Credentials<'_>) -> Authentication {
+        match bearer(credentials.headers) {
+            Ok(Some(token)) => return self.of_token(token),
+            Err(refused) => return Authentication::Known(Err(refused)),
+            Ok(None) => {}
+        }
+        if let Some(signed) = SignedPath::of(credentials.method, credentials.uri) {
+            return self.of_signed_path(&signed);
+        }
+        // A token that is not good never falls back to the certificate.
+        if let Some(name) = credentials.certificate {
+            let subject = format!("cert:{name}");
+            let standing = self.standing_of(Arc::new([subject.clone()]));
+            return Authentication::Known(Ok(Caller::new(subject, Vec::new(), standing)));
+        }
+        Authentication::Known(Err(NotAuthenticated::Unauthenticated(
+            "Authorization: a token is needed; send `authorization: Bearer <token>`".to_owned(),
+        )))
+    }
+}
+
+impl Identity {
+    /// The standing of a caller whose credentials do not end: only rights can change.
+    fn standing_of(&self, holders: Arc<[String]>) -> Standing {
+        let identity = self.clone();
+        Standing::new(move || {
+            let rights = Rights::Granted {
+                holders: holders.clone(),
+                permissions: identity.snapshot().permissions.clone(),
+            };
+            Box::pin(std::future::ready(Some(rights)))
+        })
+    }
+}
+
+/// The bearer token of a request, if it has one.
+///
+/// # Errors
+/// Where there are several, or another scheme.
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, NotAuthenticated> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    let refused = |why: &str| Err(NotAuthenticated::Unauthenticated(why.to_owned()));
+    if values.next().is_some() {
+        return refused("Authorization: was sent more than once");
+    }
+    let text = value.to_str().unwrap_or_default();
+    // Schemes are compared without regard to case (RFC 9110, section 11.1).
+    match text.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Some(token.trim())),
+        _ => refused("Authorization: only `Bearer <token>` is understood"),
     }
 }

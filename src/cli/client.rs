@@ -12,9 +12,11 @@ use tonic::transport::Channel;
 
 use super::errors::{Error, Result, chain, root};
 use crate::contract::desktopimages::v1::{
-    audit_service_client::AuditServiceClient,
+    access_service_client::AccessServiceClient, audit_service_client::AuditServiceClient,
     operation_watch_service_client::OperationWatchServiceClient,
     quota_service_client::QuotaServiceClient,
+    service_account_service_client::ServiceAccountServiceClient,
+    signed_url_service_client::SignedUrlServiceClient, token_service_client::TokenServiceClient,
 };
 use crate::contract::yandex::cloud::{
     clouddesktop::v1::api::desktop_image_service_client::DesktopImageServiceClient,
@@ -127,6 +129,22 @@ impl Client {
 
     pub(crate) fn quotas(&self) -> QuotaServiceClient<Channel> {
         QuotaServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_REPLY)
+    }
+
+    pub(crate) fn tokens(&self) -> TokenServiceClient<Channel> {
+        TokenServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_REPLY)
+    }
+
+    pub(crate) fn access(&self) -> AccessServiceClient<Channel> {
+        AccessServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_REPLY)
+    }
+
+    pub(crate) fn service_accounts(&self) -> ServiceAccountServiceClient<Channel> {
+        ServiceAccountServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_REPLY)
+    }
+
+    pub(crate) fn signed_urls(&self) -> SignedUrlServiceClient<Channel> {
+        SignedUrlServiceClient::new(self.channel.clone())
     }
 
     pub(crate) fn audit(&self) -> AuditServiceClient<Channel> {

@@ -1,14 +1,18 @@
 //! `image`: desktop images.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use prost_types::FieldMask;
 
 use super::errors::Result;
 use super::listing::{self, Page};
 use super::operations::{self, Waiting};
+use super::output::Format;
 use super::transfer::{self, Download};
 use super::{Context, output, values};
+use crate::contract::desktopimages::v1::CreateSignedUrlRequest;
+use crate::contract::desktopimages::v1::create_signed_url_request::Target;
 use crate::contract::texts;
 use crate::contract::yandex::cloud::clouddesktop::v1::api::{
     CopyDesktopImageRequest, DeleteDesktopImageRequest, DesktopImage, GetDesktopImageRequest,
@@ -34,6 +38,14 @@ pub(crate) enum Command {
         id: String,
         #[command(flatten)]
         waiting: Waiting,
+    },
+    /// Prints a URL that downloads a desktop image without a token, as hypervisors need it
+    Url {
+        /// The id of the desktop image
+        id: String,
+        /// How long the URL is good for, like 30m or 7d, which is the longest
+        #[arg(long, value_name = "TIME", value_parser = values::positive_duration)]
+        expires: Option<Duration>,
     },
     /// Downloads the bytes of a desktop image, and verifies their digest
     Download {
@@ -105,6 +117,22 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<()> {
             let request = DeleteDesktopImageRequest { image_id: id };
             let operation = client.desktop_images().delete(request).await?.into_inner();
             operations::conclude(context, &client, operation, waiting).await
+        }
+        Command::Url { id, expires } => {
+            let client = context.connect().await?;
+            let request = CreateSignedUrlRequest {
+                target: Some(Target::ImageId(id)),
+                expires_in: expires.map(values::proto_duration),
+            };
+            let signed = client.signed_urls().create(request).await?.into_inner();
+            if context.format != Format::Text {
+                return output::print_message(context.format, &signed);
+            }
+            let url = match signed.url.is_empty() {
+                true => context.endpoint.url(&signed.path),
+                false => signed.url,
+            };
+            output::print(&format!("{url}\n"))
         }
         Command::Download { id, output, force } => {
             let download = Download {

@@ -1,6 +1,7 @@
 //! The command line. Knows the commands, their output and their exit codes, as a client of the API like any other.
 //! Never mentions how the server does its work, which is behind the contract or behind `app`.
 
+mod access;
 mod audit;
 mod client;
 mod compute_images;
@@ -12,9 +13,13 @@ mod operations;
 mod output;
 mod progress;
 mod quotas;
+mod secret_file;
 mod serve;
+mod service_accounts;
 mod signals;
+mod tokens;
 mod transfer;
+mod url_keys;
 mod values;
 mod verify;
 
@@ -73,6 +78,18 @@ enum Command {
     /// Quotas: limits of what folders may hold
     #[command(subcommand)]
     Quota(quotas::Command),
+    /// Tokens: what people and programs sign in with
+    #[command(subcommand)]
+    Token(tokens::Command),
+    /// Roles: what subjects and groups may do, and where
+    #[command(subcommand)]
+    Access(access::Command),
+    /// Service accounts: what programs sign in as, by keys of their own
+    #[command(subcommand)]
+    ServiceAccount(service_accounts::Command),
+    /// Keys of signed URLs
+    #[command(subcommand)]
+    UrlKey(url_keys::Command),
     /// Prints audit events, unless --format says otherwise one JSON object a line: who changed what, and how
     /// it ended
     Audit(audit::Arguments),
@@ -147,6 +164,12 @@ async fn execute(arguments: Arguments) -> Result<()> {
         Command::Image(command) => interruptible(images::run(&context, command)).await,
         Command::Operation(command) => interruptible(operations::run(&context, command)).await,
         Command::Quota(command) => interruptible(quotas::run(&context, command)).await,
+        Command::Token(command) => interruptible(tokens::run(&context, command)).await,
+        Command::Access(command) => interruptible(access::run(&context, command)).await,
+        Command::ServiceAccount(command) => {
+            interruptible(service_accounts::run(&context, command)).await
+        }
+        Command::UrlKey(command) => interruptible(url_keys::run(&context, command)).await,
         Command::Audit(arguments) => interruptible(audit::run(&context, arguments)).await,
         Command::Verify(arguments) => verify::run(context.format, arguments).await,
     }
@@ -216,6 +239,17 @@ mod tests {
             "quota set --name compute.images.count --limit none",
             "audit",
             "audit --folder-id f --after 7 --follow",
+            "token create --description d --expires 30d --output f",
+            "token list",
+            "token revoke abc",
+            "access grant token:abc --folder-id f --role editor --import-uri-prefix file:///golden/",
+            "access revoke token:abc",
+            "access list --folder-id f",
+            "service-account create ci",
+            "service-account key create aje --output key.json",
+            "service-account key delete aje",
+            "url-key rotate",
+            "image url e3v --expires 1h",
             "verify --data-dir /srv --format json",
             "serve --data-dir /srv --adopt-empty",
             "serve --listen 0.0.0.0:80 --data-dir /srv --import-dir /images --log-format json",
@@ -239,6 +273,10 @@ mod tests {
             "",
             "image",
             "image copy --compute-image-id fd8",
+            "token create --expires 0s",
+            "access grant token:abc",
+            "access grant token:abc --role owner",
+            "service-account key create aje",
             "image list",
             "image list --folder-id f --page-size 0",
             "image list --folder-id f --page-size 1001",

@@ -127,6 +127,14 @@ pub(crate) fn positive_duration(text: &str) -> std::result::Result<Duration, Str
     }
 }
 
+/// A duration of the command line, which is less than ten years, as messages have it.
+pub(crate) fn proto_duration(duration: Duration) -> prost_types::Duration {
+    prost_types::Duration {
+        seconds: duration.as_secs().cast_signed(),
+        nanos: duration.subsec_nanos().cast_signed(),
+    }
+}
+
 /// The address a server listens on: `8080` and `localhost:8080` on loopback, `:8080` on all addresses, or
 /// an IP address and a port.
 pub(crate) fn listen_address(text: &str) -> std::result::Result<SocketAddr, String> {

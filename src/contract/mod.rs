@@ -25,10 +25,7 @@ pub use packages::{desktopimages, google, yandex};
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// Services that are described and not served yet.
-const NOT_SERVED: [&str; 2] = [
-    "yandex.cloud.endpoint.ApiEndpointService",
-    "yandex.cloud.iam.v1.IamTokenService",
-];
+const NOT_SERVED: [&str; 1] = ["yandex.cloud.endpoint.ApiEndpointService"];
 
 /// The full names of the services of the contract that are served.
 pub fn services() -> impl Iterator<Item = &'static str> + Clone {

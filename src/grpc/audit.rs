@@ -22,9 +22,10 @@ impl AuditService for Service {
     ) -> Result<Response<Self::ReadStream>, Status> {
         let (context, request) = request::read(request)?;
         let folder_id = Some(request.folder_id).filter(|id| !id.is_empty());
-        let events =
-            self.images
-                .audit_events(&context, folder_id, request.after_sequence, request.follow);
+        let events = self
+            .images
+            .audit_events(&context, folder_id, request.after_sequence, request.follow)
+            .map_err(status::from_error)?;
         let messages = events.map(|event| event.map(message).map_err(status::from_error));
         Ok(Response::new(messages.boxed()))
     }
@@ -34,7 +35,7 @@ fn message(event: model::AuditEvent) -> AuditEvent {
     AuditEvent {
         sequence: event.sequence,
         time: Some(timestamp(event.time)),
-        event_type: event_type(event.kind).to_owned(),
+        event_type: event_type(event.kind),
         status: match event.status {
             AuditStatus::Started => audit_event::Status::Started,
             AuditStatus::Done => audit_event::Status::Done,
@@ -47,6 +48,7 @@ fn message(event: model::AuditEvent) -> AuditEvent {
         folder_id: event.folder_id,
         image_id: event.image_id,
         request_id: event.request_id,
+        peer_address: event.peer,
         error_message: event.message.unwrap_or_default(),
         changes: event.changes.into_iter().map(change).collect(),
     }
@@ -60,17 +62,21 @@ fn change(change: FieldChange) -> audit_event::Change {
     }
 }
 
-fn event_type(kind: AuditKind) -> &'static str {
+fn event_type(kind: AuditKind) -> String {
     let kind = match kind {
         AuditKind::Operation(kind) => kind,
-        AuditKind::SetQuota => return "desktopimages.audit.quota.SetQuota",
+        AuditKind::SetQuota => return "desktopimages.audit.quota.SetQuota".to_owned(),
+        AuditKind::Identity(action) => {
+            return format!("desktopimages.audit.identity.{}", action.name());
+        }
     };
-    match kind {
+    let event_type = match kind {
         Kind::CopyDesktopImage => "desktopimages.audit.clouddesktop.CopyDesktopImage",
         Kind::UpdateDesktopImage => "desktopimages.audit.clouddesktop.UpdateDesktopImage",
         Kind::DeleteDesktopImage => "desktopimages.audit.clouddesktop.DeleteDesktopImage",
         Kind::CreateComputeImage => "desktopimages.audit.compute.CreateImage",
         Kind::UpdateComputeImage => "desktopimages.audit.compute.UpdateImage",
         Kind::DeleteComputeImage => "desktopimages.audit.compute.DeleteImage",
-    }
+    };
+    event_type.to_owned()
 }

@@ -1,11 +1,13 @@
 //! The gRPC services. Knows how a request is unpacked and checked, which use case it calls, and how the result becomes
 //! a reply or a status. Never mentions SQL, files, URLs or JSON.
 
+mod access;
 mod audit;
 mod compute_images;
 mod convert;
 mod desktop_images;
 mod field_mask;
+mod iam_tokens;
 mod idempotency_key;
 mod images;
 mod operation_watch;
@@ -14,19 +16,23 @@ mod progress;
 mod quotas;
 mod reflection;
 mod request;
+mod service_accounts;
+mod signed_urls;
 mod status;
+mod tokens;
 
 use prost_reflect::DescriptorPool;
 use tonic::service::Routes;
 use tonic_reflection::pb::{v1, v1alpha};
 
+use crate::auth::Identity;
 use crate::contract::{self, Framed, desktopimages, yandex::cloud};
 use crate::images::Images;
 use reflection::Reflection;
 
 pub(crate) use compute_images::new_compute_image;
 pub(crate) use request::{context, idempotent};
-pub(crate) use status::{busy, from_error, internal, invalid};
+pub(crate) use status::{busy, from_error, internal, invalid, not_authenticated};
 
 /// Turn an operation of the domain into the contract's message, and its failure into a status.
 pub(crate) use operations::{failure as operation_failure, of_request as operation_of_request};
@@ -35,6 +41,7 @@ pub(crate) use operations::{failure as operation_failure, of_request as operatio
 #[derive(Clone)]
 struct Service {
     images: Images,
+    identity: Identity,
 }
 
 /// The services by which every gRPC server describes itself.
@@ -71,9 +78,10 @@ pub(crate) fn descriptor_pool() -> DescriptorPool {
 }
 
 /// All gRPC services of this server, with reflection and health.
-pub(crate) async fn routes(images: &Images) -> (Routes, Health) {
+pub(crate) async fn routes(images: &Images, identity: &Identity) -> (Routes, Health) {
     let service = Service {
         images: images.clone(),
+        identity: identity.clone(),
     };
     let (health, health_service) = tonic_health::server::health_reporter();
     let health = Health(health);
@@ -114,6 +122,25 @@ pub(crate) async fn routes(images: &Images) -> (Routes, Health) {
             service.clone(),
         ))
         .add_service(desktopimages::v1::audit_service_server::AuditServiceServer::new(
+            service.clone(),
+        ))
+        .add_service(desktopimages::v1::token_service_server::TokenServiceServer::new(
+            service.clone(),
+        ))
+        .add_service(desktopimages::v1::access_service_server::AccessServiceServer::new(
+            service.clone(),
+        ))
+        .add_service(
+            desktopimages::v1::service_account_service_server::ServiceAccountServiceServer::new(
+                service.clone(),
+            ),
+        )
+        .add_service(
+            desktopimages::v1::signed_url_service_server::SignedUrlServiceServer::new(
+                service.clone(),
+            ),
+        )
+        .add_service(cloud::iam::v1::iam_token_service_server::IamTokenServiceServer::new(
             service,
         ));
     (routes, health)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
+use crate::auth::NotAuthenticated;
 use crate::contract::rules::Violation;
 use crate::contract::texts::shown;
 use crate::images::Error;
@@ -81,6 +82,7 @@ pub(crate) fn from_error(error: Error) -> Status {
                 })
                 .collect(),
         ),
+        Error::Unauthenticated => Status::unauthenticated(error.to_string()),
         Error::Busy => busy("Too many uploads are running; try again later"),
         Error::FamilyNotFound { folder_id, family } => Status::not_found(format!(
             "No image of family \"{}\" in folder {}",
@@ -102,7 +104,7 @@ pub(crate) fn from_error(error: Error) -> Status {
     }
 }
 
-fn from_store(error: store::Error) -> Status {
+pub(super) fn from_store(error: store::Error) -> Status {
     use store::Error as E;
     match error {
         E::Refused(refusal) => from_refusal(refusal),
@@ -161,6 +163,13 @@ fn from_refusal(refusal: Refusal) -> Status {
             details.set_error_info(QUOTA_REASON, DOMAIN, numbers);
             Status::with_error_details(Code::ResourceExhausted, message, details)
         }
+        R::FolderDenied { .. } | R::Denied { .. } | R::UriDenied { .. } => {
+            Status::permission_denied(message)
+        }
+        R::IdentityNotFound { kind, id } => {
+            let details = ErrorDetails::with_resource_info(kind.noun(), id, "", message.clone());
+            Status::with_error_details(Code::NotFound, message, details)
+        }
         R::MinDiskSizeTooSmall { .. } => invalid_field("min_disk_size", message),
         R::IdempotencyKeyReused => Status::invalid_argument(message),
         refusal @ (R::LeaseLost { .. } | R::CancelRequested { .. }) => internal(&refusal),
@@ -181,6 +190,13 @@ fn echoed(refusal: Refusal) -> Refusal {
         R::ImageNotReady { id } => R::ImageNotReady { id: cut(id) },
         R::ImageBeingDeleted { id } => R::ImageBeingDeleted { id: cut(id) },
         R::BlobDamaged { id } => R::BlobDamaged { id: cut(id) },
+        R::FolderDenied { folder_id } => R::FolderDenied {
+            folder_id: cut(folder_id),
+        },
+        R::UriDenied { folder_id } => R::UriDenied {
+            folder_id: cut(folder_id),
+        },
+        R::IdentityNotFound { kind, id } => R::IdentityNotFound { kind, id: cut(id) },
         R::QuotaExceeded(exceeded) => R::QuotaExceeded(ExceededQuota {
             scope: match exceeded.scope {
                 QuotaScope::Folder(id) => QuotaScope::Folder(cut(id)),
@@ -214,6 +230,18 @@ pub(crate) fn quota_numbers(reached: &ReachedQuota) -> Vec<(String, String)> {
     let requested = reached.requested;
     numbers.extend(requested.map(|more| ("requested".to_owned(), more.to_string())));
     numbers
+}
+
+/// The status for a caller whose credentials are not good.
+pub(crate) fn not_authenticated(refused: NotAuthenticated) -> Status {
+    match refused {
+        NotAuthenticated::Unauthenticated(why) => Status::unauthenticated(why),
+        NotAuthenticated::Denied(why) => Status::permission_denied(why),
+        NotAuthenticated::Unavailable => unavailable(
+            "The server cannot verify credentials now; try again later",
+            SHORT_PAUSE,
+        ),
+    }
 }
 
 /// RESOURCE_EXHAUSTED of what others use now, with the time to wait before it is asked for again.

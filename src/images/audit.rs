@@ -7,8 +7,9 @@ use std::time::Duration;
 use futures_util::Stream;
 use futures_util::stream::try_unfold;
 
+use super::permissions::Watchman;
 use super::{Images, Result};
-use crate::model::{AuditEvent, AuditQuery, RequestContext};
+use crate::model::{AuditEvent, AuditQuery, RequestContext, Role};
 use crate::store::Error;
 
 /// The most events that a reader holds.
@@ -21,16 +22,19 @@ impl Images {
     /// all. With `follow` the stream goes on as events happen.
     ///
     /// # Errors
-    /// The stream ends with `Error::Store` of `Closed` when it follows and the server is about to stop.
+    /// `Error::Store` with `Refusal::FolderDenied` or `Denied`. The stream ends with `Error::Store` of `Closed` when it follows and the server is about to stop.
     pub(crate) fn audit_events(
         &self,
-        _: &RequestContext,
+        request: &RequestContext,
         folder_id: Option<String>,
         after: i64,
         follow: bool,
-    ) -> impl Stream<Item = Result<AuditEvent>> + Send + 'static {
+    ) -> Result<impl Stream<Item = Result<AuditEvent>> + Send + 'static> {
+        let folder = folder_id.as_deref().unwrap_or_default();
+        request.rights.demand_in(Role::Admin, folder)?;
         let reader = Reader {
             images: self.clone(),
+            watchman: Watchman::new(request, Role::Admin, folder),
             query: AuditQuery {
                 after,
                 folder_id,
@@ -39,15 +43,16 @@ impl Images {
             follow,
             page: VecDeque::new(),
         };
-        try_unfold(reader, |mut reader| async move {
+        Ok(try_unfold(reader, |mut reader| async move {
             let next = reader.next().await?;
             Ok(next.map(|event| (event, reader)))
-        })
+        }))
     }
 }
 
 struct Reader {
     images: Images,
+    watchman: Watchman,
     query: AuditQuery,
     follow: bool,
     page: VecDeque<AuditEvent>,
@@ -65,6 +70,7 @@ impl Reader {
             if self.follow && draining.is_cancelled() {
                 return Err(Error::Closed.into());
             }
+            self.watchman.look().await?;
             let query = self.query.clone();
             let (page, seen) = self.images.store.audit_events(query).await?;
             self.page = page.into();

@@ -1,10 +1,11 @@
 //! Use cases of compute images.
 
 use super::listing::{self, ListRequest};
-use super::{Error, Images, Result};
+use super::{Error, Images, Result, permissions};
 use crate::blobs;
 use crate::model::{
     Change, ComputeImage, ComputeImageChanges, NewComputeImage, Operation, Origin, RequestContext,
+    Role,
 };
 use crate::sources::{FileUri, SourceError};
 
@@ -40,6 +41,7 @@ impl Images {
         let origin = match source {
             NewComputeImageSource::ComputeImage(id) => Origin::ComputeImage(id),
             NewComputeImageSource::Uri(uri) => {
+                request.rights.demand_import(&new.folder_id, &uri)?;
                 // The file may be gone since the first of equal requests.
                 if let Some(first) = self.store.repeated_operation(&request).await? {
                     return Ok(first);
@@ -73,8 +75,14 @@ impl Images {
     ///
     /// # Errors
     /// [`Error::Store`] with `Refusal::ImageNotFound`.
-    pub(crate) async fn compute_image(&self, _: &RequestContext, id: &str) -> Result<ComputeImage> {
-        Ok(self.store.compute_image(id).await?)
+    pub(crate) async fn compute_image(
+        &self,
+        request: &RequestContext,
+        id: &str,
+    ) -> Result<ComputeImage> {
+        let image = self.store.compute_image(id).await?;
+        permissions::of_image(request, id, &image.folder_id)?;
+        Ok(image)
     }
 
     /// The newest READY image of a family in a folder.
@@ -83,10 +91,11 @@ impl Images {
     /// [`Error::FamilyNotFound`] where there is none.
     pub(crate) async fn latest_compute_image_of_family(
         &self,
-        _: &RequestContext,
+        request: &RequestContext,
         folder_id: &str,
         family: &str,
     ) -> Result<ComputeImage> {
+        request.rights.demand(Role::Viewer, folder_id)?;
         self.store
             .latest_compute_image_of_family(folder_id, family)
             .await?
@@ -103,9 +112,10 @@ impl Images {
     /// `PageTokenExpired`.
     pub(crate) async fn compute_images(
         &self,
-        _: &RequestContext,
+        context: &RequestContext,
         request: ListRequest,
     ) -> Result<(Vec<ComputeImage>, Option<String>)> {
+        context.rights.demand(Role::Viewer, &request.folder_id)?;
         let (query, token) = listing::prepare("compute_images", request)?;
         Ok(token.finish(self.store.compute_images(query).await?))
     }
@@ -149,11 +159,13 @@ impl Images {
     /// [`Error::Invalid`] for a page token that cannot be read.
     pub(crate) async fn operations_of_compute_image(
         &self,
-        _: &RequestContext,
+        request: &RequestContext,
         image_id: &str,
         page_size: i64,
         page_token: &str,
     ) -> Result<(Vec<Operation>, Option<String>)> {
+        let image = self.store.compute_image(image_id).await?;
+        permissions::of_image(request, image_id, &image.folder_id)?;
         let (after, token) = listing::prepare_operations(image_id, page_token)?;
         let page_size = listing::page_size(page_size);
         let mut operations = self

@@ -1,9 +1,9 @@
 //! Use cases of desktop images.
 
 use super::listing::{self, ListRequest};
-use super::{Images, Result};
+use super::{Images, Result, permissions};
 use crate::model::{
-    Change, DesktopImage, DesktopImageChanges, NewDesktopImage, Operation, RequestContext,
+    Change, DesktopImage, DesktopImageChanges, NewDesktopImage, Operation, RequestContext, Role,
 };
 
 impl Images {
@@ -24,8 +24,14 @@ impl Images {
     ///
     /// # Errors
     /// `Error::Store` with `Refusal::ImageNotFound`.
-    pub(crate) async fn desktop_image(&self, _: &RequestContext, id: &str) -> Result<DesktopImage> {
-        Ok(self.store.desktop_image(id).await?)
+    pub(crate) async fn desktop_image(
+        &self,
+        request: &RequestContext,
+        id: &str,
+    ) -> Result<DesktopImage> {
+        let image = self.store.desktop_image(id).await?;
+        permissions::of_image(request, id, &image.folder_id)?;
+        Ok(image)
     }
 
     /// A page of the desktop images of a folder, and the token of the next page, if one follows.
@@ -35,9 +41,10 @@ impl Images {
     /// `PageTokenExpired`.
     pub(crate) async fn desktop_images(
         &self,
-        _: &RequestContext,
+        context: &RequestContext,
         request: ListRequest,
     ) -> Result<(Vec<DesktopImage>, Option<String>)> {
+        context.rights.demand(Role::Viewer, &request.folder_id)?;
         let (query, token) = listing::prepare("desktop_images", request)?;
         Ok(token.finish(self.store.desktop_images(query).await?))
     }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{Mutex, OwnedSemaphorePermit};
 
+use super::permissions::{self, Watchman};
 use super::{Error, Images, Result};
 use crate::blobs::{self, BlobReader, Checksums};
-use crate::model::{BlobFacts, DesktopImage, LiveBlob, Refusal, RequestContext};
+use crate::model::{BlobFacts, DesktopImage, LiveBlob, Refusal, RequestContext, Role};
 
 /// The whole blocks, of 4 MiB each, that all downloads together keep in memory. Downloads that find no room read
 /// in pieces, which takes more of the processor.
@@ -27,6 +28,7 @@ pub(crate) struct Download {
     blob_id: String,
     reader: BlobReader,
     images: Images,
+    watchman: Mutex<Watchman>,
 }
 
 impl Images {
@@ -36,7 +38,11 @@ impl Images {
     /// - [`Error::Damaged`] where the bytes are missing or cut, or damaged and without checksums;
     /// - [`Error::Store`] with `Refusal::ImageNotFound` or `ImageNotReady`;
     /// - [`Error::Blobs`] where the file cannot be opened.
-    pub(crate) async fn download(&self, _: &RequestContext, image_id: &str) -> Result<Download> {
+    pub(crate) async fn download(
+        &self,
+        request: &RequestContext,
+        image_id: &str,
+    ) -> Result<Download> {
         let damaged = || {
             let id = image_id.to_owned();
             Error::Damaged(Refusal::BlobDamaged { id })
@@ -44,6 +50,7 @@ impl Images {
         let mut missing = None;
         loop {
             let (image, blob) = self.store.desktop_image_blob(image_id).await?;
+            permissions::of_image(request, image_id, &image.folder_id)?;
             let size = u64::try_from(blob.facts.size).unwrap_or_default();
             let checksums = checksums(&blob, size);
             // Without checksums it is not known which blocks are sound.
@@ -56,6 +63,11 @@ impl Images {
             match opened.map_err(|stopped| blobs::Error::Io(stopped.into()))? {
                 Ok(reader) => {
                     return Ok(Download {
+                        watchman: Mutex::new(Watchman::new(
+                            request,
+                            Role::Viewer,
+                            &image.folder_id,
+                        )),
                         image,
                         facts: blob.facts,
                         blob_id: blob.id,
@@ -107,7 +119,7 @@ impl Download {
     ///
     /// # Errors
     /// The stream ends with an error around [`blobs::Error`] where the bytes cannot be read, or are not those that
-    /// were written.
+    /// were written; and where the caller may read them no more.
     pub(crate) fn read(self, range: Range<u64>) -> impl Stream<Item = io::Result<Bytes>> + Send {
         let download = Arc::new(self);
         stream::iter(BlobReader::by_blocks(range))
@@ -152,6 +164,8 @@ impl Download {
     }
 
     async fn read_checked(&self, part: Range<u64>) -> io::Result<Bytes> {
+        let look = self.watchman.lock().await.look().await;
+        look.map_err(io::Error::other)?;
         let reader = self.reader.clone();
         let read = tokio::task::spawn_blocking(move || reader.read(part)).await?;
         match read {

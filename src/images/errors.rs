@@ -18,6 +18,9 @@ pub struct InvalidField {
 pub enum Error {
     #[error("{} of the request's fields are not as they must be", .0.len())]
     Invalid(Vec<InvalidField>),
+    /// The credentials of the caller are good no more.
+    #[error("Token is invalid or has expired.")]
+    Unauthenticated,
     /// All slots for uploads are taken.
     #[error("too many uploads are running; try again later")]
     Busy,
@@ -34,6 +37,12 @@ pub enum Error {
     Store(#[from] store::Error),
     #[error(transparent)]
     Blobs(#[from] blobs::Error),
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::Store(refusal.into())
+    }
 }
 
 impl Error {

@@ -31,7 +31,12 @@ fn refused(refusal: &Refusal) -> Failure {
         // The other worker records the end of the operation.
         R::LeaseLost { .. } => Reason::Aborted,
         R::CancelRequested { .. } => return Failure::cancelled(),
-        R::OperationNotFound { .. } | R::IdempotencyKeyReused => {
+        R::OperationNotFound { .. }
+        | R::IdempotencyKeyReused
+        | R::FolderDenied { .. }
+        | R::Denied { .. }
+        | R::UriDenied { .. }
+        | R::IdentityNotFound { .. } => {
             return internal(refusal).transient();
         }
     };

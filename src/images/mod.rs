@@ -12,6 +12,7 @@ mod follow;
 mod garbage;
 mod import;
 mod listing;
+mod permissions;
 mod quotas;
 mod stated;
 #[cfg(test)]
@@ -39,7 +40,7 @@ use upload_slots::UploadSlots;
 
 use crate::blobs::{self, LocalBlobs};
 use crate::model::rules::Accept;
-use crate::model::{Change, Operation, RequestContext};
+use crate::model::{Change, Operation, RequestContext, Role};
 use crate::operations::Engine;
 use crate::sources::ImportFolder;
 use crate::store::Store;
@@ -123,15 +124,23 @@ impl Images {
     ///
     /// # Errors
     /// [`Error::Store`] with `Refusal::OperationNotFound`.
-    pub(crate) async fn operation(&self, _: &RequestContext, id: &str) -> Result<Operation> {
-        Ok(self.store.operation(id).await?)
+    pub(crate) async fn operation(&self, request: &RequestContext, id: &str) -> Result<Operation> {
+        let operation = self.store.operation(id).await?;
+        permissions::of_operation(request, Role::Viewer, &operation)?;
+        Ok(operation)
     }
 
     /// Asks an operation to stop, and returns it as it now stands. One that is done stays as it is.
     ///
     /// # Errors
-    /// [`Error::Store`] with `Refusal::OperationNotFound`.
-    pub(crate) async fn cancel_operation(&self, _: &RequestContext, id: &str) -> Result<Operation> {
+    /// [`Error::Store`] with `Refusal::OperationNotFound` or `FolderDenied`.
+    pub(crate) async fn cancel_operation(
+        &self,
+        request: &RequestContext,
+        id: &str,
+    ) -> Result<Operation> {
+        let operation = self.store.operation(id).await?;
+        permissions::of_operation(request, Role::Editor, &operation)?;
         // A caller that hangs up must not take along what was begun.
         let (images, id) = (self.clone(), id.to_owned());
         let worker = Arc::new(self.clone());

@@ -2,18 +2,20 @@
 
 use super::{Error, Images, Result};
 use crate::model::rules::SetQuota;
-use crate::model::{Metric, Quota, QuotaScope, RequestContext};
+use crate::model::{Metric, Quota, QuotaScope, RequestContext, Role};
 
 impl Images {
     /// The limits that stand: of a folder, or all of them.
     ///
     /// # Errors
-    /// Only those of any use case ([`Error`]).
+    /// [`Error::Store`] with `Refusal::FolderDenied` or `Denied`.
     pub(crate) async fn quotas(
         &self,
-        _: &RequestContext,
+        request: &RequestContext,
         folder_id: Option<String>,
     ) -> Result<Vec<Quota>> {
+        let folder = folder_id.as_deref().unwrap_or_default();
+        request.rights.demand_in(Role::Admin, folder)?;
         let wanted = folder_id.map(QuotaScope::Folder);
         let mut quotas = self.store.quotas().await?;
         quotas.retain(|quota| wanted.as_ref().is_none_or(|scope| *scope == quota.scope));
@@ -23,7 +25,7 @@ impl Images {
     /// Sets a limit by its name, or takes it away. Returns the usage.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a name that no limit has.
+    /// [`Error::Invalid`] for a name that no limit has; [`Error::Store`] with `Refusal::FolderDenied` or `Denied`.
     pub(crate) async fn set_quota(
         &self,
         request: RequestContext,
@@ -31,6 +33,11 @@ impl Images {
         name: &str,
         limit: Option<i64>,
     ) -> Result<i64> {
+        let folder_id = match &scope {
+            QuotaScope::Folder(id) => id,
+            QuotaScope::Total => "",
+        };
+        request.rights.demand_in(Role::Admin, folder_id)?;
         let Some(metric) = Metric::from_name(name) else {
             let known = Metric::ALL.map(Metric::name).join(", ");
             return Err(Error::invalid("name", format!("Must be one of {known}")));

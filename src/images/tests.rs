@@ -28,8 +28,8 @@ fn caller() -> RequestContext {
     RequestContext {
         subject: "somebody".to_owned(),
         request_id: "a request".to_owned(),
-        deadline: None,
         idempotency: None,
+        ..RequestContext::internal("")
     }
 }
 
@@ -86,8 +86,8 @@ impl Process {
         let request = RequestContext {
             subject: "somebody".to_owned(),
             request_id: "a request".to_owned(),
-            deadline: None,
             idempotency: None,
+            ..RequestContext::internal("")
         };
         let source = NewComputeImageSource::Uri(uri);
         let created = self.images.create_compute_image(request, new(), source);
@@ -217,8 +217,8 @@ fn folder() -> TempDir {
         let request = RequestContext {
             subject: "somebody".to_owned(),
             request_id: "a request".to_owned(),
-            deadline: None,
             idempotency: None,
+            ..RequestContext::internal("")
         };
         for metric in [Metric::ComputeImagesCount, Metric::ComputeImagesSize] {
             let limit = Some(1 << 40);
@@ -384,8 +384,8 @@ fn a_change_of_rows_is_done_once_however_its_process_ends() {
         let request = RequestContext {
             subject: "somebody".to_owned(),
             request_id: "another".to_owned(),
-            deadline: None,
             idempotency: None,
+            ..RequestContext::internal("")
         };
         let accept = Accept {
             request,
@@ -424,11 +424,11 @@ fn upload(
     let request = RequestContext {
         subject: "somebody".to_owned(),
         request_id: "a request".to_owned(),
-        deadline: None,
         idempotency: Some(Idempotency {
             key: [7; 16],
             request_hash: [1; 32],
         }),
+        ..RequestContext::internal("")
     };
     let upload = Upload {
         new: new(),

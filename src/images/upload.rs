@@ -11,13 +11,15 @@ use super::compute_images::LARGEST_BLOB;
 use super::failures::too_large;
 use super::follow::Following;
 use super::import::Target;
+use super::permissions::Watchman;
 use super::stated::StatedSha256;
 use super::upload_slots::Slot;
 use super::{Error, Images, Result};
 use crate::blobs::{self, Chunk};
 use crate::model::rules::{Accept, Supersede};
 use crate::model::{
-    Change, Failure, NewComputeImage, Operation, Origin, Reason, Refusal, RequestContext, Start,
+    Change, Failure, NewComputeImage, Operation, Origin, Reason, Refusal, RequestContext, Role,
+    Start,
 };
 use crate::operations::{Ended, Run};
 use crate::store;
@@ -75,7 +77,7 @@ impl Images {
     ///
     /// # Errors
     /// - [`Error::Busy`] where all slots are taken;
-    /// - [`Error::Store`] with `Refusal::NameTaken`, `QuotaExceeded` or `IdempotencyKeyReused`;
+    /// - [`Error::Store`] with `Refusal::FolderDenied`, `NameTaken`, `QuotaExceeded` or `IdempotencyKeyReused`;
     /// - [`Error::Blobs`] with `Full` where there is no room to record the end.
     pub(crate) async fn upload_compute_image<S>(
         &self,
@@ -86,6 +88,7 @@ impl Images {
         S: Stream<Item = std::result::Result<Piece, UploadError>> + Send + 'static,
     {
         // A caller that hangs up drops this future, at any await; the spawned one goes on.
+        request.rights.demand(Role::Editor, &upload.new.folder_id)?;
         let images = self.clone();
         self.engine
             .spawn(async move { images.accept_and_take(request, upload).await })
@@ -141,7 +144,8 @@ impl Images {
         let not_before = accepted_at.checked_add(latency).unwrap_or(accepted_at);
         let span = run.span();
         let done = async {
-            let ended = self.take(&run, &slot, upload, not_before).await;
+            let watchman = Watchman::new(&request, Role::Editor, &upload.new.folder_id);
+            let ended = self.take(&run, &slot, upload, watchman, not_before).await;
             self.record(run, ended).await
         };
         done.instrument(span).await
@@ -200,7 +204,14 @@ impl Images {
         }
     }
 
-    async fn take<S>(&self, run: &Run, slot: &Slot, upload: Upload<S>, not_before: Instant) -> Ended
+    async fn take<S>(
+        &self,
+        run: &Run,
+        slot: &Slot,
+        upload: Upload<S>,
+        watchman: Watchman,
+        not_before: Instant,
+    ) -> Ended
     where
         S: Stream<Item = std::result::Result<Piece, UploadError>> + Send,
     {
@@ -214,7 +225,7 @@ impl Images {
             following: Following::start(&run.stop()),
             writer,
         };
-        let sha256 = self.read_body(&target, run, slot, upload).await?;
+        let sha256 = self.read_body(&target, run, slot, upload, watchman).await?;
         let (stop, stopping) = (run.stop(), self.engine.stopping());
         tokio::select! {
             () = tokio::time::sleep_until(not_before.into()) => {}
@@ -232,6 +243,7 @@ impl Images {
         run: &Run,
         slot: &Slot,
         upload: Upload<S>,
+        mut watchman: Watchman,
     ) -> std::result::Result<Option<StatedSha256>, Failure>
     where
         S: Stream<Item = std::result::Result<Piece, UploadError>> + Send,
@@ -259,6 +271,9 @@ impl Images {
                 () = stop.cancelled() => return Err(Failure::cancelled()),
                 () = stopping.cancelled() => return Err(early(received)),
             };
+            if let Err(error) = watchman.look().await {
+                return Err(no_longer_allowed(&error, received));
+            }
             slot.received(match &next {
                 Ok(Some(Ok(Piece::Data(data)))) => data.len(),
                 _ => 0,
@@ -315,6 +330,12 @@ async fn passed(deadline: Option<Instant>) {
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
     }
+}
+
+/// The failure of an upload whose sender was found to have lost the right to it.
+fn no_longer_allowed(why: &Error, received: u64) -> Failure {
+    let message = format!("The upload was stopped after {received} bytes: {why}");
+    Failure::new(Reason::Aborted, message)
 }
 
 /// The failure of an upload whose slot another got.

@@ -5,8 +5,9 @@ use std::time::Duration;
 use futures_util::Stream;
 use futures_util::stream::try_unfold;
 
+use super::permissions::{self, Watchman};
 use super::{Images, Result};
-use crate::model::{Operation, RequestContext};
+use crate::model::{Operation, RequestContext, Role};
 use crate::store::Error;
 
 /// The interval at which the store is asked at the least: another process may have changed the operation.
@@ -20,15 +21,17 @@ impl Images {
     /// server is about to stop.
     pub(crate) async fn watch_operation(
         &self,
-        _: &RequestContext,
+        request: &RequestContext,
         id: &str,
     ) -> Result<impl Stream<Item = Result<Operation>> + Send + 'static> {
         // The watch begins before the operation is read, so that no change is missed.
         let changes = self.engine.watch(id);
         let first = self.store.operation(id).await?;
+        permissions::of_operation(request, Role::Viewer, &first)?;
         let images = self.clone();
         let state = Watch {
             images,
+            watchman: Watchman::new(request, Role::Viewer, &first.folder_id),
             changes,
             last: None,
             next: Some(first),
@@ -42,6 +45,7 @@ impl Images {
 
 struct Watch {
     images: Images,
+    watchman: Watchman,
     changes: tokio::sync::watch::Receiver<()>,
     last: Option<Operation>,
     next: Option<Operation>,
@@ -62,6 +66,7 @@ impl Watch {
                 _ = tokio::time::timeout(LONGEST_SILENCE, self.changes.changed()) => {}
                 () = draining.cancelled() => return Err(Error::Closed.into()),
             }
+            self.watchman.look().await?;
             let now = self.images.store.operation(&last.id).await?;
             if now != last {
                 self.last = Some(now.clone());

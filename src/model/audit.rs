@@ -16,6 +16,8 @@ pub(crate) struct AuditEvent {
     pub kind: AuditKind,
     pub subject: String,
     pub request_id: String,
+    /// The address that the request came from, as far as it is known.
+    pub peer: String,
     pub folder_id: String,
     pub operation_id: String,
     pub image_id: String,
@@ -53,6 +55,46 @@ pub(crate) enum AuditKind {
     Operation(Kind),
     /// A limit was set, or taken away.
     SetQuota,
+    Identity(IdentityAction),
+}
+
+/// Defines the changes of identity rows, with the numbers that their audit events are stored under.
+macro_rules! identity_actions {
+    ($($name:ident = $number:literal,)+) => {
+        /// A change of the rows that say who callers are, and what they may do.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum IdentityAction {
+            $($name = $number,)+
+        }
+
+        impl IdentityAction {
+            /// The one stored under this number.
+            pub(crate) fn from_number(number: i64) -> Option<Self> {
+                [$(Self::$name),+].into_iter().find(|it| *it as i64 == number)
+            }
+
+            /// The name that readers of audit events know it by.
+            pub(crate) fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)+
+                }
+            }
+        }
+    };
+}
+
+identity_actions! {
+    CreateToken = 201,
+    RevokeToken = 202,
+    IssueToken = 203,
+    CreateServiceAccount = 204,
+    DeleteServiceAccount = 205,
+    CreateServiceAccountKey = 206,
+    DeleteServiceAccountKey = 207,
+    GrantAccess = 208,
+    RevokeAccess = 209,
+    CreateUrlKey = 210,
+    RevokeUrlKey = 211,
 }
 
 /// A field that is set to another value.

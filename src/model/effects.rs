@@ -1,7 +1,8 @@
 //! Effects of a decision: rows to insert, update and delete, in the order in which they are to be written.
 
 use super::{
-    AuditRow, BlobRow, ComputeImageRow, DesktopImageRow, Id, OperationRow, Quota, Timestamp,
+    AuditRow, BlobRow, ComputeImageRow, DesktopImageRow, Id, IdentityKey, IdentityRow,
+    OperationRow, Quota, Timestamp,
 };
 
 /// A change of one row.
@@ -35,6 +36,9 @@ pub(crate) enum Effect {
         at: Timestamp,
     },
     UpdateQuota(Quota),
+    /// Inserts an identity row, or takes the place of the one of its key.
+    PutIdentity(Box<IdentityRow>),
+    DeleteIdentity(IdentityKey),
     InsertAuditEvent(AuditRow),
 }
 

@@ -2,11 +2,13 @@
 //! states, quotas, audit events, lists, and the decision of each command. Never mentions a store, a transport, or
 //! anything else that does I/O.
 
+mod access;
 mod audit;
 mod blobs;
 mod changes;
 mod command;
 mod effects;
+mod identity;
 mod ids;
 mod images;
 mod leases;
@@ -21,7 +23,10 @@ pub(crate) mod rules;
 mod time;
 mod working_set;
 
-pub(crate) use audit::{AuditEvent, AuditKind, AuditQuery, AuditStatus, FieldChange};
+pub(crate) use access::{Grant, Permissions, Rights, Role};
+pub(crate) use audit::{
+    AuditEvent, AuditKind, AuditQuery, AuditStatus, FieldChange, IdentityAction,
+};
 pub(crate) use blobs::{BlobFacts, DeletedBlob, LiveBlob};
 pub(crate) use changes::{
     Change, ComputeImageChanges, DesktopImageChanges, Kind, NewComputeImage, NewDesktopImage,
@@ -29,6 +34,10 @@ pub(crate) use changes::{
 };
 pub(crate) use command::{Command, Fresh, Room};
 pub(crate) use effects::{Decision, Effect, Tombstone};
+pub(crate) use identity::{
+    IdentityKey, IdentityKind, IdentityRow, SERVICE_ACCOUNT_SUBJECT, ServiceAccount,
+    ServiceAccountKey, TOKEN_SUBJECT, Token, UrlKey, owner,
+};
 pub(crate) use ids::{
     COMPUTE_IMAGE_PREFIX, DESKTOP_IMAGE_PREFIX, Id, IdGenerator, OPERATION_PREFIX,
 };
@@ -49,7 +58,7 @@ pub(crate) use operations::{
 };
 pub(crate) use quotas::{ExceededQuota, Metric, Quota, QuotaScope};
 pub(crate) use refusal::Refusal;
-pub(crate) use request::{Idempotency, RequestContext};
+pub(crate) use request::{Idempotency, RequestContext, Standing};
 pub(crate) use rows::{
     AuditRow, AuditStep, BlobRow, BlobState, ComputeImageRow, DesktopImageRow, OperationRow, Task,
     UploadKey,

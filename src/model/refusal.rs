@@ -1,7 +1,7 @@
 //! Refusals: why the rules do not admit a command. A refused command writes nothing. The words are those that callers
 //! read, whether a request is refused at once or its operation fails.
 
-use super::{ExceededQuota, ReachedQuota};
+use super::{ExceededQuota, IdentityKind, ReachedQuota, Role};
 
 /// Why a command is not admitted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +29,17 @@ pub enum Refusal {
     /// The key came with another request before.
     #[error("The idempotency key was used with another request; use a new key for a new request")]
     IdempotencyKeyReused,
+    /// The caller lacks a role in the folder, which may exist or not.
+    #[error("Permission denied to folder {folder_id}")]
+    FolderDenied { folder_id: String },
+    /// The caller lacks a role in all folders.
+    #[error("Permission denied: this takes the role {role} in all folders")]
+    Denied { role: Role },
+    /// The grants of the caller narrow the imports into the folder to other uris.
+    #[error("Permission denied to import this uri into folder {folder_id}: the grant names others")]
+    UriDenied { folder_id: String },
+    #[error("{} \"{id}\" not found", .kind.noun())]
+    IdentityNotFound { kind: IdentityKind, id: String },
     #[error("Quota limit {} exceeded", .0.metric.name())]
     QuotaExceeded(ExceededQuota),
     /// Another worker has taken over, or the operation has ended.

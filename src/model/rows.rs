@@ -165,6 +165,8 @@ pub(crate) struct AuditRow {
     pub kind: AuditKind,
     pub subject: String,
     pub request_id: String,
+    /// The address that the request came from; empty in events that come later than the request.
+    pub peer: String,
     /// Empty where it is about all folders.
     pub folder_id: String,
     /// Of a mutation that an operation carries out.

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 
 use super::{
-    BlobRow, BlobState, ComputeImageRow, DesktopImageRow, Effect, Id, OperationRow, Quota,
-    QuotaScope,
+    BlobRow, BlobState, ComputeImageRow, DesktopImageRow, Effect, Id, IdentityKey, IdentityRow,
+    OperationRow, Quota, QuotaScope,
 };
 
 /// A question that a command must have answered before it is decided.
@@ -33,6 +33,9 @@ pub(crate) enum Lookup {
     Digest([u8; 32]),
     /// The blobs that an operation writes.
     PendingBlobs(Id),
+    Identity(IdentityKey),
+    /// The identity rows that are removed with another.
+    IdentityChildren(IdentityKey),
 }
 
 /// An idempotency key, which is the subject's own.
@@ -73,6 +76,9 @@ pub(crate) struct WorkingSet {
     digests: HashMap<[u8; 32], Option<Id>>,
     pending: HashMap<Id, BTreeSet<Id>>,
     quotas: BTreeMap<QuotaScope, Vec<Quota>>,
+    identities: BTreeMap<IdentityKey, Option<IdentityRow>>,
+    /// Of loaded rows: those whose children are all known.
+    parents: BTreeSet<IdentityKey>,
 }
 
 /// The idempotency key that is tied to an operation, or may be.
@@ -114,6 +120,8 @@ impl WorkingSet {
                 Lookup::Quotas(scope) => self.quotas.contains_key(scope),
                 Lookup::Digest(sha256) => self.digests.contains_key(sha256),
                 Lookup::PendingBlobs(operation) => self.pending.contains_key(operation),
+                Lookup::Identity(key) => self.identities.contains_key(key),
+                Lookup::IdentityChildren(key) => self.parents.contains(key),
             }
     }
 
@@ -162,6 +170,23 @@ impl WorkingSet {
     /// The limits that stand for a scope, by metric.
     pub(crate) fn quotas(&self, scope: &QuotaScope) -> &[Quota] {
         self.quotas.get(scope).map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn identity(&self, key: &IdentityKey) -> Option<&IdentityRow> {
+        self.identities.get(key)?.as_ref()
+    }
+
+    /// The identity rows that are removed with another, by kind and id.
+    pub(crate) fn identity_children(&self, key: &IdentityKey) -> Vec<&IdentityRow> {
+        let children = self.all_identities();
+        children
+            .filter(|row| row.parent().as_ref() == Some(key))
+            .collect()
+    }
+
+    /// All identity rows, by kind and id.
+    pub(crate) fn all_identities(&self) -> impl Iterator<Item = &IdentityRow> {
+        self.identities.values().flatten()
     }
 
     /// All desktop images, by id.
@@ -240,6 +265,17 @@ impl WorkingSet {
         self.pending.entry(operation).or_insert(blobs);
     }
 
+    pub(crate) fn learn_identity(&mut self, key: IdentityKey, row: Option<IdentityRow>) {
+        self.identities.entry(key).or_insert(row);
+    }
+
+    pub(crate) fn learn_identity_children(&mut self, key: IdentityKey, rows: Vec<IdentityRow>) {
+        for row in rows {
+            self.learn_identity(row.key(), Some(row));
+        }
+        self.parents.insert(key);
+    }
+
     pub(crate) fn learn_quotas(&mut self, scope: QuotaScope, quotas: Vec<Quota>) {
         self.quotas.entry(scope).or_insert(quotas);
     }
@@ -277,6 +313,12 @@ impl WorkingSet {
                     None => quotas.push(quota),
                 }
             }
+            Effect::PutIdentity(row) => {
+                self.identities.insert(row.key(), Some(*row));
+            }
+            Effect::DeleteIdentity(key) => {
+                self.identities.remove(&key);
+            }
             Effect::PutChecksums { .. }
             | Effect::InsertTombstone(_)
             | Effect::NoteGarbage(_)
@@ -313,6 +355,10 @@ impl WorkingSet {
                 // A compute image is loaded with its blob.
                 self.compute_images.clear();
                 self.desktop_images.clear();
+            }
+            Effect::PutIdentity(_) | Effect::DeleteIdentity(_) => {
+                self.identities.clear();
+                self.parents.clear();
             }
             Effect::UpdateQuota(_)
             | Effect::PutChecksums { .. }

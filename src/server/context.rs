@@ -2,30 +2,61 @@
 
 use std::time::Instant;
 
-use http::Request;
-use tonic::Status;
+use http::uri::PathAndQuery;
+use http::{Request, Uri};
 
-use crate::auth::Authenticator;
-use crate::model::RequestContext;
+use super::serve::Peer;
+use crate::auth::{Authentication, Authenticator, Caller, Credentials, Identity, SignedPath};
 
-/// Gives a request its context, in its extensions, unless the authenticator does not know its sender.
-///
-/// # Errors
-/// UNAUTHENTICATED in the words of the authenticator.
-pub(super) fn make<B>(
+/// Looks at the credentials of a request.
+pub(super) fn authenticate<B>(
     authenticator: &dyn Authenticator,
+    request: &Request<B>,
+) -> Authentication {
+    authenticator.authenticate(&Credentials {
+        method: request.method(),
+        uri: request.uri(),
+        headers: request.headers(),
+        certificate: None,
+    })
+}
+
+/// Gives a request the context of its caller, or of nobody, in its extensions. Takes the fields of a signature from
+/// its query, which no method knows; whether there were any.
+pub(super) fn give<B>(
+    identity: &Identity,
+    caller: Option<&Caller>,
     request: &mut Request<B>,
     request_id: &str,
-) -> Result<(), Status> {
-    let headers = request.headers();
-    let subject = authenticator.authenticate(headers);
-    let timeout = transcoding::timeout_of(headers);
-    let context = RequestContext {
-        subject: subject.map_err(|refused| Status::unauthenticated(refused.0))?,
-        request_id: request_id.to_owned(),
-        deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
-        idempotency: None,
+) -> bool {
+    let mut context = match caller {
+        Some(caller) => identity.context(caller),
+        None => identity.open_context(),
     };
+    request_id.clone_into(&mut context.request_id);
+    let timeout = transcoding::timeout_of(request.headers());
+    context.deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let peer = request.extensions().get::<Peer>();
+    context.peer = peer.map(|peer| peer.address.ip());
     request.extensions_mut().insert(context);
-    Ok(())
+    let unsigned = SignedPath::of(request.method(), request.uri())
+        .map(|signed| without_query(request.uri(), &signed.unsigned_query()));
+    let Some(unsigned) = unsigned else {
+        return false;
+    };
+    *request.uri_mut() = unsigned;
+    true
+}
+
+/// The same URI with another query.
+fn without_query(uri: &Uri, query: &str) -> Uri {
+    let path = uri.path();
+    let text = match query {
+        "" => path.to_owned(),
+        query => format!("{path}?{query}"),
+    };
+    let mut parts = uri.clone().into_parts();
+    // What is left of a URI is one.
+    parts.path_and_query = PathAndQuery::try_from(text).ok().or(parts.path_and_query);
+    Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())
 }

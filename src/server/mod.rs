@@ -44,7 +44,7 @@ use tower_http::cors::CorsLayer;
 use tracing::{Instrument, field};
 use transcoding::{Deadlines, ResponseBody, Transcoder, errors};
 
-use crate::auth::Authenticator;
+use crate::auth::{Authentication, Authenticator, Caller, Identity, NotAuthenticated};
 use crate::contract;
 use crate::grpc;
 use crate::images::Images;
@@ -68,6 +68,7 @@ type Reply = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallib
 pub(crate) struct Gateway {
     images: Images,
     authenticator: Arc<dyn Authenticator>,
+    identity: Identity,
     services: Services,
     methods: Methods,
     guard: Guard,
@@ -85,6 +86,7 @@ impl Gateway {
         images: Images,
         routes: Routes,
         authenticator: Arc<dyn Authenticator>,
+        identity: Identity,
         guard: Guard,
         origins: &[AllowedOrigin],
     ) -> Result<Self, transcoding::BuildError> {
@@ -101,6 +103,7 @@ impl Gateway {
         Ok(Self {
             images,
             authenticator,
+            identity,
             services,
             methods: Methods::new(&pool, grpc::services()),
             guard,
@@ -168,12 +171,52 @@ impl Gateway {
         }
     }
 
-    fn dispatch(self: &Arc<Self>, mut request: Request<Body>, request_id: &str) -> Reply {
-        if !open::concerns(&request)
-            && let Err(refused) = context::make(&*self.authenticator, &mut request, request_id)
-        {
-            return at_once(unauthenticated(&request, &refused, request_id));
+    fn dispatch(self: &Arc<Self>, request: Request<Body>, request_id: &str) -> Reply {
+        if open::concerns(&request) {
+            return self.dispatch_for(None, request, request_id);
         }
+        match context::authenticate(&*self.authenticator, &request) {
+            Authentication::Known(known) => self.dispatch_known(known, request, request_id),
+            Authentication::Asked(asked) => {
+                let (gateway, request_id) = (Arc::clone(self), request_id.to_owned());
+                Box::pin(async move {
+                    let known = asked.await;
+                    gateway.dispatch_known(known, request, &request_id).await
+                })
+            }
+        }
+    }
+
+    fn dispatch_known(
+        self: &Arc<Self>,
+        known: Result<Arc<Caller>, NotAuthenticated>,
+        request: Request<Body>,
+        request_id: &str,
+    ) -> Reply {
+        match known {
+            Ok(caller) => self.dispatch_for(Some(&caller), request, request_id),
+            Err(refused) => {
+                let status = grpc::not_authenticated(refused);
+                at_once(unauthenticated(&request, &status, request_id))
+            }
+        }
+    }
+
+    fn dispatch_for(
+        self: &Arc<Self>,
+        caller: Option<&Caller>,
+        mut request: Request<Body>,
+        request_id: &str,
+    ) -> Reply {
+        let is_signed = context::give(&self.identity, caller, &mut request, request_id);
+        let reply = self.answer_to(request, request_id);
+        match is_signed {
+            false => reply,
+            true => Box::pin(reply.map_ok(not_to_be_passed_on)),
+        }
+    }
+
+    fn answer_to(self: &Arc<Self>, request: Request<Body>, request_id: &str) -> Reply {
         // OPTIONS * asks for nothing but an answer.
         if request.uri().path() == "*" {
             let allow = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
@@ -260,6 +303,15 @@ fn without_body(mut response: Response<ResponseBody>) -> Response<ResponseBody> 
     response
 }
 
+/// The reply to a signed URL, which gives its right to whoever learns of it.
+fn not_to_be_passed_on(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+    let headers = response.headers_mut();
+    let no_referrer = HeaderValue::from_static("no-referrer");
+    headers.insert(header::REFERRER_POLICY, no_referrer);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
+    response
+}
+
 /// The reply over gRPC-Web, which may be a stream: nginx is to pass it on as it comes.
 fn unbuffered(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
     let no = HeaderValue::from_static("no");
@@ -285,9 +337,11 @@ fn unauthenticated(
         return refused.clone().into_http::<Body>().map(ResponseBody::from);
     }
     let mut response = error(refused, request_id);
-    let challenge = HeaderValue::from_static("Bearer");
-    let headers = response.headers_mut();
-    headers.insert(header::WWW_AUTHENTICATE, challenge);
+    if response.status() == StatusCode::UNAUTHORIZED {
+        let challenge = HeaderValue::from_static("Bearer");
+        let headers = response.headers_mut();
+        headers.insert(header::WWW_AUTHENTICATE, challenge);
+    }
     response
 }
 

@@ -11,7 +11,19 @@ pub struct Open {
 }
 
 /// All that is open.
-pub const OPEN: [Open; 6] = [
+pub const OPEN: [Open; 9] = [
+    Open {
+        path: "/yandex.cloud.iam.v1.IamTokenService/",
+        reason: "exchanges the credential in the request for a token",
+    },
+    Open {
+        path: "/iam/v1/tokens",
+        reason: "the same over REST",
+    },
+    Open {
+        path: "/iam/v1/tokens:revoke",
+        reason: "ends the token in the request",
+    },
     Open {
         path: "/grpc.health.v1.Health/",
         reason: "load balancers and orchestrators ask it, and have no credentials",

@@ -15,10 +15,10 @@ use crate::model::rules::{self, SetQuota};
 use crate::model::{
     AuditEvent, AuditKind, AuditQuery, AuditRow, AuditStatus, BlobRow, COMPUTE_IMAGE_PREFIX,
     Candidate, Clock, ComputeImage, ComputeImageRow, ComputeImageStatus, DESKTOP_IMAGE_PREFIX,
-    DeletedBlob, DesktopImage, DesktopImageRow, DesktopImageStatus, Effect, Id, IdGenerator, KeyOf,
-    ListQuery, LiveBlob, Metric, NextClaim, OPERATION_PREFIX, Occupied, Operation, OperationRow,
-    Page, Phase, Position, Quota, QuotaScope, Rank, Refusal, RequestContext, SortKey, Timestamp,
-    WorkingSet, is_due, name_hash, total_order,
+    DeletedBlob, DesktopImage, DesktopImageRow, DesktopImageStatus, Effect, Id, IdGenerator,
+    IdentityKey, IdentityKind, IdentityRow, KeyOf, ListQuery, LiveBlob, Metric, NextClaim,
+    OPERATION_PREFIX, Occupied, Operation, OperationRow, Page, Phase, Position, Quota, QuotaScope,
+    Rank, Refusal, RequestContext, SortKey, Timestamp, WorkingSet, is_due, name_hash, total_order,
 };
 
 /// Images, operations and all else, for as long as the process runs.
@@ -221,6 +221,29 @@ impl Store for MemoryStore {
         rows.facts.put_quotas(set.scope, quotas);
         rows.apply(Effect::InsertAuditEvent(event));
         Ok(used)
+    }
+
+    async fn identity(&self, key: IdentityKey) -> Result<Option<IdentityRow>> {
+        Ok(self.rows().facts.identity(&key).cloned())
+    }
+
+    async fn identities(&self, kind: IdentityKind) -> Result<Vec<IdentityRow>> {
+        let rows = self.rows();
+        let identities = rows.facts.all_identities();
+        let of_kind = identities.filter(|row| row.key().kind == kind);
+        Ok(of_kind.cloned().collect())
+    }
+
+    async fn forget_expired_identities(&self, age: Duration, limit: usize) -> Result<usize> {
+        let before = self.now().before(age);
+        let mut rows = self.rows();
+        let identities = rows.facts.all_identities();
+        let expired = identities.filter(|row| row.expires_at().is_some_and(|at| at < before));
+        let expired: Vec<_> = expired.take(limit).map(IdentityRow::key).collect();
+        for key in &expired {
+            rows.apply(Effect::DeleteIdentity(key.clone()));
+        }
+        Ok(expired.len())
     }
 
     async fn audit_events(&self, query: AuditQuery) -> Result<(Vec<AuditEvent>, i64)> {
@@ -533,7 +556,7 @@ impl Rows {
 fn started(number: i64, row: &AuditRow) -> AuditEvent {
     let prefix = match row.kind {
         AuditKind::Operation(kind) => kind.image_prefix(),
-        AuditKind::SetQuota => "",
+        AuditKind::SetQuota | AuditKind::Identity(_) => "",
     };
     let text = |id: Option<Id>, prefix| id.map(|id| id.text(prefix)).unwrap_or_default();
     AuditEvent {
@@ -543,6 +566,7 @@ fn started(number: i64, row: &AuditRow) -> AuditEvent {
         kind: row.kind,
         subject: row.subject.clone(),
         request_id: row.request_id.clone(),
+        peer: row.peer.clone(),
         folder_id: row.folder_id.clone(),
         operation_id: text(row.operation, OPERATION_PREFIX),
         image_id: text(row.image, prefix),

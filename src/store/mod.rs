@@ -17,8 +17,9 @@ use futures_util::future::BoxFuture;
 
 use crate::model::rules::SetQuota;
 use crate::model::{
-    AuditEvent, AuditQuery, ComputeImage, DeletedBlob, DesktopImage, ListQuery, LiveBlob,
-    NextClaim, Occupied, Operation, Page, Quota, RequestContext, Timestamp,
+    AuditEvent, AuditQuery, ComputeImage, DeletedBlob, DesktopImage, IdentityKey, IdentityKind,
+    IdentityRow, ListQuery, LiveBlob, NextClaim, Occupied, Operation, Page, Quota, RequestContext,
+    Timestamp,
 };
 
 pub(crate) use call::Call;
@@ -104,6 +105,15 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// Sets a limit, or takes it away, with its audit event. What the images of the scope take is counted anew,
     /// and returned.
     async fn set_quota(&self, set: SetQuota) -> Result<i64>;
+
+    /// The identity row of a key, if there is one.
+    async fn identity(&self, key: IdentityKey) -> Result<Option<IdentityRow>>;
+
+    /// All identity rows of a kind, by id.
+    async fn identities(&self, kind: IdentityKind) -> Result<Vec<IdentityRow>>;
+
+    /// Forgets identity rows that expired longer ago than `age`, at most `limit` of them; how many they were.
+    async fn forget_expired_identities(&self, age: Duration, limit: usize) -> Result<usize>;
 
     /// Audit events, the oldest first, and the sequence number up to which all were looked at.
     async fn audit_events(&self, query: AuditQuery) -> Result<(Vec<AuditEvent>, i64)>;

@@ -1,9 +1,9 @@
 //! Accepting a change: idempotency key, quotas, images and operation in one decision.
 
 use super::operations::{self, New};
-use super::{changes, claims, draft::Draft};
+use super::{changes, claims, draft::Draft, permissions};
 use crate::model::{
-    Accepted, Change, Command, Decision, Effect, Fresh, KeyOf, Lookup, Operation, Refusal,
+    Accepted, Change, Command, Decision, Effect, Fresh, KeyOf, Lookup, OperationRow, Refusal,
     RequestContext, Room, Start, Timestamp, WorkingSet,
 };
 
@@ -43,9 +43,11 @@ impl Command for Accept {
         now: Timestamp,
     ) -> Result<Decision<Accepted>, Refusal> {
         let mut draft = Draft::new(fresh, facts, now);
-        if let Some(operation) = repeated(&self.request, facts)? {
+        let first = key(&self.request).and_then(|key| facts.operation_of_key(&key));
+        permissions::demand(&self.request.rights, &self.change, first, facts)?;
+        if let Some(first) = repeated(&self.request, first)? {
             return draft.decide(Accepted {
-                operation,
+                operation: first.operation(),
                 repeated: true,
                 lease: None,
             });
@@ -92,17 +94,18 @@ pub(super) fn key(request: &RequestContext) -> Option<KeyOf> {
     })
 }
 
-/// The first operation under the key of a request, as it now stands.
+/// The first operation under the key of a request.
 ///
 /// # Errors
 /// [`Refusal::IdempotencyKeyReused`] where that was another request.
-fn repeated(request: &RequestContext, facts: &WorkingSet) -> Result<Option<Operation>, Refusal> {
-    let Some(first) = key(request).and_then(|key| facts.operation_of_key(&key)) else {
-        return Ok(None);
-    };
-    if first.idempotency == request.idempotency {
-        Ok(Some(first.operation()))
-    } else {
-        Err(Refusal::IdempotencyKeyReused)
+fn repeated<'a>(
+    request: &RequestContext,
+    first: Option<&'a OperationRow>,
+) -> Result<Option<&'a OperationRow>, Refusal> {
+    match first {
+        Some(first) if first.idempotency != request.idempotency => {
+            Err(Refusal::IdempotencyKeyReused)
+        }
+        first => Ok(first),
     }
 }

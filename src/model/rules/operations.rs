@@ -70,7 +70,14 @@ pub(super) fn begin(
         resource: applied.resource,
         failure: None,
     };
-    audit(draft, &row, step, None, applied.changes);
+    audit(
+        draft,
+        &row,
+        step,
+        None,
+        applied.changes,
+        request.peer_text(),
+    );
     row
 }
 
@@ -147,7 +154,7 @@ pub(super) fn end(
             told
         }
     };
-    audit(draft, &row, step, message, changes);
+    audit(draft, &row, step, message, changes, String::new());
     let operation = row.operation();
     draft.add(Effect::UpdateOperation(Box::new(row)));
     operation
@@ -203,6 +210,7 @@ fn audit(
     step: AuditStep,
     message: Option<String>,
     changes: Vec<FieldChange>,
+    peer: String,
 ) {
     draft.add(Effect::InsertAuditEvent(AuditRow {
         time: draft.now,
@@ -210,6 +218,7 @@ fn audit(
         kind: AuditKind::Operation(row.kind),
         subject: row.subject.clone(),
         request_id: row.request_id.clone(),
+        peer,
         folder_id: row.folder_id.clone(),
         operation: Some(row.id),
         image: Some(row.image),

@@ -141,6 +141,7 @@ pub(crate) fn set_quota(
         kind: AuditKind::SetQuota,
         subject: set.request.subject.clone(),
         request_id: set.request.request_id.clone(),
+        peer: set.request.peer_text(),
         folder_id: match &set.scope {
             QuotaScope::Folder(id) => id.clone(),
             QuotaScope::Total => String::new(),

@@ -25,6 +25,7 @@ pub(crate) enum AnyCommand {
     RequestCancel(RequestCancel),
     TieKey(TieKey),
     Supersede(Supersede),
+    ChangeIdentity(ChangeIdentity),
 }
 
 impl AnyCommand {
@@ -69,6 +70,7 @@ macro_rules! each {
             AnyCommand::RequestCancel($command) => $call,
             AnyCommand::TieKey($command) => $call,
             AnyCommand::Supersede($command) => $call,
+            AnyCommand::ChangeIdentity($command) => $call,
         }
     };
 }
@@ -119,6 +121,9 @@ impl Command for AnyCommand {
             }
             Self::TieKey(it) => replying(it.decide(fresh, facts, now), |()| AnyReply::Nothing),
             Self::Supersede(it) => replying(it.decide(fresh, facts, now), AnyReply::Superseded),
+            Self::ChangeIdentity(it) => {
+                replying(it.decide(fresh, facts, now), |()| AnyReply::Nothing)
+            }
         }
     }
 }
@@ -196,7 +201,11 @@ impl World {
             }
         });
         let Some(lease) = lease.filter(|_| self.random.random_bool(0.6)) else {
-            return match self.random.random_range(0..10) {
+            return match self.random.random_range(0..12) {
+                10 | 11 => AnyCommand::ChangeIdentity(ChangeIdentity {
+                    request: self.request(),
+                    change: self.identity_change(),
+                }),
                 0 => AnyCommand::RequestCancel(RequestCancel {
                     operation_id: self.pick(|world| &world.operations),
                 }),
@@ -252,14 +261,99 @@ impl World {
     fn request(&mut self) -> RequestContext {
         let subjects = ["somebody", "another"];
         RequestContext {
-            subject: subjects[self.random.random_range(0..2)].to_owned(),
+            rights: self.rights(),
             request_id: "a request".to_owned(),
-            deadline: None,
             idempotency: self.random.random_bool(0.4).then(|| Idempotency {
                 key: [self.random.random_range(0..3); 16],
                 request_hash: [u8::from(self.random.random_bool(0.1)); 32],
             }),
+            ..RequestContext::internal(subjects[self.random.random_range(0..2)])
         }
+    }
+
+    /// Mostly all rights, else those of a role in one of the folders or in all.
+    fn rights(&mut self) -> Rights {
+        if self.random.random_bool(0.9) {
+            return Rights::All;
+        }
+        Rights::Granted {
+            holders: ["sa:s".to_owned()].into(),
+            permissions: std::sync::Arc::new(Permissions::new([self.grant("sa:s")])),
+        }
+    }
+
+    fn grant(&mut self, holder: &str) -> Grant {
+        Grant {
+            holder: holder.to_owned(),
+            folder_id: match self.random.random_bool(0.7) {
+                true => self.folder(),
+                false => String::new(),
+            },
+            role: *Role::ALL.choose(&mut self.random).expect("some"),
+            import_uris: Vec::new(),
+            created_at: Timestamp(1),
+            created_by: "somebody".to_owned(),
+        }
+    }
+
+    /// A change of an identity row, which may hang on others.
+    fn identity_change(&mut self) -> IdentityChange {
+        let id = |world: &mut Self| world.random.random_range(0..3).to_string();
+        let token = |world: &mut Self| Token {
+            id: id(world),
+            sha256: String::new(),
+            subject: "token:x".to_owned(),
+            description: String::new(),
+            created_at: Timestamp(1),
+            created_by: "somebody".to_owned(),
+            expires_at: None,
+            parent: None,
+        };
+        let kinds = [
+            IdentityKind::Token,
+            IdentityKind::ServiceAccount,
+            IdentityKind::ServiceAccountKey,
+        ];
+        let row = match self.random.random_range(0..7) {
+            0 => IdentityRow::Token(token(self)),
+            1 => IdentityRow::ServiceAccount(ServiceAccount {
+                id: id(self),
+                name: self.name(),
+                description: String::new(),
+                created_at: Timestamp(1),
+                created_by: "somebody".to_owned(),
+            }),
+            2 => IdentityRow::ServiceAccountKey(ServiceAccountKey {
+                id: id(self),
+                service_account_id: id(self),
+                description: String::new(),
+                public_key: String::new(),
+                created_at: Timestamp(1),
+                created_by: "somebody".to_owned(),
+            }),
+            3 => {
+                let holder = format!(
+                    "{}:{}",
+                    ["token", "sa", "oidc:o"][self.random.random_range(0..3)],
+                    id(self)
+                );
+                IdentityRow::Grant(self.grant(&holder))
+            }
+            4 => {
+                let kind = *kinds.choose(&mut self.random).expect("some");
+                let issued = Token {
+                    id: format!("issued {}", id(self)),
+                    parent: Some(IdentityKey::new(kind, id(self))),
+                    ..token(self)
+                };
+                return IdentityChange::Issue(Box::new(IdentityRow::Token(issued)));
+            }
+            _ => {
+                let kind = *kinds.choose(&mut self.random).expect("some");
+                return IdentityChange::Remove(IdentityKey::new(kind, id(self)));
+            }
+        };
+        IdentityChange::Put(Box::new(row))
     }
 
     fn change(&mut self) -> Change {

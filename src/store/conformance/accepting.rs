@@ -53,11 +53,11 @@ pub(super) async fn each_of_many_at_once_leaves_its_own_operation_and_events(bac
         let accept = RequestContext {
             subject: format!("subject {n}"),
             request_id: format!("request {n}"),
-            deadline: None,
             idempotency: (n < 16 && n % 2 == 0).then_some(Idempotency {
                 key: [n; 16],
                 request_hash: [n; 32],
             }),
+            ..RequestContext::internal("")
         };
         let change = copy(&format!("f{}", n % 3), &format!("n{n}"), &source);
         fixture.store.accept(accept, change, Start::Now)

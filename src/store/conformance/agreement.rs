@@ -222,6 +222,12 @@ impl Pair {
                 store.audit_events(query).await.unwrap(),
                 store.audit_events(of_folder).await.unwrap(),
                 store.blobs_to_delete(String::new(), 1000).await.unwrap(),
+                store.identities(IdentityKind::Token).await.unwrap(),
+                store
+                    .identities(IdentityKind::ServiceAccountKey)
+                    .await
+                    .unwrap(),
+                store.identities(IdentityKind::Grant).await.unwrap(),
                 live.into_iter().collect::<std::collections::BTreeSet<_>>(),
             )
         })

@@ -4,6 +4,7 @@
 mod accepting;
 mod agreement;
 mod blobs;
+mod identity;
 mod leases;
 mod lists;
 mod states;
@@ -60,6 +61,10 @@ conformance! {
         a_worker_that_lost_its_lease_takes_no_place,
         what_is_known_as_damaged_is_not_copied_until_it_is_mended,
         a_blob_goes_with_its_last_image_and_not_before;
+    identity:
+        what_hangs_on_an_account_or_a_token_goes_with_it,
+        a_row_hangs_on_one_that_is_there,
+        what_has_expired_is_forgotten;
     leases:
         a_worker_that_was_silent_for_too_long_can_commit_nothing,
         a_lease_that_is_renewed_is_kept_and_tells_of_a_cancel,
@@ -325,8 +330,8 @@ fn caller() -> RequestContext {
     RequestContext {
         subject: "somebody".to_owned(),
         request_id: "a request".to_owned(),
-        deadline: None,
         idempotency: None,
+        ..RequestContext::internal("")
     }
 }
 

@@ -11,7 +11,7 @@ use super::Transaction;
 use super::error::{from_json, numbered, to_json, unreadable};
 use super::folders::{self, TOTAL};
 use crate::model::{
-    AuditEvent, AuditKind, AuditQuery, AuditRow, AuditStatus, AuditStep, Id, Kind,
+    AuditEvent, AuditKind, AuditQuery, AuditRow, AuditStatus, AuditStep, Id, IdentityAction, Kind,
     OPERATION_PREFIX, Timestamp,
 };
 
@@ -25,10 +25,10 @@ const NO_FOLDER: i64 = -1;
 /// The table, and the columns of [`values`].
 pub(super) const COLUMNS: &str =
     "audit_events (recorded_at, status, kind, subject, request_id, folder_key,
-    operation_key, operation_id_rest, image_key, image_id_rest, message, changes)";
+    operation_key, operation_id_rest, image_key, image_id_rest, message, changes, peer)";
 
 /// The values of an event.
-pub(super) fn values(transaction: &Transaction<'_>, row: &AuditRow) -> Result<[Value; 12]> {
+pub(super) fn values(transaction: &Transaction<'_>, row: &AuditRow) -> Result<[Value; 13]> {
     let folder_key = match row.folder_id.as_str() {
         "" => TOTAL,
         id => folders::intern(transaction, id)?,
@@ -41,6 +41,7 @@ pub(super) fn values(transaction: &Transaction<'_>, row: &AuditRow) -> Result<[V
         Value::from(match row.kind {
             AuditKind::Operation(kind) => kind as i64,
             AuditKind::SetQuota => SET_QUOTA,
+            AuditKind::Identity(action) => action as i64,
         }),
         Value::from(row.subject.clone()),
         Value::from(row.request_id.clone()),
@@ -51,6 +52,7 @@ pub(super) fn values(transaction: &Transaction<'_>, row: &AuditRow) -> Result<[V
         Value::from(image.rest),
         Value::from(row.message.clone()),
         Value::from(changes.transpose()?),
+        Value::from(row.peer.clone()),
     ])
 }
 
@@ -127,6 +129,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<AuditEvent> {
         SET_QUOTA => AuditKind::SetQuota,
         number => Kind::from_number(number)
             .map(AuditKind::Operation)
+            .or_else(|| IdentityAction::from_number(number).map(AuditKind::Identity))
             .ok_or_else(|| unreadable(format!("kind {number} of an audit event")))?,
     };
     let changes: Option<String> = row.get("changes")?;
@@ -143,7 +146,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<AuditEvent> {
             operation.text(OPERATION_PREFIX),
             image.text(kind.image_prefix()),
         ),
-        AuditKind::SetQuota => Default::default(),
+        AuditKind::SetQuota | AuditKind::Identity(_) => Default::default(),
     };
     Ok(AuditEvent {
         sequence: 2 * row.get::<_, i64>("sequence")? - 1,
@@ -152,6 +155,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<AuditEvent> {
         kind,
         subject: row.get("subject")?,
         request_id: row.get("request_id")?,
+        peer: row.get("peer")?,
         folder_id: row
             .get::<_, Option<String>>("folder_id")?
             .unwrap_or_default(),

@@ -10,7 +10,7 @@ use rusqlite::{named_params, params, params_from_iter};
 use super::super::Result;
 use super::error::to_json;
 use super::image_rows::{LIVE, PENDING};
-use super::{Transaction, audit, folders, listing, operation_rows};
+use super::{Transaction, audit, folders, identity, listing, operation_rows};
 use crate::model::{
     BlobRow, BlobState, ComputeImageRow, DesktopImageRow, Effect, OperationRow, Phase, Quota,
 };
@@ -24,7 +24,7 @@ pub(super) struct Effects {
     done_operations: Vec<[Value; 13]>,
     /// Whether one of them has an idempotency key.
     has_key: bool,
-    audit_events: Vec<[Value; 12]>,
+    audit_events: Vec<[Value; 13]>,
     /// Whether something was written that has to be removed.
     pub(super) removals: bool,
 }
@@ -102,6 +102,8 @@ impl Effects {
                 listing::note_former_name(transaction, image_id, name, *at)?;
             }
             Effect::UpdateQuota(quota) => update_quota(transaction, quota)?,
+            Effect::PutIdentity(row) => identity::put(transaction, row)?,
+            Effect::DeleteIdentity(key) => identity::delete(transaction, key)?,
         }
         Ok(())
     }

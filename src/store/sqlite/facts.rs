@@ -11,7 +11,7 @@ use super::image_rows::{
     LIVE, PENDING, SELECT_BLOB, SELECT_COMPUTE_IMAGE_ROW, SELECT_DESKTOP_IMAGE_ROW, blob,
     compute_image_row, desktop_image_row,
 };
-use super::{Transaction, folders, operation_rows};
+use super::{Transaction, folders, identity, operation_rows};
 use crate::model::{Id, KeyOf, Lookup, Metric, NameIn, Quota, QuotaScope, WorkingSet};
 
 /// Loads what is not known yet. Effects that wait are written where they are looked up.
@@ -97,6 +97,14 @@ fn load_one(transaction: &Transaction<'_>, facts: &mut WorkingSet, lookup: Looku
                 facts.learn_blob(blob);
             }
             facts.learn_pending(operation, ids);
+        }
+        Lookup::Identity(key) => {
+            let row = identity::find(transaction, &key)?;
+            facts.learn_identity(key, row);
+        }
+        Lookup::IdentityChildren(key) => {
+            let rows = identity::children(transaction, &key)?;
+            facts.learn_identity_children(key, rows);
         }
     }
     Ok(())

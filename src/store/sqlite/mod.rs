@@ -9,6 +9,7 @@ mod error;
 mod facts;
 mod folders;
 mod garbage;
+mod identity;
 mod image_rows;
 mod images;
 mod listing;
@@ -40,7 +41,8 @@ use crate::ballast::Ballast;
 use crate::model::rules::SetQuota;
 use crate::model::{
     AuditEvent, AuditQuery, Clock, ComputeImage, DeletedBlob, DesktopImage, Id, IdGenerator,
-    ListQuery, LiveBlob, NextClaim, Occupied, Operation, Page, Quota, RequestContext, Timestamp,
+    IdentityKey, IdentityKind, IdentityRow, ListQuery, LiveBlob, NextClaim, Occupied, Operation,
+    Page, Quota, RequestContext, Timestamp,
 };
 use readers::Readers;
 use transaction::Transaction;
@@ -285,6 +287,25 @@ impl Store for SqliteStore {
         }
         self.write(move |transaction, now| quotas::set(transaction, now, &set))
             .await
+    }
+
+    async fn identity(&self, key: IdentityKey) -> Result<Option<IdentityRow>> {
+        self.readers
+            .read(move |transaction| identity::find(transaction, &key))
+            .await
+    }
+
+    async fn identities(&self, kind: IdentityKind) -> Result<Vec<IdentityRow>> {
+        self.readers
+            .read(move |transaction| identity::of_kind(transaction, kind))
+            .await
+    }
+
+    async fn forget_expired_identities(&self, age: Duration, limit: usize) -> Result<usize> {
+        self.write(move |transaction, now| {
+            identity::forget_expired(transaction, now.before(age), limit)
+        })
+        .await
     }
 
     async fn audit_events(&self, query: AuditQuery) -> Result<(Vec<AuditEvent>, i64)> {

@@ -6,12 +6,13 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::super::{Error, Result};
 
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("../../../migrations/0001_initial.sql"),
     include_str!("../../../migrations/0002_contents.sql"),
     include_str!("../../../migrations/0003_uploads.sql"),
     include_str!("../../../migrations/0004_audit_changes.sql"),
     include_str!("../../../migrations/0005_blob_ids.sql"),
+    include_str!("../../../migrations/0006_identity.sql"),
 ];
 
 /// Tells a database of this program from others: "dimg".

@@ -94,7 +94,7 @@ async fn the_keys_of_uploads_that_an_earlier_version_left_are_free() {
             }),
             subject: "somebody".to_owned(),
             request_id: String::new(),
-            deadline: None,
+            ..RequestContext::internal("")
         };
         store.execute(Supersede(accept.clone())).await.unwrap();
         let found = store.repeated_operation(&accept).await.unwrap();

@@ -1,0 +1,73 @@
+//! Permissions of reads. Those of changes are demanded by the rules, with the rows that they decide on.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Error, Result};
+use crate::model::{Operation, Refusal, RequestContext, Role};
+
+/// The interval at which the caller of a request that takes long is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
+/// Demands that the caller may know an image that was named by its id.
+///
+/// # Errors
+/// `Refusal::ImageNotFound`, as if the image were missing.
+pub(super) fn of_image(request: &RequestContext, id: &str, folder_id: &str) -> Result<()> {
+    let missing = || Refusal::ImageNotFound { id: id.to_owned() };
+    Ok(request.rights.demand_of(Role::Viewer, folder_id, missing)?)
+}
+
+/// Demands a role in the folder of an operation, which is that of its image.
+///
+/// # Errors
+/// `Refusal::OperationNotFound`, as if the operation were missing, and `FolderDenied` where the role is not enough.
+pub(super) fn of_operation(
+    request: &RequestContext,
+    role: Role,
+    operation: &Operation,
+) -> Result<()> {
+    let id = &operation.id;
+    let missing = || Refusal::OperationNotFound { id: id.clone() };
+    Ok(request
+        .rights
+        .demand_of(role, &operation.folder_id, missing)?)
+}
+
+/// A look at the caller of a request that takes long: now and then, since tokens are revoked and permissions change.
+pub(super) struct Watchman {
+    request: RequestContext,
+    role: Role,
+    /// Empty: all folders.
+    folder_id: String,
+    next: Instant,
+}
+
+impl Watchman {
+    /// The look at a caller who was found to have the role in the folder.
+    pub(super) fn new(request: &RequestContext, role: Role, folder_id: &str) -> Self {
+        Self {
+            request: request.clone(),
+            role,
+            folder_id: folder_id.to_owned(),
+            next: Instant::now() + LOOK_AGAIN,
+        }
+    }
+
+    /// Looks at the caller, if it is time.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] where the credentials are good no more; `Refusal::FolderDenied` or `Denied` where
+    /// the role is gone.
+    pub(super) async fn look(&mut self) -> Result<()> {
+        if Instant::now() < self.next {
+            return Ok(());
+        }
+        self.next = Instant::now() + LOOK_AGAIN;
+        let request = &self.request;
+        let rights = request.standing.rights(&request.rights).await;
+        let rights = rights.ok_or(Error::Unauthenticated)?;
+        Ok(rights.demand_in(self.role, &self.folder_id)?)
+    }
+}
