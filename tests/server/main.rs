@@ -52,6 +52,7 @@ mod removals;
 mod rest_streams;
 mod retention;
 mod roles;
+mod service_accounts;
 mod signals;
 mod transfers;
 mod upload_heads;
