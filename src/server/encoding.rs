@@ -101,12 +101,12 @@ fn is_encoded_for_others(response: &Response<ResponseBody>) -> bool {
         && worth().should_compress(response)
 }
 
-/// Replies that are worth encoding: long enough, and text.
+/// Replies that are worth encoding: long enough, and text or a message.
 fn worth() -> impl Predicate {
     SizeAbove::new(SMALLEST).and(Text)
 }
 
-/// Replies that are text. Anything else may be dense already.
+/// Replies that are text, or messages of protobuf, which are mostly text. Anything else may be dense already.
 #[derive(Clone, Copy)]
 struct Text;
 
@@ -114,8 +114,13 @@ impl Predicate for Text {
     fn should_compress<B: http_body::Body>(&self, response: &Response<B>) -> bool {
         let content_type = response.headers().get(header::CONTENT_TYPE);
         let content_type = content_type.map_or(&b""[..], |value| value.as_bytes());
-        [&b"text/"[..], b"application/json", b"application/x-ndjson"]
-            .iter()
-            .any(|prefix| content_type.starts_with(prefix))
+        [
+            &b"text/"[..],
+            b"application/json",
+            b"application/x-ndjson",
+            b"application/proto",
+        ]
+        .iter()
+        .any(|prefix| content_type.starts_with(prefix))
     }
 }

@@ -153,12 +153,8 @@ impl Gateway {
             Ok(authority) => authority,
             Err(refused) => return at_once(not_framed(&request, &refused, request_id)),
         };
-        if let Err(refused) = self.guard.check(&request, authority.as_ref()) {
-            return at_once(if transcoding::is_grpc(&request) {
-                refused.into_http::<Body>().map(ResponseBody::from)
-            } else {
-                error(&refused, request_id)
-            });
+        if let Err(refusal) = self.guard.check(&request, authority.as_ref()) {
+            return at_once(refused(&request, &refusal, request_id));
         }
         match &self.cors {
             Some(cors) if cors::concerns(&request) => {
@@ -195,9 +191,9 @@ impl Gateway {
     ) -> Reply {
         match known {
             Ok(caller) => self.dispatch_for(Some(&caller), request, request_id),
-            Err(refused) => {
-                let status = grpc::not_authenticated(refused);
-                at_once(unauthenticated(&request, &status, request_id))
+            Err(unknown) => {
+                let status = grpc::not_authenticated(unknown);
+                at_once(refused(&request, &status, request_id))
             }
         }
     }
@@ -327,16 +323,13 @@ fn error(status: &Status, request_id: &str) -> Response<ResponseBody> {
     errors::error_response(status, Some(request_id), contract::descriptor_pool())
 }
 
-/// Refuses a request that comes from nobody that is known.
-fn unauthenticated(
-    request: &Request<Body>,
-    refused: &Status,
-    request_id: &str,
-) -> Response<ResponseBody> {
+/// Refuses a request before a service sees it, in the protocol that its client speaks.
+fn refused(request: &Request<Body>, status: &Status, request_id: &str) -> Response<ResponseBody> {
     if transcoding::is_grpc(request) {
-        return refused.clone().into_http::<Body>().map(ResponseBody::from);
+        return status.clone().into_http::<Body>().map(ResponseBody::from);
     }
-    let mut response = error(refused, request_id);
+    let mut response = transcoding::connect_error(request, status, contract::descriptor_pool())
+        .unwrap_or_else(|| error(status, request_id));
     if response.status() == StatusCode::UNAUTHORIZED {
         let challenge = HeaderValue::from_static("Bearer");
         let headers = response.headers_mut();

@@ -80,6 +80,31 @@ async fn every_grpc_method_asks_who_calls() {
 }
 
 #[tokio::test]
+async fn every_method_over_connect_asks_who_calls() {
+    let server = refusing().await;
+    let closed = methods().into_iter().filter(|path| !is_open(path));
+    for path in closed {
+        for (content_type, status) in [
+            ("application/json", 401),
+            ("application/proto", 401),
+            ("application/connect+json", 200),
+        ] {
+            let request = server.http.post(server.url(&path)).body("{}");
+            let request = request.header("connect-protocol-version", "1");
+            let reply = request.header("content-type", content_type).send();
+            let reply = reply.await.unwrap();
+            assert_eq!(reply.status(), status, "{path}");
+            let body = reply.bytes().await.unwrap();
+            let start = if status == 200 { 5 } else { 0 };
+            let told: Value = serde_json::from_slice(&body[start..]).unwrap();
+            let error = told.get("error").unwrap_or(&told);
+            assert_eq!(error["code"], "unauthenticated", "{path}");
+            assert_eq!(error["message"], REFUSED, "{path}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn every_http_path_asks_who_calls() {
     let server = refusing().await;
     let http = reqwest::Client::new();

@@ -18,6 +18,7 @@ mod command_words;
 mod commands;
 mod compressed;
 mod compute_images;
+mod connect;
 mod connections;
 mod crashes;
 mod damage;

@@ -20,6 +20,9 @@ use super::{metadata, rejection::Rejection};
 /// The most digits that the gRPC protocol has in a timeout.
 const MOST_DIGITS: usize = 8;
 
+/// The most digits that the Connect protocol has in one.
+const MOST_DIGITS_OF_CONNECT: usize = 10;
+
 /// When a call must have ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadline(Instant);
@@ -34,8 +37,24 @@ impl Deadline {
             name: metadata::TIMEOUT.to_string(),
             problem: "must be at most eight digits and a unit of H, M, S, m, u or n, as in 500m",
         })?;
+        Ok(Self::after(timeout))
+    }
+
+    /// The deadline of a request of the Connect protocol that has just arrived, if it has one.
+    pub(super) fn of_connect(headers: &HeaderMap) -> Result<Option<Self>, Rejection> {
+        let Some(value) = headers.get(metadata::CONNECT_TIMEOUT) else {
+            return Ok(None);
+        };
+        let timeout = connect_timeout(value).ok_or_else(|| Rejection::BadHeader {
+            name: "Connect-Timeout-Ms".to_owned(),
+            problem: "must be at most ten digits, as in 5000",
+        })?;
+        Ok(Self::after(timeout))
+    }
+
+    fn after(timeout: Duration) -> Option<Self> {
         // One that no clock will see is none.
-        Ok(Instant::now().checked_add(timeout).map(Self))
+        Instant::now().checked_add(timeout).map(Self)
     }
 
     /// The output of the future, unless it comes too late or the deadline has passed already.
@@ -47,10 +66,27 @@ impl Deadline {
     }
 }
 
-/// The time that a client gives a call, from its arrival: the header `grpc-timeout`, which [`Deadlines`] enforces. None
-/// where it gives none that is well formed.
+/// The time that a client gives a call, from its arrival: the header `grpc-timeout`, or `Connect-Timeout-Ms` beside
+/// `Connect-Protocol-Version`, which [`Deadlines`] enforces. None where it gives none that is well formed.
 pub fn timeout_of(headers: &HeaderMap) -> Option<Duration> {
-    timeout(headers.get(metadata::TIMEOUT)?)
+    match headers.get(metadata::TIMEOUT) {
+        Some(value) => timeout(value),
+        None if headers.contains_key(metadata::CONNECT_VERSION) => {
+            connect_timeout(headers.get(metadata::CONNECT_TIMEOUT)?)
+        }
+        None => None,
+    }
+}
+
+/// A timeout as the Connect protocol writes it, in milliseconds.
+pub(super) fn connect_timeout(value: &HeaderValue) -> Option<Duration> {
+    let digits = value.as_bytes();
+    let is_number = digits.iter().all(u8::is_ascii_digit);
+    if !is_number || !(1..=MOST_DIGITS_OF_CONNECT).contains(&digits.len()) {
+        return None;
+    }
+    let number = value.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_millis(number))
 }
 
 /// A timeout as the gRPC protocol writes it.
@@ -183,6 +219,31 @@ impl http_body::Body for Limited {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn timeouts_of_connect_are_milliseconds() {
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("1", Some(1)),
+            ("05000", Some(5000)),
+            ("9999999999", Some(9_999_999_999)),
+            ("10000000000", None),
+            ("", None),
+            ("-1", None),
+            ("1.5", None),
+            ("5m", None),
+            (" 5", None),
+        ] {
+            let value = HeaderValue::from_static(text);
+            let expected = expected.map(Duration::from_millis);
+            assert_eq!(connect_timeout(&value), expected, "{text}");
+            let name = metadata::CONNECT_TIMEOUT;
+            let mut headers: HeaderMap = [(name, value)].into_iter().collect();
+            assert_eq!(timeout_of(&headers), None, "{text}");
+            headers.insert(metadata::CONNECT_VERSION, HeaderValue::from_static("1"));
+            assert_eq!(timeout_of(&headers), expected, "{text}");
+        }
+    }
 
     #[test]
     fn timeouts_are_read_as_the_protocol_writes_them() {

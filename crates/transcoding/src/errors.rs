@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, Value};
 use prost_types::Any;
@@ -91,19 +91,23 @@ fn error_response_with(
         code: status.code(),
         message: full.message.clone(),
     });
-    let headers = response.headers_mut();
+    advise(response.headers_mut(), http_status, &full);
+    response
+}
+
+/// Tells in headers what a client may do: authenticate, or come back later.
+pub(crate) fn advise(headers: &mut HeaderMap, http_status: StatusCode, full: &pb::Status) {
     if http_status == StatusCode::UNAUTHORIZED {
         // A service that knows better has sent its own challenge.
         headers
             .entry(header::WWW_AUTHENTICATE)
             .or_insert(HeaderValue::from_static("Bearer"));
     }
-    if let Some(seconds) = retry_after(&full) {
+    if let Some(seconds) = retry_after(full) {
         headers
             .entry(header::RETRY_AFTER)
             .or_insert(HeaderValue::from(seconds));
     }
-    response
 }
 
 /// The reply to a request that does not reach its method.
@@ -149,7 +153,7 @@ fn status_fields(full: &pb::Status, pool: &DescriptorPool) -> String {
 }
 
 /// The status with its details.
-fn full_status(status: &Status) -> pb::Status {
+pub(crate) fn full_status(status: &Status) -> pb::Status {
     // Details that cannot be decoded are a defect of the service; its code and message still stand.
     let mut full = pb::Status::decode(status.details()).unwrap_or_default();
     if full.code != status.code() as i32 || full.message.is_empty() {
@@ -183,12 +187,13 @@ fn request_info(request_id: &str) -> Any {
     }
 }
 
-fn type_name(any: &Any) -> &str {
+/// The full name of the type of a detail.
+pub(crate) fn type_name(any: &Any) -> &str {
     any.type_url.rsplit('/').next().unwrap_or_default()
 }
 
 /// The standard details are known even where the pool of the services lacks them.
-fn standard_details() -> &'static DescriptorPool {
+pub(crate) fn standard_details() -> &'static DescriptorPool {
     static POOL: OnceLock<DescriptorPool> = OnceLock::new();
     POOL.get_or_init(|| DescriptorPool::decode(pb::FILE_DESCRIPTOR_SET).unwrap_or_default())
 }

@@ -32,11 +32,12 @@
 //!
 //! # The way of a request
 //!
-//! `service` looks the raw path up in a [`router`] built from the `google.api.http` rules that `rules`
+//! `shared` looks the raw path up in a [`router`] built from the `google.api.http` rules that `rules`
 //! reads; `request` makes the frame of the request message from body ([`codec`]), path and query
 //! (`bindings`, `params`, `values`); the inner service answers; `response` and `stream` turn the
 //! messages in its `frames` into JSON; a `rejection` is a request that does not get that far, and
-//! [`errors`] makes a `google.rpc.Status` in JSON of all that went wrong.
+//! [`errors`] makes a `google.rpc.Status` in JSON of all that went wrong. Calls of the Connect protocol
+//! take the way of `connect` instead.
 
 #![warn(missing_docs)]
 
@@ -46,8 +47,10 @@ pub mod router;
 pub mod template;
 
 mod accept;
+mod answer;
 mod bindings;
 mod body;
+mod connect;
 mod deadline;
 mod events;
 mod exact;
@@ -63,6 +66,7 @@ mod response;
 mod rules;
 mod service;
 mod settings;
+mod shared;
 mod shortened;
 mod stream;
 mod values;
@@ -70,7 +74,9 @@ mod values;
 #[cfg(test)]
 mod tests;
 
+pub use answer::ResponseFuture;
 pub use body::ResponseBody;
+pub use connect::{connect_error, is_connect};
 pub use deadline::{Deadline, Deadlines, timeout_of};
 pub use errors::Failed;
 pub use events::Events;
@@ -78,6 +84,6 @@ pub use json::write as to_json;
 pub use openapi::{Bounds, Info, Limits, openapi, openapi_query};
 pub use params::message_from_query;
 pub use rules::BuildError;
-pub use service::{ResponseFuture, Transcoder, is_grpc};
+pub use service::{Transcoder, is_grpc};
 pub use settings::Settings;
 pub use stream::StreamEnd;

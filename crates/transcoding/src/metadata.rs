@@ -17,6 +17,10 @@ use super::{codec, rejection::Rejection};
 pub(crate) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// How long the client waits: of the headers of the protocol itself, the one that means the call.
 pub(crate) const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+/// How long the client waits, in the Connect protocol.
+pub(crate) const CONNECT_TIMEOUT: HeaderName = HeaderName::from_static("connect-timeout-ms");
+/// Tells a request of the Connect protocol from others.
+pub(crate) const CONNECT_VERSION: HeaderName = HeaderName::from_static("connect-protocol-version");
 /// By what the client calls its request.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const METADATA_PREFIX: &str = "grpc-metadata-";
@@ -27,6 +31,7 @@ const TRAILER_PREFIX: &str = "grpc-trailer-";
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Present {
     pub accept: bool,
+    pub connect: bool,
     pub content_encoding: bool,
     pub content_type: bool,
     pub request_id: bool,
@@ -46,6 +51,7 @@ impl Present {
                     continue;
                 }
                 "accept" => &mut present.accept,
+                "connect-protocol-version" => &mut present.connect,
                 "content-encoding" => &mut present.content_encoding,
                 "content-type" => &mut present.content_type,
                 "grpc-timeout" => &mut present.timeout,
@@ -172,13 +178,26 @@ fn passed_on(metadata: &HeaderMap) -> HeaderMap {
     headers
 }
 
+/// Metadata of a reply as headers of its own names.
+pub(crate) fn under_own_names(metadata: &HeaderMap) -> HeaderMap {
+    let own = metadata
+        .iter()
+        .filter(|(name, _)| !is_of_hop_or_content(name));
+    own.map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}
+
 /// The trailers of an HTTP reply, of the metadata behind a gRPC reply.
 pub(crate) fn into_trailers(metadata: &HeaderMap) -> HeaderMap {
-    metadata
-        .iter()
-        .filter(|(name, _)| !is_of_protocol(name))
-        .filter_map(|(name, value)| Some((prefixed(TRAILER_PREFIX, name)?, value.clone())))
-        .collect()
+    let mut trailers = HeaderMap::new();
+    append_prefixed(&mut trailers, TRAILER_PREFIX, metadata);
+    trailers
+}
+
+/// Adds metadata under its names behind a prefix.
+pub(crate) fn append_prefixed(headers: &mut HeaderMap, prefix: &str, metadata: &HeaderMap) {
+    let own = metadata.iter().filter(|(name, _)| !is_of_protocol(name));
+    headers.extend(own.filter_map(|(name, value)| Some((prefixed(prefix, name)?, value.clone()))));
 }
 
 /// Whether a client takes trailers.
@@ -225,6 +244,6 @@ fn is_of_hop_or_content(name: &HeaderName) -> bool {
 }
 
 /// Headers of the gRPC protocol itself, which are no metadata.
-fn is_of_protocol(name: &HeaderName) -> bool {
+pub(crate) fn is_of_protocol(name: &HeaderName) -> bool {
     name.as_str().starts_with("grpc-") || matches!(name.as_str(), "content-type" | "te")
 }

@@ -70,6 +70,17 @@ pub(crate) enum Rejection {
     /// A method that takes a stream of requests.
     #[error("{0} takes a stream of requests and is served over gRPC only")]
     ClientStreaming(String),
+    /// A method that is not served, over a protocol whose paths are methods.
+    #[error("the method {0} is not served here")]
+    NoMethod(String),
+    /// Messages in a form that is not served.
+    #[error("messages are not taken as {sent:?}, only as {}", taken.join(" or "))]
+    Codec {
+        /// The form, as the client names it.
+        sent: String,
+        /// The forms that are taken.
+        taken: [&'static str; 2],
+    },
     /// The client takes none of these media types.
     #[error("the reply is {0}, which the Accept header of the request leaves out")]
     NotAcceptable(String),
@@ -100,12 +111,14 @@ impl Rejection {
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented),
             Self::BodyTooSlow(_) => (StatusCode::REQUEST_TIMEOUT, Code::DeadlineExceeded),
             Self::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted),
-            Self::MediaType(_) | Self::ContentEncoding(_) => {
+            Self::MediaType(_) | Self::ContentEncoding(_) | Self::Codec { .. } => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument)
             }
             Self::NotAcceptable(_) => (StatusCode::NOT_ACCEPTABLE, Code::InvalidArgument),
             Self::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, Code::DeadlineExceeded),
-            Self::ClientStreaming(_) => (StatusCode::NOT_IMPLEMENTED, Code::Unimplemented),
+            Self::ClientStreaming(_) | Self::NoMethod(_) => {
+                (StatusCode::NOT_IMPLEMENTED, Code::Unimplemented)
+            }
             Self::BadHeader { .. }
             | Self::BadPath(_)
             | Self::BadQuery(_)

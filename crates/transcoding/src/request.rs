@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method as HttpMethod, Request, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, Request, Version, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use prost::Message;
 use prost_reflect::{DynamicMessage, Value};
@@ -61,9 +61,9 @@ where
     }
 }
 
-/// Refuses bodies that are compressed still.
-pub(crate) fn check_encoding(headers: &HeaderMap) -> Result<(), Rejection> {
-    match headers.get(header::CONTENT_ENCODING) {
+/// Refuses bodies that are compressed still, by the header that says so.
+pub(crate) fn check_encoding(headers: &HeaderMap, name: &HeaderName) -> Result<(), Rejection> {
+    match headers.get(name) {
         Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
             Err(Rejection::ContentEncoding(printable(encoding)))
         }
@@ -245,19 +245,18 @@ fn trimmed(text: &[u8]) -> &[u8] {
     }
 }
 
-/// The gRPC request that carries the frame, the headers as metadata, and the facts of the
+/// The gRPC request of this body, the headers as metadata, and the facts of the
 /// connection that are in the extensions.
 pub(crate) fn grpc_request(
     mut parts: http::request::Parts,
     method: &Method,
-    frame: Vec<u8>,
+    body: Body,
     present: Present,
 ) -> Result<Request<Body>, Rejection> {
     parts.method = HttpMethod::POST;
     parts.version = Version::HTTP_2;
     parts.uri = method.path.clone().into();
     parts.headers = metadata::of_request(parts.headers, present)?;
-    let body = Body::new(http_body_util::Full::new(Bytes::from(frame)));
     Ok(Request::from_parts(parts, body))
 }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::Frame;
 use http_body_util::StreamBody;
-use prost_reflect::{DynamicMessage, Value};
+use prost_reflect::{DynamicMessage, FieldDescriptor, Value};
 use tonic::{Status, body::Body};
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
     codec::Codec,
     frames::Messages,
     metadata,
-    rules::Binding,
+    rules::{Binding, Method},
 };
 
 /// How replies are to be written.
@@ -101,7 +101,13 @@ impl Payload {
     fn of(message: &Bytes, binding: &Binding, codec: &Codec) -> Result<Self, Status> {
         let payload = match binding.gives_raw_body {
             true => Self::raw(message, binding),
-            false => json_of(message, binding, codec).map(|bytes| Self {
+            false => json_of(
+                message,
+                &binding.method,
+                binding.reply_field.as_ref(),
+                codec,
+            )
+            .map(|bytes| Self {
                 content_type: HeaderValue::from_static(JSON),
                 bytes,
             }),
@@ -138,13 +144,18 @@ impl Payload {
     }
 }
 
-/// The JSON of a message, or of the field of it that is answered; the error says what is wrong with
+/// The JSON of a reply message, or of the field of it that is answered; the error says what is wrong with
 /// the reply.
-pub(crate) fn json_of(message: &[u8], binding: &Binding, codec: &Codec) -> Result<Bytes, String> {
-    let output = binding.method.output_type;
+pub(crate) fn json_of(
+    message: &[u8],
+    method: &Method,
+    field: Option<&FieldDescriptor>,
+    codec: &Codec,
+) -> Result<Bytes, String> {
+    let output = method.output_type;
     // JSON is longer than the wire bytes, by names and quotes.
     let mut text = Vec::with_capacity(256 + message.len() * 2);
-    let written = match &binding.reply_field {
+    let written = match field {
         None => codec.to_json(output, message, &mut text),
         Some(field) => codec.field_to_json(output, field.number(), message, &mut text),
     };

@@ -78,6 +78,8 @@ pub(crate) struct Method {
     pub client_streaming: bool,
     /// Whether replies are streams.
     pub server_streaming: bool,
+    /// Whether it is marked as one without side effects.
+    pub is_safe: bool,
 }
 
 /// One HTTP rule of a method.
@@ -177,6 +179,7 @@ fn add_rules(
         let found = codec.find(message);
         found.ok_or_else(|| bad_method(format!("the codec has no {}", message.full_name())))
     };
+    let options = &descriptor.method_descriptor_proto().options;
     let method = Arc::new(Method {
         path: PathAndQuery::from_maybe_shared(lasting(format!("/{name}")))
             .map_err(|_| bad_method("the name of the method makes no path".to_owned()))?,
@@ -187,16 +190,14 @@ fn add_rules(
         output,
         client_streaming: descriptor.is_client_streaming(),
         server_streaming: descriptor.is_server_streaming(),
+        is_safe: options
+            .as_ref()
+            .is_some_and(|options| options.idempotency_level() == IdempotencyLevel::NoSideEffects),
     });
-    let safe = descriptor
-        .method_descriptor_proto()
-        .options
-        .as_ref()
-        .is_some_and(|options| options.idempotency_level() == IdempotencyLevel::NoSideEffects);
     let Some(rule) = rule else {
-        return add_rule(router, &method, &Rule::of_no_rule(&method), safe);
+        return add_rule(router, &method, &Rule::of_no_rule(&method));
     };
-    add_rule(router, &method, &Rule::read(rule), safe)?;
+    add_rule(router, &method, &Rule::read(rule))?;
     for additional in list_field(rule, "additional_bindings") {
         if !list_field(&additional, "additional_bindings").is_empty() {
             return Err(BuildError::BadRule {
@@ -205,7 +206,7 @@ fn add_rules(
                 problem: "an additional binding has additional bindings of its own".to_owned(),
             });
         }
-        add_rule(router, &method, &Rule::read(&additional), safe)?;
+        add_rule(router, &method, &Rule::read(&additional))?;
     }
     Ok(())
 }
@@ -248,7 +249,6 @@ fn add_rule(
     router: &mut Router<Binding>,
     method: &Arc<Method>,
     rule: &Rule,
-    safe: bool,
 ) -> Result<(), BuildError> {
     let bad_rule = |problem: String| BuildError::BadRule {
         method: method.name.clone(),
@@ -273,7 +273,7 @@ fn add_rule(
     let second = binding.title();
     let route = Route {
         method: route_method,
-        serves_head: safe && read,
+        serves_head: method.is_safe && read,
         template,
         value: binding,
     };

@@ -36,7 +36,7 @@ use super::{
 };
 
 /// Tells nginx and those who copied its rule to pass each message on as it comes.
-const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+pub(crate) const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// The trailers that are announced: HTTP/1.1 sends no others.
 const TRAILERS: &str = "grpc-status, grpc-message";
@@ -133,7 +133,7 @@ pub(crate) async fn raw(
 pub struct StreamEnd(Arc<OnceLock<(Code, String)>>);
 
 impl StreamEnd {
-    fn set(&self, end: &Result<(), Status>) {
+    pub(crate) fn set(&self, end: &Result<(), Status>) {
         let (code, message) = match end {
             Ok(()) => (Code::Ok, ""),
             Err(status) => (status.code(), status.message()),
@@ -208,7 +208,12 @@ impl Writer {
     }
 
     fn message(&mut self, message: &Bytes) -> Frame<Bytes> {
-        match response::json_of(message, &self.binding, &self.codec) {
+        let Binding {
+            method,
+            reply_field,
+            ..
+        } = &self.binding;
+        match response::json_of(message, method, reply_field.as_ref(), &self.codec) {
             Ok(json) => {
                 self.next = Next::Message(None);
                 let name = Name::Id(self.id(message));

@@ -4,6 +4,8 @@
 mod arriving;
 mod build;
 mod calls;
+mod connect;
+mod connect_streams;
 mod negative_zero;
 mod openapi;
 mod properties;
