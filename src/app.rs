@@ -57,6 +57,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub struct Config {
     pub listen: SocketAddr,
+    /// The host and port at which clients find the server, where it is not the address of the listener.
+    pub advertise: Option<String>,
     pub data: Data,
     /// The folder below which `file://` uris may be imported.
     pub import_dir: Option<PathBuf>,
@@ -89,6 +91,7 @@ impl Config {
     pub fn new(data: Data) -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            advertise: None,
             data,
             import_dir: None,
             allow_installer_images: false,
@@ -273,7 +276,8 @@ impl Server {
         .allow_installer_images(config.allow_installer_images)
         .with_upload_settings(config.uploads.clone());
         images.serve().await?;
-        let (routes, health) = grpc::routes(&images, &identity).await;
+        let endpoints = grpc::Endpoints::new(config.advertise.as_deref(), &address.to_string());
+        let (routes, health) = grpc::routes(&images, &identity, endpoints).await;
         let origins = config.cors_allow_origins.as_slice();
         let guard = Guard::without_tokens(address, origins);
         let gateway = Gateway::new(

@@ -21,6 +21,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080",
           value_parser = values::listen_address)]
     listen: SocketAddr,
+    /// The host and port at which clients find this server, as in images.example:443: what its service of
+    /// endpoints tells them; when left out the address of the listener
+    #[arg(long, value_name = "HOST:PORT", value_parser = values::advertised)]
+    advertise: Option<String>,
     /// The folder that holds all data; made if it is not there
     #[arg(long, value_name = "FOLDER", default_value = "./data")]
     data_dir: PathBuf,
@@ -95,6 +99,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     };
     let config = Config {
         listen: arguments.listen,
+        advertise: arguments.advertise,
         import_dir: arguments.import_dir,
         allow_installer_images: arguments.allow_installer_images,
         cors_allow_origins: arguments.cors_allow_origin,

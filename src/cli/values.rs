@@ -6,6 +6,44 @@ use std::time::Duration;
 
 use super::errors::{Error, Result};
 
+/// A host and a port that others can reach: a name, an IPv4 address or an IPv6 address in brackets.
+pub(crate) fn advertised(text: &str) -> std::result::Result<String, String> {
+    let wrong =
+        || "the form is HOST:PORT, as in images.example:443 or [2001:db8::1]:443".to_owned();
+    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let has_port = port.bytes().all(|byte| byte.is_ascii_digit())
+        && port.parse::<u16>().is_ok_and(|port| port > 0);
+    let inner = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    let is_host = match inner {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => is_host_name(host),
+    };
+    match has_port && is_host {
+        true => Ok(text.to_owned()),
+        false => Err(wrong()),
+    }
+}
+
+/// Whether a text is a name of DNS, or an IPv4 address, which has the form of one.
+fn is_host_name(text: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|it| it.is_ascii_alphanumeric() || it == b'-')
+    };
+    let is_address_or_name = match text.rsplit('.').next() {
+        // What ends in a number is an address, or nothing.
+        Some(last) if last.bytes().all(|byte| byte.is_ascii_digit()) => {
+            text.parse::<Ipv4Addr>().is_ok()
+        }
+        _ => text.split('.').all(is_label),
+    };
+    text.len() <= 253 && is_address_or_name
+}
+
 /// `KEY=VALUE`; the value may be empty or have further equals signs.
 pub(crate) fn label(text: &str) -> std::result::Result<(String, String), String> {
     match text.split_once('=') {
@@ -178,6 +216,35 @@ pub(crate) fn hex(digest: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn advertised_addresses_are_hosts_with_ports() {
+        for (text, is_one) in [
+            ("images.example:443", true),
+            ("localhost:8080", true),
+            ("10.0.0.1:1", true),
+            ("[2001:db8::1]:65535", true),
+            ("a-b.example:443", true),
+            ("images.example", false),
+            ("images.example:", false),
+            ("images.example:0", false),
+            ("images.example:65536", false),
+            ("images.example:+1", false),
+            (":443", false),
+            ("https://images.example:443", false),
+            ("images.example:443/", false),
+            ("user@images.example:443", false),
+            ("-a.example:443", false),
+            ("a..example:443", false),
+            ("10.0.0.256:443", false),
+            ("10.0.0:443", false),
+            ("2001:db8::1:443", false),
+            ("[10.0.0.1]:443", false),
+            ("*.example:443", false),
+        ] {
+            assert_eq!(advertised(text).is_ok(), is_one, "{text}");
+        }
+    }
 
     #[test]
     fn a_label_is_a_key_and_a_value() {

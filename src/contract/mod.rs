@@ -24,16 +24,12 @@ pub use packages::{desktopimages, google, yandex};
 /// The encoded `FileDescriptorSet` of all of `proto/`, with its imports, comments and options.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
-/// Services that are described and not served yet.
-const NOT_SERVED: [&str; 1] = ["yandex.cloud.endpoint.ApiEndpointService"];
-
-/// The full names of the services of the contract that are served.
+/// The full names of the services of the contract.
 pub fn services() -> impl Iterator<Item = &'static str> + Clone {
     static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
         let described = descriptor_pool().services();
-        let names = described.map(|service| service.full_name().to_owned());
-        names
-            .filter(|name| !NOT_SERVED.contains(&name.as_str()))
+        described
+            .map(|service| service.full_name().to_owned())
             .collect()
     });
     NAMES.iter().map(String::as_str)

@@ -6,6 +6,7 @@ mod audit;
 mod compute_images;
 mod convert;
 mod desktop_images;
+mod endpoints;
 mod field_mask;
 mod iam_tokens;
 mod idempotency_key;
@@ -31,6 +32,7 @@ use crate::images::Images;
 use reflection::Reflection;
 
 pub(crate) use compute_images::new_compute_image;
+pub(crate) use endpoints::Endpoints;
 pub(crate) use request::{context, idempotent};
 pub(crate) use status::{busy, from_error, internal, invalid, not_authenticated};
 
@@ -78,7 +80,11 @@ pub(crate) fn descriptor_pool() -> DescriptorPool {
 }
 
 /// All gRPC services of this server, with reflection and health.
-pub(crate) async fn routes(images: &Images, identity: &Identity) -> (Routes, Health) {
+pub(crate) async fn routes(
+    images: &Images,
+    identity: &Identity,
+    endpoints: Endpoints,
+) -> (Routes, Health) {
     let service = Service {
         images: images.clone(),
         identity: identity.clone(),
@@ -112,6 +118,9 @@ pub(crate) async fn routes(images: &Images, identity: &Identity) -> (Routes, Hea
             cloud::operation::operation_service_server::OperationServiceServer::new(
                 service.clone(),
             ),
+        )
+        .add_service(
+            cloud::endpoint::api_endpoint_service_server::ApiEndpointServiceServer::new(endpoints),
         )
         .add_service(
             desktopimages::v1::operation_watch_service_server::OperationWatchServiceServer::new(

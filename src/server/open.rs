@@ -11,7 +11,7 @@ pub struct Open {
 }
 
 /// All that is open.
-pub const OPEN: [Open; 9] = [
+pub const OPEN: [Open; 12] = [
     Open {
         path: "/yandex.cloud.iam.v1.IamTokenService/",
         reason: "exchanges the credential in the request for a token",
@@ -35,6 +35,18 @@ pub const OPEN: [Open; 9] = [
     Open {
         path: "/grpc.reflection.v1alpha.ServerReflection/",
         reason: "the same, for older clients",
+    },
+    Open {
+        path: "/yandex.cloud.endpoint.ApiEndpointService/",
+        reason: "public SDKs ask where the services are before they have a token",
+    },
+    Open {
+        path: "/endpoints",
+        reason: "the same over REST",
+    },
+    Open {
+        path: "/endpoints/",
+        reason: "the same for one service",
     },
     Open {
         path: "/openapi.json",

@@ -5,6 +5,8 @@ use uuid::Uuid;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACE_ID: HeaderName = HeaderName::from_static("x-server-trace-id");
+/// The request id under the name that the public Terraform provider reads.
+const SERVER_REQUEST_ID: HeaderName = HeaderName::from_static("x-server-request-id");
 /// Longer ones are replaced: they go to logs and back to the caller.
 const LONGEST: usize = 128;
 
@@ -42,9 +44,11 @@ pub(crate) fn take(headers: &mut HeaderMap) -> Ids {
 
 /// Tells the caller the ids.
 pub(crate) fn give(ids: &Ids, headers: &mut HeaderMap) {
-    for (name, id) in [(REQUEST_ID, &ids.request_id), (TRACE_ID, &ids.trace_id)] {
-        if let Ok(value) = HeaderValue::from_str(id) {
-            headers.insert(name, value);
-        }
+    if let Ok(value) = HeaderValue::from_str(&ids.request_id) {
+        headers.insert(REQUEST_ID, value.clone());
+        headers.insert(SERVER_REQUEST_ID, value);
+    }
+    if let Ok(value) = HeaderValue::from_str(&ids.trace_id) {
+        headers.insert(TRACE_ID, value);
     }
 }

@@ -276,6 +276,7 @@ async fn every_reply_has_request_ids() {
         let url = server.url(path);
         let reply = send(server.http.get(&url).header("x-request-id", "mine")).await;
         assert_eq!(reply.headers["x-request-id"], "mine", "{path}");
+        assert_eq!(reply.headers["x-server-request-id"], "mine", "{path}");
         assert!(!reply.headers["x-server-trace-id"].is_empty(), "{path}");
         let (first, second) = (
             send(server.http.get(&url)).await,

@@ -29,6 +29,7 @@ mod downloads;
 mod durability;
 mod earlier_versions;
 mod early_answers;
+mod endpoints;
 mod fairness;
 mod formats;
 mod framing;

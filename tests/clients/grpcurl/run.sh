@@ -19,6 +19,7 @@ compute=yandex.cloud.compute.v1.ImageService
 watch=desktopimages.v1.OperationWatchService
 quotas=desktopimages.v1.QuotaService
 audit=desktopimages.v1.AuditService
+endpoints=yandex.cloud.endpoint.ApiEndpointService
 health=grpc.health.v1.Health
 reflection=grpc.reflection.v1.ServerReflection
 reflection_alpha=grpc.reflection.v1alpha.ServerReflection
@@ -99,7 +100,7 @@ finish() {
 # What the server lists and describes.
 
 listed=$("$grpcurl" -plaintext -max-time "$call_seconds" "$ENDPOINT" list) || fail "list by reflection"
-for service in "$images" "$operations" "$compute" "$watch" "$quotas" "$audit" \
+for service in "$images" "$operations" "$compute" "$watch" "$quotas" "$audit" "$endpoints" \
   "$health" "$reflection" "$reflection_alpha"; do
   grep -qxF "$service" <<<"$listed" || fail "$service is not listed" "$listed"
 done
@@ -301,6 +302,18 @@ for text in '"status": "STARTED"' '"status": "DONE"' '"eventType": "desktopimage
 done
 refuse "$audit/Read" '{"afterSequence": "-1"}' InvalidArgument after_sequence
 pass "$audit/Read"
+
+# Where the services are.
+
+call "$endpoints/List" '{}'
+for id in clouddesktops compute endpoint iam operation; do
+  expect "\"id\": \"$id\"" "$endpoints/List"
+done
+pass "$endpoints/List"
+call "$endpoints/Get" '{"apiEndpointId": "operation"}'
+expect "\"address\": \"$ENDPOINT\"" "$endpoints/Get"
+refuse "$endpoints/Get" '{"apiEndpointId": "x"}' NotFound 'Endpoint "x" not found'
+pass "$endpoints/Get"
 
 # Deleting. The desktop image outlives the compute image that it was copied from.
 

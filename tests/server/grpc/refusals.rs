@@ -41,10 +41,6 @@ async fn unimplemented_names_the_method() {
             "/yandex.cloud.iam.v1.IamTokenService/Create",
             "yandex.cloud.iam.v1.IamTokenService/Create",
         ),
-        (
-            "/yandex.cloud.endpoint.ApiEndpointService/List",
-            "yandex.cloud.endpoint.ApiEndpointService/List",
-        ),
         ("/x", "x"),
         ("/", "/package.Service/Method"),
         ("/cloud-desktop/v1/images", "cloud-desktop/v1/images"),
