@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Starts a server on a free port, imports a real disk, and runs the clients of other languages
-# against it. Environment: PYTHON, GO, GRPCURL, NODE, NGINX and what openapi/run.sh names, each a program, or
+# against it. Environment: PYTHON, GO, GRPCURL, NODE, NGINX, CONNECT and what openapi/run.sh names, each a program, or
 # empty to leave that out; SERVER, the program under test (default target/debug/desktop-images).
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -27,9 +27,11 @@ export ENDPOINT=127.0.0.1:$port WORK=$work
 
 failed=
 client() { # NAME COMMAND...
-    printf -- '-- %s\n' "$1"
+    local started=$SECONDS name=$1
+    printf -- '-- %s\n' "$name"
     shift
     "$@" || failed=1
+    printf -- '-- %s: %s s\n' "$name" "$((SECONDS - started))"
 }
 
 client 'curl and QEMU' "$here/curl/run.sh"
@@ -42,6 +44,7 @@ if [ -n "${PYTHON:-}" ]; then client Python "$PYTHON" "$here/python/test_client.
 if [ -n "${PYTHON:-}" ]; then client OpenAPI "$PYTHON" "$here/python/check_openapi.py"; fi
 client 'OpenAPI generators' "$here/openapi/run.sh"
 if [ -n "${GO:-}" ]; then client Go env -C "$here/go" "$GO" test -count=1 ./...; fi
+if [ -n "${CONNECT:-}" ]; then client Connect "$here/connect/run.sh"; fi
 client Refusals "$here/refusals/run.sh"
 if [ -n "${GRPCURL:-}" ]; then client grpcurl "$here/grpcurl/run.sh"; fi
 
