@@ -16,7 +16,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Anonymous, FRESHNESS, FirstAdminError, Identity};
-pub use crate::auth::{Authentication, Authenticator, Credentials, NotAuthenticated};
+pub use crate::auth::{
+    Authentication, Authenticator, Credentials, IssuerError, IssuerSettings, NotAuthenticated,
+};
 use crate::ballast::Ballast;
 use crate::grpc;
 pub use crate::images::UploadSettings;
@@ -80,6 +82,8 @@ pub struct Config {
     pub retention: Retention,
     /// Whether callers need credentials.
     pub require_auth: bool,
+    /// Issuers whose JWTs are good here.
+    pub issuers: Vec<IssuerSettings>,
     /// The file for the token of the first admin; one in the data folder where none is named.
     pub bootstrap_token_file: Option<PathBuf>,
     /// Tells who calls, in the place of what the settings above say.
@@ -103,6 +107,7 @@ impl Config {
             operations: OperationSettings::default(),
             retention: Retention::default(),
             require_auth: false,
+            issuers: Vec::new(),
             bootstrap_token_file: None,
             authenticator: None,
         }
@@ -176,6 +181,8 @@ pub enum Error {
     Temporary(io::Error),
     #[error("cannot write the token of the first admin to {path}: {source}")]
     BootstrapToken { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
     #[error(transparent)]
     Store(#[from] store::Error),
     #[error(transparent)]
@@ -255,7 +262,12 @@ impl Server {
             );
         }
 
-        let identity = Identity::new(store.clone(), config.require_auth, None);
+        let identity = Identity::new(
+            store.clone(),
+            config.require_auth,
+            config.advertise.as_deref(),
+            &config.issuers,
+        )?;
         identity.refresh().await?;
         let token_file = config.bootstrap_token_file.clone();
         let token_file = token_file.unwrap_or_else(|| folder.join(BOOTSTRAP_TOKEN));
@@ -375,10 +387,12 @@ fn listen_error(address: SocketAddr) -> impl FnOnce(io::Error) -> Error {
 
 /// Reads anew what other processes may have changed of permissions and keys.
 async fn keep_fresh(identity: Identity, stop: CancellationToken) {
+    let issuers = identity.clone();
+    let issuers = tokio::spawn(async move { issuers.keep_issuers_fresh().await });
     loop {
         tokio::select! {
             () = tokio::time::sleep(FRESHNESS / 2) => {}
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => return issuers.abort(),
         }
         if let Err(error) = identity.refresh().await {
             tracing::warn!(%error, "permissions were not read anew; those read before stay");

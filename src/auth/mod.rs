@@ -5,6 +5,7 @@ mod cache;
 mod exchange;
 mod first_admin;
 mod grants;
+mod issuers;
 mod secrets;
 mod service_accounts;
 mod tokens;
@@ -27,6 +28,8 @@ use cache::Cache;
 pub(crate) use exchange::Credential;
 pub(crate) use first_admin::FirstAdminError;
 pub(crate) use grants::{NewGrant, check_holder};
+use issuers::Issuers;
+pub use issuers::{IssuerSettings, SetupError as IssuerError};
 pub(crate) use tokens::NewToken;
 pub(crate) use url_keys::{LONGEST_LIFETIME, SignedPath, USUAL_LIFETIME};
 
@@ -65,9 +68,8 @@ pub enum Authentication {
 /// The sender of a request.
 #[derive(Debug)]
 pub struct Caller {
-    /// The subject and its groups, in this order.
+    /// The subject, then its groups.
     holders: Arc<[String]>,
-    subject: String,
     standing: Standing,
 }
 
@@ -92,13 +94,13 @@ impl NotAuthenticated {
 }
 
 impl Caller {
-    fn new(subject: String, groups: Vec<String>, standing: Standing) -> Arc<Self> {
-        let holders = std::iter::once(subject.clone()).chain(groups).collect();
-        Arc::new(Self {
-            holders,
-            subject,
-            standing,
-        })
+    /// A caller by its subject and its groups.
+    fn new(holders: Arc<[String]>, standing: Standing) -> Arc<Self> {
+        Arc::new(Self { holders, standing })
+    }
+
+    fn subject(&self) -> &str {
+        self.holders.first().map_or(ANONYMOUS, String::as_str)
     }
 }
 
@@ -108,8 +110,8 @@ pub(crate) struct Anonymous(Arc<Caller>);
 
 impl Default for Anonymous {
     fn default() -> Self {
-        let nobody = ANONYMOUS.to_owned();
-        Self(Caller::new(nobody, Vec::new(), Standing::default()))
+        let nobody = Arc::new([ANONYMOUS.to_owned()]);
+        Self(Caller::new(nobody, Standing::default()))
     }
 }
 
@@ -133,6 +135,7 @@ struct Inner {
     advertise: Option<String>,
     /// The audiences of the JWTs of service accounts.
     audiences: Vec<String>,
+    issuers: Issuers,
     tokens: Cache,
     snapshot: RwLock<Arc<Snapshot>>,
 }
@@ -152,17 +155,31 @@ impl fmt::Debug for Identity {
 
 impl Identity {
     /// The identities of a store. Nobody has any rights before the first [`Identity::refresh`].
-    pub(crate) fn new(store: Arc<dyn Store>, is_required: bool, advertise: Option<&str>) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// Where the settings of an issuer are not as they must be.
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        is_required: bool,
+        advertise: Option<&str>,
+        issuers: &[IssuerSettings],
+    ) -> Result<Self, IssuerError> {
+        Ok(Self {
             inner: Arc::new(Inner {
                 store,
                 is_required,
                 advertise: advertise.map(str::to_owned),
                 audiences: exchange::audiences(advertise),
                 tokens: Cache::default(),
+                issuers: Issuers::new(issuers)?,
                 snapshot: RwLock::default(),
             }),
-        }
+        })
+    }
+
+    /// Fetches the keys of issuers again and again. The future never ends.
+    pub(crate) async fn keep_issuers_fresh(&self) {
+        self.inner.issuers.keep_fresh().await;
     }
 
     /// Reads grants and keys anew. To be called at least every [`FRESHNESS`], since other processes change them.
@@ -197,12 +214,9 @@ impl Identity {
 
     /// The rights of a caller as they are now.
     pub(crate) fn rights(&self, caller: &Caller) -> Rights {
-        if !self.inner.is_required {
-            return Rights::All;
-        }
-        Rights::Granted {
-            holders: caller.holders.clone(),
-            permissions: self.snapshot().permissions.clone(),
+        match self.inner.is_required {
+            true => self.granted(caller.holders.clone()),
+            false => Rights::All,
         }
     }
 
@@ -211,7 +225,7 @@ impl Identity {
         RequestContext {
             rights: self.rights(caller),
             standing: caller.standing.clone(),
-            ..RequestContext::internal(&caller.subject)
+            ..RequestContext::internal(caller.subject())
         }
     }
 
@@ -261,9 +275,9 @@ impl Authenticator for Identity {
         }
         // A token that is not good never falls back to the certificate.
         if let Some(name) = credentials.certificate {
-            let subject = format!("cert:{name}");
-            let standing = self.standing_of(Arc::new([subject.clone()]));
-            return Authentication::Known(Ok(Caller::new(subject, Vec::new(), standing)));
+            let holders: Arc<[String]> = Arc::new([format!("cert:{name}")]);
+            let standing = self.standing_of(holders.clone());
+            return Authentication::Known(Ok(Caller::new(holders, standing)));
         }
         Authentication::Known(Err(NotAuthenticated::Unauthenticated(
             "Authorization: a token is needed; send `authorization: Bearer <token>`".to_owned(),
@@ -274,14 +288,31 @@ impl Authenticator for Identity {
 impl Identity {
     /// The standing of a caller whose credentials do not end: only rights can change.
     fn standing_of(&self, holders: Arc<[String]>) -> Standing {
+        self.standing_while(holders, async || true)
+    }
+
+    /// The standing of a caller whose credentials are good as long as `is_good` says so.
+    fn standing_while<F>(
+        &self,
+        holders: Arc<[String]>,
+        is_good: impl Fn() -> F + Clone + Send + Sync + 'static,
+    ) -> Standing
+    where
+        F: Future<Output = bool> + Send,
+    {
         let identity = self.clone();
         Standing::new(move || {
-            let rights = Rights::Granted {
-                holders: holders.clone(),
-                permissions: identity.snapshot().permissions.clone(),
-            };
-            Box::pin(std::future::ready(Some(rights)))
+            let (identity, holders, is_good) = (identity.clone(), holders.clone(), is_good.clone());
+            Box::pin(async move { is_good().await.then(|| identity.granted(holders)) })
         })
+    }
+
+    /// What is granted to a subject and its groups now.
+    fn granted(&self, holders: Arc<[String]>) -> Rights {
+        Rights::Granted {
+            holders,
+            permissions: self.snapshot().permissions.clone(),
+        }
     }
 }
 

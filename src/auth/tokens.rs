@@ -10,8 +10,7 @@ use super::secrets::{self, hex};
 use super::{Authentication, Caller, Identity, NotAuthenticated};
 use crate::model::rules::IdentityChange;
 use crate::model::{
-    IdentityKey, IdentityKind, IdentityRow, RequestContext, Rights, Role, Standing, TOKEN_SUBJECT,
-    Token,
+    IdentityKey, IdentityKind, IdentityRow, RequestContext, Role, TOKEN_SUBJECT, Token,
 };
 use crate::store;
 
@@ -81,7 +80,7 @@ impl Identity {
     /// The caller with a token.
     pub(super) fn of_token(&self, text: &str) -> Authentication {
         let Some(id) = secrets::token_id(text) else {
-            return Authentication::Known(Err(NotAuthenticated::invalid_token()));
+            return self.of_jwt(text);
         };
         let sha256: [u8; 32] = Sha256::digest(text).into();
         let now = self.inner.store.now();
@@ -124,26 +123,45 @@ impl Identity {
     ) -> Result<Arc<Caller>, NotAuthenticated> {
         let verified_at = self.inner.store.now();
         let token = self.good_token(id, &sha256).await?;
-        let identity = self.clone();
-        let (token_id, holder) = (token.id, token.subject.clone());
-        let look = move || {
-            let (identity, id, holder) = (identity.clone(), token_id.clone(), holder.clone());
-            let rights: futures_util::future::BoxFuture<'static, Option<Rights>> =
-                Box::pin(async move {
-                    // A store that cannot be asked ends nothing that runs.
-                    match identity.good_token(&id, &sha256).await {
-                        Err(NotAuthenticated::Unauthenticated(_)) => None,
-                        _ => Some(Rights::Granted {
-                            holders: Arc::new([holder]),
-                            permissions: identity.snapshot().permissions.clone(),
-                        }),
-                    }
-                });
-            rights
+        let holders: Arc<[String]> = Arc::new([token.subject]);
+        let (identity, token_id) = (self.clone(), token.id);
+        let is_good = move || {
+            let (identity, id) = (identity.clone(), token_id.clone());
+            async move {
+                let found = identity.good_token(&id, &sha256).await;
+                // A store that cannot be asked ends nothing that runs.
+                !matches!(found, Err(NotAuthenticated::Unauthenticated(_)))
+            }
         };
-        let caller = Caller::new(token.subject, Vec::new(), Standing::new(look));
+        let standing = self.standing_while(holders.clone(), is_good);
+        let caller = Caller::new(holders, standing);
         let cache = &self.inner.tokens;
         cache.put(sha256, caller.clone(), verified_at, token.expires_at);
         Ok(caller)
+    }
+
+    /// The caller with the JWT of an issuer.
+    fn of_jwt(&self, text: &str) -> Authentication {
+        let Some(issuer) = self.inner.issuers.of(text) else {
+            return Authentication::Known(Err(NotAuthenticated::invalid_token()));
+        };
+        let sha256: [u8; 32] = Sha256::digest(text).into();
+        let now = self.inner.store.now();
+        if let Some(caller) = self.inner.tokens.get(&sha256, now) {
+            return Authentication::Known(Ok(caller));
+        }
+        let (identity, jwt) = (self.clone(), text.to_owned());
+        Authentication::Asked(Box::pin(async move {
+            let verified = issuer.verify(&jwt).await?;
+            let is_good = move || {
+                let (issuer, jwt) = (issuer.clone(), jwt.clone());
+                async move { issuer.verify(&jwt).await.is_ok() }
+            };
+            let standing = identity.standing_while(verified.holders.clone(), is_good);
+            let caller = Caller::new(verified.holders, standing);
+            let cache = &identity.inner.tokens;
+            cache.put(sha256, caller.clone(), now, Some(verified.expires_at));
+            Ok(caller)
+        }))
     }
 }

@@ -198,11 +198,10 @@ impl Identity {
         let Some(subject) = signed.fields(SIGNER).next() else {
             return Authentication::Known(Err(wrong()));
         };
-        let groups: Vec<String> = signed.fields(SIGNER_GROUP).collect();
         let holders: Arc<[String]> = std::iter::once(subject.clone())
-            .chain(groups.iter().cloned())
+            .chain(signed.fields(SIGNER_GROUP))
             .collect();
-        let caller = Caller::new(subject.clone(), groups, self.standing_of(holders));
+        let caller = Caller::new(holders.clone(), self.standing_of(holders));
         match owner(&subject) {
             None => Authentication::Known(Ok(caller)),
             Some(key) => Authentication::Asked(Box::pin(self.clone().of_owner(key, caller))),
