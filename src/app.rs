@@ -2,16 +2,16 @@
 
 mod data_folder;
 mod health;
+mod listeners;
 pub mod verification;
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +32,8 @@ use crate::sources::ImportFolder;
 use crate::store::memory::MemoryStore;
 use crate::store::{self, Store};
 use data_folder::{DataFolder, Lock};
+pub use listeners::{Bound, Listen};
+use listeners::{SocketFile, Sockets};
 
 /// The interval between garbage collections, beside those that follow a tombstone at once.
 const GARBAGE_COLLECTION_INTERVAL: Duration = Duration::from_secs(60);
@@ -58,7 +60,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Configuration of a server.
 #[derive(Debug, Clone)]
 pub struct Config {
-    pub listen: SocketAddr,
+    /// The places to listen, one at the least.
+    pub listen: Vec<Listen>,
     /// The host and port at which clients find the server, where it is not the address of the listener.
     pub advertise: Option<String>,
     pub data: Data,
@@ -94,7 +97,7 @@ impl Config {
     /// A server on a free port of the loopback address, as it is unless told otherwise.
     pub fn new(data: Data) -> Self {
         Self {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            listen: vec![Listen::Tcp((Ipv4Addr::LOCALHOST, 0).into())],
             advertise: None,
             data,
             import_dir: None,
@@ -173,10 +176,7 @@ pub enum Error {
         reason: String,
     },
     #[error("cannot listen on {address}: {source}")]
-    Listen {
-        address: SocketAddr,
-        source: io::Error,
-    },
+    Listen { address: String, source: io::Error },
     #[error("cannot make a temporary folder: {0}")]
     Temporary(io::Error),
     #[error("cannot write the token of the first admin to {path}: {source}")]
@@ -193,7 +193,9 @@ pub enum Error {
 
 /// A running server.
 pub struct Server {
-    address: SocketAddr,
+    bound: Vec<Bound>,
+    /// Removed once nothing is served any more.
+    socket_files: Vec<SocketFile>,
     stop: CancellationToken,
     serving: JoinHandle<()>,
     maintenance: JoinHandle<()>,
@@ -232,10 +234,7 @@ impl Server {
     ) -> Result<Self, Error> {
         server::raise_descriptor_limit();
         // First of all: a taken port must leave all as it was.
-        let listener = bind(config.listen)
-            .await
-            .map_err(listen_error(config.listen))?;
-        let address = listener.local_addr().map_err(listen_error(config.listen))?;
+        let sockets = Sockets::bind(&config.listen).await?;
         let adopt_empty = matches!(config.data, Data::AdoptEmpty(_));
         let (folder, temporary) = match &config.data {
             Data::Folder(folder) | Data::AdoptEmpty(folder) => (folder.clone(), None),
@@ -255,7 +254,11 @@ impl Server {
         let data = DataFolder::open(&folder, Arc::new(SystemClock), adopt_empty).await?;
         let store = choose(data.store);
 
-        if !address.ip().is_loopback() && !config.require_auth {
+        for address in sockets
+            .bound
+            .iter()
+            .filter(|bound| !bound.is_loopback() && !config.require_auth)
+        {
             tracing::warn!(
                 %address,
                 "this server asks for no tokens: whoever reaches the address may do everything"
@@ -288,10 +291,12 @@ impl Server {
         .allow_installer_images(config.allow_installer_images)
         .with_upload_settings(config.uploads.clone());
         images.serve().await?;
-        let endpoints = grpc::Endpoints::new(config.advertise.as_deref(), &address.to_string());
+        let own = sockets.bound.iter().map(Bound::to_string).next();
+        let own = own.unwrap_or_default();
+        let endpoints = grpc::Endpoints::new(config.advertise.as_deref(), &own);
         let (routes, health) = grpc::routes(&images, &identity, endpoints).await;
         let origins = config.cors_allow_origins.as_slice();
-        let guard = Guard::without_tokens(address, origins);
+        let guard = Guard::without_tokens(origins);
         let gateway = Gateway::new(
             images.clone(),
             routes,
@@ -303,7 +308,7 @@ impl Server {
         let stop = CancellationToken::new();
         let gateway = Arc::new(gateway);
         let serving = tokio::spawn(serve(
-            listener,
+            sockets.listeners,
             move |request| gateway.answer(request),
             stop.clone(),
             server::Times {
@@ -322,9 +327,12 @@ impl Server {
         tokio::spawn(health::watch(data.place, health, stop.clone()));
         tokio::spawn(keep_fresh(identity, stop.clone()));
         tokio::spawn(keep_room(data.ballast, stop.clone()));
-        tracing::info!(%address, "listening");
+        for address in &sockets.bound {
+            tracing::info!(%address, "listening");
+        }
         Ok(Self {
-            address,
+            bound: sockets.bound,
+            socket_files: sockets.files,
             stop,
             serving,
             maintenance,
@@ -335,9 +343,19 @@ impl Server {
         })
     }
 
-    /// The address on which the server listens.
+    /// The first address of the network on which the server listens; 0.0.0.0:0 where there is none.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        let addresses = self.bound.iter().filter_map(|bound| match bound {
+            Bound::Tcp(address) => Some(*address),
+            Bound::Unix(_) => None,
+        });
+        let nowhere = || SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        addresses.into_iter().next().unwrap_or_else(nowhere)
+    }
+
+    /// All addresses on which the server listens.
+    pub fn bound(&self) -> &[Bound] {
+        &self.bound
     }
 
     /// Takes nothing new, lets running requests end, and closes the data.
@@ -349,6 +367,7 @@ impl Server {
                 tracing::error!(%error, "a task of the server ended in a panic");
             }
         }
+        drop(self.socket_files);
         self.engine.stop().await;
         self.store.close().await;
         if let Some(temporary) = self.temporary {
@@ -359,30 +378,12 @@ impl Server {
     }
 }
 
-/// Binds an address. Where all addresses are meant and the system has no IPv6, those of IPv4 are all.
-async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    match TcpListener::bind(address).await {
-        Err(error)
-            if address.ip() == Ipv6Addr::UNSPECIFIED
-                && error.kind() != io::ErrorKind::AddrInUse =>
-        {
-            let ipv4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
-            TcpListener::bind(ipv4).await.map_err(|_| error)
-        }
-        bound => bound,
-    }
-}
-
 fn open_import_folder(path: &Path) -> Result<ImportFolder, Error> {
     ImportFolder::open(path).map_err(|source| Error::Folder {
         what: "import folder",
         path: path.to_owned(),
         source,
     })
-}
-
-fn listen_error(address: SocketAddr) -> impl FnOnce(io::Error) -> Error {
-    move |source| Error::Listen { address, source }
 }
 
 /// Reads anew what other processes may have changed of permissions and keys.

@@ -16,6 +16,6 @@ mod sources;
 mod store;
 pub mod telemetry;
 
-/// The listener alone, for `benches/rest/in_memory`.
+/// The listeners alone, for `benches/rest/in_memory`.
 #[doc(hidden)]
-pub use server::{Times, TransferSettings, serve};
+pub use server::{Listener, Times, TransferSettings, serve};

@@ -1,13 +1,14 @@
 //! `serve`: the server itself.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::errors::{Error, Result, chain};
 use super::signals::Stop;
 use super::{output, values};
-use crate::app::{AllowedOrigin, Config, Data, OperationSettings, Retention, Server};
+use crate::app::{
+    AllowedOrigin, Bound, Config, Data, Listen, OperationSettings, Retention, Server,
+};
 use crate::telemetry::log::{self, LogFormat};
 
 const DEFAULT_LOG_LEVEL: &str = "info";
@@ -17,10 +18,11 @@ const LOG_VARIABLE: &str = "RUST_LOG";
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// Where to listen: a port of loopback, as 8080 or localhost:8080, a port of all addresses, as :8080, or
-    /// an IP address and a port; port 0 takes a free one
+    /// an IP address and a port, port 0 takes a free one; or unix:PATH, a Unix socket; or systemd, the sockets
+    /// that systemd passes; may be repeated
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080",
-          value_parser = values::listen_address)]
-    listen: SocketAddr,
+          value_parser = values::listen)]
+    listen: Vec<Listen>,
     /// The host and port at which clients find this server, as in images.example:443: what its service of
     /// endpoints tells them; when left out the address of the listener
     #[arg(long, value_name = "HOST:PORT", value_parser = values::advertised)]
@@ -129,7 +131,13 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     };
     if !ordered {
         // Scripts that asked for port 0 read it here; a server needs no reader.
-        let _ = output::print(&format!("Listening on http://{}\n", server.address()));
+        for bound in server.bound() {
+            let url = match bound {
+                Bound::Tcp(address) => format!("http://{address}"),
+                Bound::Unix(_) => bound.to_string(),
+            };
+            let _ = output::print(&format!("Listening on {url}\n"));
+        }
         stop.ordered().await;
     }
     tracing::info!("stopping: requests that run may end; another signal ends them");

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::errors::{Error, Result};
+use crate::app::Listen;
 
 /// A host and a port that others can reach: a name, an IPv4 address or an IPv6 address in brackets.
 pub(crate) fn advertised(text: &str) -> std::result::Result<String, String> {
@@ -173,9 +174,19 @@ pub(crate) fn proto_duration(duration: Duration) -> prost_types::Duration {
     }
 }
 
+/// A place to listen: an address, `unix:` and the path of a socket, or `systemd`.
+pub(crate) fn listen(text: &str) -> std::result::Result<Listen, String> {
+    match text.strip_prefix("unix:") {
+        Some("") => Err("a Unix socket is written like unix:/run/desktop-images.sock".to_owned()),
+        Some(path) => Ok(Listen::Unix(path.into())),
+        None if text == "systemd" => Ok(Listen::Systemd),
+        None => listen_address(text).map(Listen::Tcp),
+    }
+}
+
 /// The address a server listens on: `8080` and `localhost:8080` on loopback, `:8080` on all addresses, or
 /// an IP address and a port.
-pub(crate) fn listen_address(text: &str) -> std::result::Result<SocketAddr, String> {
+fn listen_address(text: &str) -> std::result::Result<SocketAddr, String> {
     let port = |text: &str| match text.bytes().all(|byte| byte.is_ascii_digit()) {
         true => text.parse::<u16>().ok(),
         false => None,
@@ -190,7 +201,7 @@ pub(crate) fn listen_address(text: &str) -> std::result::Result<SocketAddr, Stri
     };
     address.ok_or_else(|| {
         "an address is written like 8080 or localhost:8080 (loopback), :8080 (all addresses), \
-         192.0.2.1:8080 or [2001:db8::1]:8080; ports go up to 65535"
+         192.0.2.1:8080 or [2001:db8::1]:8080, ports up to 65535; or unix:PATH, or systemd"
             .to_owned()
     })
 }

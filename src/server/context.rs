@@ -37,7 +37,7 @@ pub(super) fn give<B>(
     let timeout = transcoding::timeout_of(request.headers());
     context.deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let peer = request.extensions().get::<Peer>();
-    context.peer = peer.map(|peer| peer.address.ip());
+    context.peer = peer.and_then(|peer| peer.address.ip());
     request.extensions_mut().insert(context);
     let unsigned = SignedPath::of(request.method(), request.uri())
         .map(|signed| without_query(request.uri(), &signed.unsigned_query()));

@@ -6,7 +6,7 @@
 //! first is seen by what browsers say of the page. Against the second the names of the server must be
 //! known: on loopback they are, elsewhere a page that was rebound looks like one of the server.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::uri::Authority;
@@ -26,27 +26,27 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// Which requests are let in.
 #[derive(Debug, Clone)]
 pub(crate) struct Guard {
-    loopback_only: bool,
     origins: Arc<[AllowedOrigin]>,
 }
 
 impl Guard {
-    /// For a server that asks for no token, listens on `address` and trusts the pages of `origins`.
-    pub(crate) fn without_tokens(address: SocketAddr, origins: &[AllowedOrigin]) -> Self {
+    /// For a server that asks for no token and trusts the pages of `origins`.
+    pub(crate) fn without_tokens(origins: &[AllowedOrigin]) -> Self {
         Self {
-            loopback_only: address.ip().is_loopback(),
             origins: origins.into(),
         }
     }
 
     /// Refuses a request from a page of a foreign origin and, on loopback, one for a foreign host.
-    /// `authority` is the host that the request is for, as everything else takes it too.
+    /// `authority` is the host that the request is for, as everything else takes it too; `is_loopback` says whether
+    /// the request came on a listener that only programs of this machine reach.
     pub(crate) fn check<B>(
         &self,
         request: &Request<B>,
         authority: Option<&Authority>,
+        is_loopback: bool,
     ) -> Result<(), Status> {
-        if self.loopback_only && !authority.is_some_and(is_loopback) {
+        if is_loopback && !authority.is_some_and(names_loopback) {
             return Err(Status::permission_denied(
                 "Host: this server listens on loopback only; ask for localhost or 127.0.0.1",
             ));
@@ -117,7 +117,7 @@ fn is_own(origin: &str, authority: &str) -> bool {
     !host.is_empty() && without_port(host) == without_port(authority)
 }
 
-fn is_loopback(authority: &Authority) -> bool {
+fn names_loopback(authority: &Authority) -> bool {
     let host = authority.host();
     let address = host.trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost")
@@ -136,7 +136,7 @@ mod tests {
     /// Why a guard on `address` that lets in pages of https://app.example refuses a request, if it does.
     fn refusal(address: [u8; 4], path: &str, headers: &[(&str, &str)]) -> Option<String> {
         let origins = ["https://app.example".parse().unwrap()];
-        let guard = Guard::without_tokens(SocketAddr::from((address, 8080)), &origins);
+        let guard = Guard::without_tokens(&origins);
         let mut request = Request::builder().uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -144,7 +144,7 @@ mod tests {
         let request = request.body(()).unwrap();
         let host = request.headers().get(header::HOST);
         let host = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
-        let checked = guard.check(&request, host.as_ref());
+        let checked = guard.check(&request, host.as_ref(), IpAddr::from(address).is_loopback());
         checked.err().map(|status| status.message().to_owned())
     }
 

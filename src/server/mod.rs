@@ -1,4 +1,4 @@
-//! The gateway at which connections arrive. Knows the listener, the context of a request, which requests are refused
+//! The gateway at which connections arrive. Knows listeners, the context of a request, which requests are refused
 //! unread, content codings, the documentation, and the bytes of images, which travel outside of messages. Never
 //! mentions a store or the path of a file.
 
@@ -18,12 +18,15 @@ mod framing;
 mod grpc_requests;
 mod guard;
 mod lingering;
+mod listener;
 mod open;
+mod patient;
 mod prefer;
 mod request_id;
 mod serve;
 mod small_writes;
 mod stalls;
+mod stream;
 mod streams;
 mod unread;
 mod upload;
@@ -56,6 +59,7 @@ use docs::Docs;
 use event_ids::EventIds;
 use grpc_requests::Methods;
 pub(crate) use guard::Guard;
+pub use listener::Listener;
 pub use open::{OPEN, Open};
 pub(crate) use serve::Peer;
 pub use serve::{Times, TransferSettings, serve};
@@ -153,7 +157,10 @@ impl Gateway {
             Ok(authority) => authority,
             Err(refused) => return at_once(not_framed(&request, &refused, request_id)),
         };
-        if let Err(refusal) = self.guard.check(&request, authority.as_ref()) {
+        let peer = request.extensions().get::<Peer>();
+        let is_loopback = peer.is_none_or(|peer| peer.is_loopback);
+        let checked = self.guard.check(&request, authority.as_ref(), is_loopback);
+        if let Err(refusal) = checked {
             return at_once(refused(&request, &refusal, request_id));
         }
         match &self.cors {

@@ -1,8 +1,8 @@
-//! The listener: HTTP/1.1 and HTTP/2 without TLS on one port, and a drain at the end.
+//! Serves the connections of all listeners: HTTP/1.1 and HTTP/2 on each, and a drain at the end.
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -22,8 +22,10 @@ use tower::BoxError;
 use super::connections::{self, Activity, BusyBody, Connections};
 use super::descriptors::Descriptors;
 use super::lingering::Lingering;
+use super::listener::{Accepted, Address, Listener, Listeners};
 use super::small_writes::Connection;
 use super::stalls::{Patience, Told};
+use super::stream::Socket;
 use super::streams::{Executor, Streams};
 use super::unread::{Discards, RequestBody};
 
@@ -66,7 +68,9 @@ impl Default for TransferSettings {
 /// Facts of the connection that a request came on, in its extensions.
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
-    pub address: SocketAddr,
+    pub address: Address,
+    /// Whether the listener is one that only programs of this machine reach.
+    pub is_loopback: bool,
     /// The permits of the transfers of the connection.
     pub share: Arc<Share>,
 }
@@ -100,7 +104,7 @@ pub struct Times {
 /// Serves what `answer` answers until `stop`, then takes nothing new and lets what runs end, but no
 /// longer than the time for that. Requests have a [`Peer`] among their extensions.
 pub async fn serve<A, R, B>(
-    listener: TcpListener,
+    listeners: Vec<Listener>,
     answer: A,
     stop: CancellationToken,
     times: Times,
@@ -110,18 +114,19 @@ pub async fn serve<A, R, B>(
     R: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
     B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
+    let listeners = Listeners::new(listeners);
     let connections = Connections::default();
     let discards = Discards::new(stop.clone());
     let mut descriptors = Descriptors::new(connections.clone());
     let mut tasks = JoinSet::new();
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = listeners.accept() => accepted,
             () = stop.cancelled() => break,
             Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
         };
-        let (stream, address) = match accepted {
-            Ok((stream, address)) => (stream, unmapped(address)),
+        let accepted = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tokio::time::sleep(descriptors.not_accepted(&error)).await;
                 continue;
@@ -129,24 +134,19 @@ pub async fn serve<A, R, B>(
         };
         let activity = connections.open();
         descriptors.accepted();
-        // Replies are small and waited for.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a connection keeps Nagle's algorithm");
-        }
-        if let Err(error) = probe_peer(&stream) {
-            tracing::debug!(%error, "the peer of a connection will be noticed late to be gone");
+        if let Socket::Tcp(socket) = &accepted.socket {
+            prepare(socket);
         }
         let activity = (activity, times.idle);
         tasks.spawn(connection(
-            stream,
-            address,
+            accepted,
             answer.clone(),
             activity,
             Arc::clone(&discards),
             transfers.clone(),
         ));
     }
-    drop(listener);
+    drop(listeners);
     connections.close_all();
     let drained = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(times.drain, drained).await.is_err() {
@@ -157,8 +157,7 @@ pub async fn serve<A, R, B>(
 
 /// Serves one connection to its end.
 async fn connection<A, R, B>(
-    stream: TcpStream,
-    address: SocketAddr,
+    accepted: Accepted,
     answer: A,
     (activity, idle): (Arc<Activity>, Duration),
     discards: Arc<Discards>,
@@ -169,15 +168,21 @@ async fn connection<A, R, B>(
     B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     let http2 = tokio::select! {
-        version = version(&stream, &activity, idle) => match version {
+        version = version(&accepted.socket, &activity, idle) => match version {
             Some(http2) => http2,
             None => return,
         },
         () = activity.asked_to_close() => return,
     };
-    let unread = discards.connection(address.ip(), http2);
+    // Clients of Unix sockets share what one address may have.
+    let ip = accepted
+        .address
+        .ip()
+        .unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+    let unread = discards.connection(ip, http2);
     let peer = Peer {
-        address,
+        address: accepted.address,
+        is_loopback: accepted.is_loopback,
         share: Share::new(&transfers),
     };
     let (of_requests, of_bodies) = (activity.clone(), Arc::clone(&unread));
@@ -199,10 +204,8 @@ async fn connection<A, R, B>(
     });
     // HTTP/2 answers pings meanwhile; what is read there tells nothing of requests.
     let reads = (!http2).then(|| activity.clone());
-    let stream = Lingering::new(
-        Connection::new(stream, !http2, Patience::new(transfers.unread), reads),
-        unread,
-    );
+    let stream = accepted.socket.plain(Patience::new(transfers.unread));
+    let stream = Lingering::new(Connection::new(stream, !http2, reads), unread);
     let stream = TokioIo::new(stream);
     let streams = Streams::new(transfers.unread);
     let builder = builder(streams.executor());
@@ -217,20 +220,25 @@ async fn connection<A, R, B>(
     }
 }
 
-/// An IPv4 address as such, also where a socket for IPv6 took the connection.
-fn unmapped(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
-}
-
 /// Whether the connection is one of HTTP/2, as its first bytes tell; none where they do not come in time.
-async fn version(stream: &TcpStream, activity: &Activity, idle: Duration) -> Option<bool> {
-    tokio::time::timeout(idle, stream.readable())
+async fn version(socket: &Socket, activity: &Activity, idle: Duration) -> Option<bool> {
+    tokio::time::timeout(idle, socket.readable())
         .await
         .ok()?
         .ok()?;
     activity.bytes_came();
-    let version = tokio::time::timeout(HEADERS_TIMEOUT, is_http2(stream)).await;
+    let version = tokio::time::timeout(HEADERS_TIMEOUT, is_http2(socket)).await;
     version.ok()?.ok()
+}
+
+/// Sets up a socket of the network. Replies are small and waited for.
+fn prepare(socket: &TcpStream) {
+    if let Err(error) = socket.set_nodelay(true) {
+        tracing::debug!(%error, "a connection keeps Nagle's algorithm");
+    }
+    if let Err(error) = probe_peer(socket) {
+        tracing::debug!(%error, "the peer of a connection will be noticed late to be gone");
+    }
 }
 
 /// Sets the kernel to find out whether a peer is gone. A peer that is sent something is gone when it acknowledges
@@ -262,10 +270,10 @@ fn builder(executor: Executor) -> Builder<Executor> {
 
 /// Waits until a connection has sent enough to tell HTTP/2 from HTTP/1. The server's own look at
 /// that has no time limit.
-async fn is_http2(stream: &TcpStream) -> io::Result<bool> {
+async fn is_http2(socket: &Socket) -> io::Result<bool> {
     let mut start = [0; HTTP2_PREFACE.len()];
     loop {
-        let length = stream.peek(&mut start).await?;
+        let length = socket.peek(&mut start).await?;
         if length == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

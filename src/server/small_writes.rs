@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::connections::Activity;
-use super::stalls::Patience;
+use super::stream::Stream;
 
 /// A stream that says whether it takes several buffers at once. h2 0.4.20 ([`CHAIN_THRESHOLD`]) asks at the start: it
 /// then writes each message of 256 bytes or more by itself to one that does, and gathers messages of up to
@@ -18,46 +17,23 @@ use super::stalls::Patience;
 /// one that does. So a stream for HTTP/2 does from its first byte on. Were h2 to do otherwise, only time would be lost.
 ///
 /// [`CHAIN_THRESHOLD`]: https://github.com/hyperium/h2/blob/v0.4.20/src/codec/framed_write.rs#L69-L90
-///
-/// A peer that takes no byte for longer than `patience` has the connection broken off.
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     vectored: bool,
-    patience: Patience,
     /// Is told when bytes come.
     reads: Option<Arc<Activity>>,
 }
 
 impl Connection {
-    pub(crate) fn new(
-        stream: TcpStream,
-        vectored: bool,
-        patience: Patience,
-        reads: Option<Arc<Activity>>,
-    ) -> Self {
+    pub(crate) fn new(stream: Stream, vectored: bool, reads: Option<Arc<Activity>>) -> Self {
         Self {
             stream,
             vectored,
-            patience,
             reads,
         }
     }
 
-    fn limited(
-        &mut self,
-        written: Poll<io::Result<usize>>,
-        context: &mut Context<'_>,
-    ) -> Poll<io::Result<usize>> {
-        if written.is_ready() {
-            self.patience.renew();
-        } else if self.patience.is_over(context) {
-            let error = io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing");
-            return Poll::Ready(Err(error));
-        }
-        written
-    }
-
-    fn stream(self: Pin<&mut Self>) -> Pin<&mut TcpStream> {
+    fn stream(self: Pin<&mut Self>) -> Pin<&mut Stream> {
         Pin::new(&mut self.get_mut().stream)
     }
 }
@@ -86,17 +62,15 @@ impl AsyncWrite for Connection {
         buffer: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.vectored = true;
-        let written = self.as_mut().stream().poll_write(context, buffer);
-        self.limited(written, context)
+        self.stream().poll_write(context, buffer)
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = self.as_mut().stream().poll_write_vectored(context, buffers);
-        self.limited(written, context)
+        self.stream().poll_write_vectored(context, buffers)
     }
 
     fn is_write_vectored(&self) -> bool {

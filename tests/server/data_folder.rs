@@ -1,7 +1,7 @@
 //! The data folder: one server at a time, no newer schema, room that runs out, and all of it there
 //! after a restart.
 
-use desktop_images::app::{Error, Server};
+use desktop_images::app::{Error, Listen, Server};
 use serde_json::json;
 use test_support::{
     Disk, Fill, Method, SmallDisk, TestServer, blob_files, failure, left_out, response, text,
@@ -63,7 +63,7 @@ async fn a_taken_port_is_told_and_touches_no_data() {
     let server = TestServer::start().await;
     let folder = tempfile::tempdir().unwrap();
     let mut config = server.config();
-    config.listen = server.address;
+    config.listen = vec![Listen::Tcp(server.address)];
     config.data = desktop_images::app::Data::Folder(folder.path().join("data"));
     let refusal = Server::start(config).await.err().expect("a refusal");
     assert!(matches!(refusal, Error::Listen { .. }), "{refusal}");

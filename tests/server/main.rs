@@ -42,6 +42,7 @@ mod idempotency;
 mod identity;
 mod imports;
 mod latency;
+mod listeners;
 mod lists;
 mod log;
 mod log_limits;

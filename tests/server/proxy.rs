@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 
+use desktop_images::app::Listen;
 use serde_json::json;
 use test_support::{Clients, Disk, Fill, Method, TestServer, eventually, has_tool, within};
 use tokio::net::{TcpListener, TcpStream};
@@ -58,7 +59,7 @@ async fn the_readmes_proxy_passes_on_hosts_uploads_and_streams() {
     }
     // On loopback the server would know none of the names that a proxy passes on.
     let server = TestServer::start_with(|config| {
-        config.listen = SocketAddr::from(([0, 0, 0, 0], 0));
+        config.listen = vec![Listen::Tcp(([0, 0, 0, 0], 0).into())];
     })
     .await;
     let folder = tempfile::tempdir().unwrap();

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use desktop_images::app::{Config, Data, Error, Server};
+use desktop_images::app::{Bound, Config, Data, Error, Server};
 use desktop_images::contract::desktopimages::v1::{
     audit_service_client::AuditServiceClient,
     operation_watch_service_client::OperationWatchServiceClient,
@@ -178,6 +178,11 @@ impl TestServer {
             config,
             folder,
         }
+    }
+
+    /// All addresses on which the server listens.
+    pub fn bound(&self) -> &[Bound] {
+        self.server.as_ref().map_or(&[], Server::bound)
     }
 
     /// The configuration of another server on the same data.

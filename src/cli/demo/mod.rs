@@ -5,7 +5,7 @@ mod next_steps;
 
 use std::fs::File;
 use std::io::Read;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use super::serve;
 use super::signals::Stop;
 use super::transfer::{self, Sink, Upload};
 use super::{operations, values};
-use crate::app::{self, Config, Data, Server};
+use crate::app::{self, Config, Data, Listen, Server};
 use crate::contract::texts;
 use crate::contract::yandex::cloud::clouddesktop::v1::api::{
     CopyDesktopImageRequest, DesktopImage, GetDesktopImageRequest,
@@ -68,7 +68,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
 /// A server that keeps nothing, on the usual port if that is free.
 async fn start() -> Result<Server> {
     let config = |port| Config {
-        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        listen: vec![Listen::Tcp((Ipv4Addr::LOCALHOST, port).into())],
         drain_timeout: DRAIN_TIMEOUT,
         ..Config::new(Data::Ephemeral)
     };

@@ -126,7 +126,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 drain: Duration::ZERO,
                 idle: Duration::from_secs(180),
             };
-            desktop_images::serve(listener, answer, stop, times, TransferSettings::default()).await;
+            let listeners = vec![desktop_images::Listener::tcp(listener)?];
+            desktop_images::serve(listeners, answer, stop, times, TransferSettings::default()).await;
             Ok(())
         }
         "transcoder" => serve(address, transcoder()?).await,
