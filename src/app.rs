@@ -1,5 +1,6 @@
 //! The composition root: the one place that names concrete backends.
 
+mod certificates;
 mod data_folder;
 mod health;
 mod listeners;
@@ -31,6 +32,8 @@ pub use crate::server::{AllowedOrigin, OPEN, Open, TransferSettings};
 use crate::sources::ImportFolder;
 use crate::store::memory::MemoryStore;
 use crate::store::{self, Store};
+use crate::tls;
+pub use crate::tls::{Certificate, ClientCertificates, SubjectKind, TlsSettings};
 use data_folder::{DataFolder, Lock};
 pub use listeners::{Bound, Listen};
 use listeners::{SocketFile, Sockets};
@@ -64,6 +67,8 @@ pub struct Config {
     pub listen: Vec<Listen>,
     /// The host and port at which clients find the server, where it is not the address of the listener.
     pub advertise: Option<String>,
+    /// TLS on all listeners of the network.
+    pub tls: Option<TlsSettings>,
     pub data: Data,
     /// The folder below which `file://` uris may be imported.
     pub import_dir: Option<PathBuf>,
@@ -99,6 +104,7 @@ impl Config {
         Self {
             listen: vec![Listen::Tcp((Ipv4Addr::LOCALHOST, 0).into())],
             advertise: None,
+            tls: None,
             data,
             import_dir: None,
             allow_installer_images: false,
@@ -177,6 +183,8 @@ pub enum Error {
     },
     #[error("cannot listen on {address}: {source}")]
     Listen { address: String, source: io::Error },
+    #[error("TLS: {0}")]
+    Tls(#[from] tls::Error),
     #[error("cannot make a temporary folder: {0}")]
     Temporary(io::Error),
     #[error("cannot write the token of the first admin to {path}: {source}")]
@@ -234,7 +242,7 @@ impl Server {
     ) -> Result<Self, Error> {
         server::raise_descriptor_limit();
         // First of all: a taken port must leave all as it was.
-        let sockets = Sockets::bind(&config.listen).await?;
+        let mut sockets = Sockets::bind(&config.listen).await?;
         let adopt_empty = matches!(config.data, Data::AdoptEmpty(_));
         let (folder, temporary) = match &config.data {
             Data::Folder(folder) | Data::AdoptEmpty(folder) => (folder.clone(), None),
@@ -306,6 +314,11 @@ impl Server {
             origins,
         )?;
         let stop = CancellationToken::new();
+        if let Some(settings) = config.tls {
+            let names = certificates::names(&sockets.bound);
+            let acceptor = certificates::keep(settings, &folder, names, stop.clone()).await?;
+            sockets.speak_tls(&acceptor);
+        }
         let gateway = Arc::new(gateway);
         let serving = tokio::spawn(serve(
             sockets.listeners,

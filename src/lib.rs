@@ -15,6 +15,7 @@ mod server;
 mod sources;
 mod store;
 pub mod telemetry;
+mod tls;
 
 /// The listeners alone, for `benches/rest/in_memory`.
 #[doc(hidden)]

@@ -7,12 +7,14 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use listenfd::ListenFd;
 use tokio::net::{TcpListener, UnixListener};
 
 use super::Error;
 use crate::server::Listener;
+use crate::tls::Acceptor;
 
 /// The mode of a Unix socket: its user and its group may connect.
 const SOCKET_MODE: u32 = 0o660;
@@ -96,6 +98,13 @@ impl Sockets {
             }
         }
         Ok(sockets)
+    }
+
+    /// Gives TLS to the listeners of the network.
+    pub(super) fn speak_tls(&mut self, acceptor: &Arc<Acceptor>) {
+        let listeners = std::mem::take(&mut self.listeners).into_iter();
+        let with_tls = listeners.map(|listener| listener.with_tls(Arc::clone(acceptor)));
+        self.listeners = with_tls.collect();
     }
 
     fn add_tcp(&mut self, socket: TcpListener) -> io::Result<()> {

@@ -9,6 +9,7 @@ mod demo;
 mod errors;
 mod images;
 mod listing;
+mod network;
 mod operations;
 mod output;
 mod progress;
@@ -254,6 +255,9 @@ mod tests {
             "serve --data-dir /srv --adopt-empty",
             "serve --listen 0.0.0.0:80 --data-dir /srv --import-dir /images --log-format json",
             "serve --ephemeral",
+            "serve --listen 8080 --listen unix:/run/a.sock --listen systemd",
+            "serve --tls-cert c.pem --tls-key k.pem --tls-client-ca ca.pem --tls-client-subject dns",
+            "serve --tls-self-signed --tls-reload-interval 1m",
             "serve --listen 8080 --idle-timeout 500ms --drain-timeout 1m30s --audit-retention 2d",
             "serve --listen localhost:0 --log-level warn,hyper=debug",
             "serve --listen :0 --log-level OFF",
@@ -289,6 +293,12 @@ mod tests {
             "quota set --name vdi.desktopImages.count --limit=-1",
             "audit --after=-1",
             "serve --listen nowhere",
+            "serve --listen unix:",
+            "serve --tls-cert c.pem",
+            "serve --tls-key k.pem",
+            "serve --tls-cert c.pem --tls-key k.pem --tls-self-signed",
+            "serve --tls-self-signed --tls-client-subject dns",
+            "serve --tls-client-ca ca.pem",
             "serve --idle-timeout 0s",
             "serve --log-level loud",
             "serve --log-level",

@@ -5,10 +5,8 @@ use std::time::Duration;
 
 use super::errors::{Error, Result, chain};
 use super::signals::Stop;
-use super::{output, values};
-use crate::app::{
-    AllowedOrigin, Bound, Config, Data, Listen, OperationSettings, Retention, Server,
-};
+use super::{network, output, values};
+use crate::app::{AllowedOrigin, Bound, Config, Data, OperationSettings, Retention, Server};
 use crate::telemetry::log::{self, LogFormat};
 
 const DEFAULT_LOG_LEVEL: &str = "info";
@@ -17,12 +15,8 @@ const LOG_VARIABLE: &str = "RUST_LOG";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Where to listen: a port of loopback, as 8080 or localhost:8080, a port of all addresses, as :8080, or
-    /// an IP address and a port, port 0 takes a free one; or unix:PATH, a Unix socket; or systemd, the sockets
-    /// that systemd passes; may be repeated
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080",
-          value_parser = values::listen)]
-    listen: Vec<Listen>,
+    #[command(flatten)]
+    network: network::NetworkArguments,
     /// The host and port at which clients find this server, as in images.example:443: what its service of
     /// endpoints tells them; when left out the address of the listener
     #[arg(long, value_name = "HOST:PORT", value_parser = values::advertised)]
@@ -99,8 +93,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         (false, true) => Data::AdoptEmpty(arguments.data_dir),
         (false, false) => Data::Folder(arguments.data_dir),
     };
-    let config = Config {
-        listen: arguments.listen,
+    let mut config = Config {
         advertise: arguments.advertise,
         import_dir: arguments.import_dir,
         allow_installer_images: arguments.allow_installer_images,
@@ -118,6 +111,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         },
         ..Config::new(data)
     };
+    arguments.network.apply(&mut config);
+    let scheme = match config.tls {
+        Some(_) => "https",
+        None => "http",
+    };
     let mut starting = std::pin::pin!(start(config));
     let (server, ordered) = tokio::select! {
         server = &mut starting => (server?, false),
@@ -133,7 +131,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         // Scripts that asked for port 0 read it here; a server needs no reader.
         for bound in server.bound() {
             let url = match bound {
-                Bound::Tcp(address) => format!("http://{address}"),
+                Bound::Tcp(address) => format!("{scheme}://{address}"),
                 Bound::Unix(_) => bound.to_string(),
             };
             let _ = output::print(&format!("Listening on {url}\n"));

@@ -17,7 +17,10 @@ pub(super) fn authenticate<B>(
         method: request.method(),
         uri: request.uri(),
         headers: request.headers(),
-        certificate: None,
+        certificate: request
+            .extensions()
+            .get::<Peer>()
+            .and_then(|peer| peer.certificate.as_ref()),
     })
 }
 

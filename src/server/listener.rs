@@ -4,12 +4,14 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::net::{TcpListener, UnixListener};
 
 use super::stream::Socket;
+use crate::tls::Acceptor;
 
 /// A socket that listens.
 #[derive(Debug)]
@@ -17,6 +19,7 @@ pub struct Listener {
     socket: Listening,
     /// Whether only programs of this machine can connect.
     is_loopback: bool,
+    tls: Option<Arc<Acceptor>>,
 }
 
 #[derive(Debug)]
@@ -30,6 +33,7 @@ pub(crate) struct Accepted {
     pub socket: Socket,
     pub address: Address,
     pub is_loopback: bool,
+    pub tls: Option<Arc<Acceptor>>,
 }
 
 /// The address of the client of a connection, or of a request.
@@ -67,6 +71,7 @@ impl Listener {
         Ok(Self {
             socket: Listening::Tcp(socket),
             is_loopback,
+            tls: None,
         })
     }
 
@@ -74,7 +79,16 @@ impl Listener {
         Self {
             socket: Listening::Unix(socket),
             is_loopback: true,
+            tls: None,
         }
+    }
+
+    /// The listener with TLS, if it is one of the network. A Unix socket has nobody to hide from.
+    pub(crate) fn with_tls(mut self, tls: Arc<Acceptor>) -> Self {
+        if let Listening::Tcp(_) = self.socket {
+            self.tls = Some(tls);
+        }
+        self
     }
 
     fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
@@ -94,6 +108,7 @@ impl Listener {
             socket,
             address,
             is_loopback: self.is_loopback,
+            tls: self.tls.clone(),
         }))
     }
 }

@@ -17,8 +17,10 @@ mod file_name;
 mod framing;
 mod grpc_requests;
 mod guard;
+mod handshake;
 mod lingering;
 mod listener;
+mod occasionally;
 mod open;
 mod patient;
 mod prefer;
@@ -134,10 +136,15 @@ impl Gateway {
             method = %request.method(),
             path = request.uri().path(),
             peer = request.extensions().get::<Peer>().map(|peer| peer.address.to_string()),
+            certificate = field::Empty,
             operation_id = field::Empty,
             image_id = field::Empty,
             folder_id = field::Empty,
         );
+        let peer = request.extensions().get::<Peer>();
+        if let Some(certificate) = peer.and_then(|peer| peer.certificate.as_deref()) {
+            span.record("certificate", certificate);
+        }
         let asked = Asked::new(span.clone());
         let is_head = *request.method() == Method::HEAD;
         let reply = span.in_scope(|| self.guarded(request, &ids.request_id));

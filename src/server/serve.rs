@@ -21,10 +21,11 @@ use tower::BoxError;
 
 use super::connections::{self, Activity, BusyBody, Connections};
 use super::descriptors::Descriptors;
+use super::handshake::{self, Complaints};
 use super::lingering::Lingering;
 use super::listener::{Accepted, Address, Listener, Listeners};
 use super::small_writes::Connection;
-use super::stalls::{Patience, Told};
+use super::stalls::Told;
 use super::stream::Socket;
 use super::streams::{Executor, Streams};
 use super::unread::{Discards, RequestBody};
@@ -36,9 +37,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// Bytes that an HTTP/2 client may send ahead, on a stream and on a connection.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
-/// The preface of every HTTP/2 connection (RFC 9113, section 3.4).
-const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const PREFACE_PAUSE: Duration = Duration::from_millis(20);
 
 /// A peer that is silent is asked whether it lives, and one that answers nothing, neither that nor what is
 /// sent to it, is gone after [`PEER_GONE`]: no reply is kept for it.
@@ -69,10 +67,26 @@ impl Default for TransferSettings {
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
     pub address: Address,
+    #[expect(
+        dead_code,
+        reason = "authorization is to tell the clients of Unix sockets from others"
+    )]
+    pub transport: Transport,
     /// Whether the listener is one that only programs of this machine reach.
     pub is_loopback: bool,
+    #[expect(dead_code, reason = "discovery is to say it")]
+    pub is_tls: bool,
+    /// The subject of the certificate that the client has shown, as it stands there.
+    pub certificate: Option<Arc<str>>,
     /// The permits of the transfers of the connection.
     pub share: Arc<Share>,
+}
+
+/// The kind of socket that a connection came on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Tcp,
+    Unix,
 }
 
 /// The permits that are left for transfers of a connection.
@@ -115,6 +129,7 @@ pub async fn serve<A, R, B>(
     B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     let listeners = Listeners::new(listeners);
+    let complaints = Arc::<Complaints>::default();
     let connections = Connections::default();
     let discards = Discards::new(stop.clone());
     let mut descriptors = Descriptors::new(connections.clone());
@@ -144,6 +159,7 @@ pub async fn serve<A, R, B>(
             activity,
             Arc::clone(&discards),
             transfers.clone(),
+            Arc::clone(&complaints),
         ));
     }
     drop(listeners);
@@ -162,18 +178,43 @@ async fn connection<A, R, B>(
     (activity, idle): (Arc<Activity>, Duration),
     discards: Arc<Discards>,
     transfers: TransferSettings,
+    complaints: Arc<Complaints>,
 ) where
     A: Fn(Request<RequestBody>) -> R + Clone + Send + 'static,
     R: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
     B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
-    let http2 = tokio::select! {
-        version = version(&accepted.socket, &activity, idle) => match version {
-            Some(http2) => http2,
+    let Accepted {
+        socket,
+        address,
+        is_loopback,
+        tls,
+    } = accepted;
+    let transport = match socket {
+        Socket::Tcp(_) => Transport::Tcp,
+        Socket::Unix(_) => Transport::Unix,
+    };
+    let limits = handshake::Limits {
+        idle,
+        headers: HEADERS_TIMEOUT,
+        unread: transfers.unread,
+    };
+    let begin = handshake::begin(
+        socket,
+        tls.as_deref(),
+        address,
+        &activity,
+        limits,
+        &complaints,
+    );
+    let begun = tokio::select! {
+        begun = begin => match begun {
+            Some(begun) => begun,
             None => return,
         },
         () = activity.asked_to_close() => return,
     };
+    let http2 = begun.http2;
     // Clients of Unix sockets share what one address may have.
     let ip = accepted
         .address
@@ -181,8 +222,11 @@ async fn connection<A, R, B>(
         .unwrap_or(Ipv4Addr::UNSPECIFIED.into());
     let unread = discards.connection(ip, http2);
     let peer = Peer {
-        address: accepted.address,
-        is_loopback: accepted.is_loopback,
+        address,
+        transport,
+        is_loopback,
+        is_tls: begun.is_tls,
+        certificate: begun.certificate,
         share: Share::new(&transfers),
     };
     let (of_requests, of_bodies) = (activity.clone(), Arc::clone(&unread));
@@ -204,8 +248,7 @@ async fn connection<A, R, B>(
     });
     // HTTP/2 answers pings meanwhile; what is read there tells nothing of requests.
     let reads = (!http2).then(|| activity.clone());
-    let stream = accepted.socket.plain(Patience::new(transfers.unread));
-    let stream = Lingering::new(Connection::new(stream, !http2, reads), unread);
+    let stream = Lingering::new(Connection::new(begun.stream, !http2, reads), unread);
     let stream = TokioIo::new(stream);
     let streams = Streams::new(transfers.unread);
     let builder = builder(streams.executor());
@@ -218,17 +261,6 @@ async fn connection<A, R, B>(
     if let Some(Err(error)) = streams.serve(watched).await {
         tracing::debug!(%error, "a connection broke off");
     }
-}
-
-/// Whether the connection is one of HTTP/2, as its first bytes tell; none where they do not come in time.
-async fn version(socket: &Socket, activity: &Activity, idle: Duration) -> Option<bool> {
-    tokio::time::timeout(idle, socket.readable())
-        .await
-        .ok()?
-        .ok()?;
-    activity.bytes_came();
-    let version = tokio::time::timeout(HEADERS_TIMEOUT, is_http2(socket)).await;
-    version.ok()?.ok()
 }
 
 /// Sets up a socket of the network. Replies are small and waited for.
@@ -266,24 +298,4 @@ fn builder(executor: Executor) -> Builder<Executor> {
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW);
     builder
-}
-
-/// Waits until a connection has sent enough to tell HTTP/2 from HTTP/1. The server's own look at
-/// that has no time limit.
-async fn is_http2(socket: &Socket) -> io::Result<bool> {
-    let mut start = [0; HTTP2_PREFACE.len()];
-    loop {
-        let length = socket.peek(&mut start).await?;
-        if length == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        if !HTTP2_PREFACE.starts_with(&start[..length]) {
-            return Ok(false);
-        }
-        if length == start.len() {
-            return Ok(true);
-        }
-        // What is there makes the next look return at once.
-        tokio::time::sleep(PREFACE_PAUSE).await;
-    }
 }

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::server::TlsStream;
 
 use super::patient::Patient;
 use super::stalls::Patience;
@@ -50,6 +51,7 @@ impl Socket {
 pub(crate) enum Stream {
     Tcp(Patient<TcpStream>),
     Unix(Patient<UnixStream>),
+    Tls(Box<TlsStream<Patient<TcpStream>>>),
 }
 
 /// Calls a method of the stream of each kind.
@@ -58,6 +60,7 @@ macro_rules! each {
         match $stream.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).$method($($argument),*),
             Stream::Unix(stream) => Pin::new(stream).$method($($argument),*),
+            Stream::Tls(stream) => Pin::new(stream).$method($($argument),*),
         }
     };
 }

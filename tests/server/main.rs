@@ -57,6 +57,7 @@ mod retention;
 mod roles;
 mod service_accounts;
 mod signals;
+mod tls;
 mod transfers;
 mod upload_heads;
 mod upload_retries;

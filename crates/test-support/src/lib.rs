@@ -7,6 +7,7 @@
     reason = "a test that fails may panic where it stands"
 )]
 
+mod authority;
 mod call;
 mod contract;
 mod disks;
@@ -19,6 +20,7 @@ mod small_disk;
 mod streams;
 mod tools;
 
+pub use authority::{Authority, Signed};
 pub use call::{Caller, Method, NoReply, Transport};
 pub use contract::{from_json, to_json};
 pub use disks::{Disk, Fill};

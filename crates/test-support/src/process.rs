@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use crate::{Clients, Program};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-const LISTENING: &str = "Listening on http://";
+const LISTENING: &str = "Listening on http";
 
 pub struct ServerProcess {
     child: Child,
@@ -68,9 +68,13 @@ impl ServerProcess {
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let line = timeout(PATIENCE, lines.next_line()).await;
         let line = line.expect("the server listens").expect("readable");
-        let address = line
-            .as_deref()
-            .and_then(|line| line.strip_prefix(LISTENING)?.parse().ok());
+        let address = line.as_deref().and_then(|line| {
+            line.strip_prefix(LISTENING)?
+                .split_once("://")?
+                .1
+                .parse()
+                .ok()
+        });
         let address = address.unwrap_or_else(|| {
             let log = std::fs::read_to_string(folder.join("server.log")).unwrap_or_default();
             panic!("the server ended without listening: {line:?}\n{log}")
