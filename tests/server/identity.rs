@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use desktop_images::app::Config;
 use http::Method;
 use serde_json::{Value, json};
 use test_support::{Disk, Fill, TestServer, eventually, image_id, response, text};
@@ -14,7 +15,16 @@ pub(crate) struct Guarded {
 
 impl Guarded {
     pub(crate) async fn start() -> Self {
-        let server = TestServer::start_with(|config| config.require_auth = true).await;
+        Self::start_with(|_| {}).await
+    }
+
+    /// The same with another configuration.
+    pub(crate) async fn start_with(configure: impl FnOnce(&mut Config)) -> Self {
+        let server = TestServer::start_with(|config| {
+            config.require_auth = true;
+            configure(config);
+        })
+        .await;
         let admin = std::fs::read_to_string(server.data().join("bootstrap-token"));
         let admin = admin
             .expect("the token of the first admin")

@@ -41,6 +41,7 @@ mod http_requests;
 mod idempotency;
 mod identity;
 mod imports;
+mod issuers;
 mod latency;
 mod listeners;
 mod lists;
@@ -65,3 +66,9 @@ mod uploads;
 mod validation;
 mod verification;
 mod watch;
+
+/// A text in base64 without padding, as JWTs have it.
+fn base64_url(text: &str) -> String {
+    use base64::Engine;
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text)
+}

@@ -2,8 +2,6 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::Method;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
@@ -145,7 +143,7 @@ async fn what_an_account_has_not_signed_so_is_refused() {
         let (rest, _) = signed.rsplit_once('.').unwrap();
         let (_, claims) = rest.split_once('.').unwrap();
         let header = json!({"alg": "none", "typ": "JWT", "kid": account.key_id});
-        format!("{}.{claims}.", URL_SAFE_NO_PAD.encode(header.to_string()))
+        format!("{}.{claims}.", super::base64_url(&header.to_string()))
     };
     let cut = {
         let signed = jwt(&account, |_, _| {});
