@@ -15,6 +15,7 @@ mod encoding;
 mod event_ids;
 mod file_name;
 mod framing;
+mod grpc_failures;
 mod grpc_requests;
 mod guard;
 mod handshake;
@@ -154,7 +155,7 @@ impl Gateway {
                 response = without_body(response);
             }
             request_id::give(&ids, response.headers_mut());
-            Ok(asked.answered(response))
+            Ok(grpc_failures::in_two_parts(asked.answered(response)))
         }
         .instrument(span)
     }

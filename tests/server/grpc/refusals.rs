@@ -185,3 +185,24 @@ async fn grpc_over_http_1_is_told_what_it_needs() {
         .body(frame(0, LIST_REQUEST));
     assert_eq!(request.send().await.expect("a reply").status(), 200);
 }
+
+/// Clients in Go take a failure in headers alone for trailers, and the public SDKs look for the ids in headers.
+#[tokio::test]
+async fn a_failure_has_its_ids_in_headers_and_its_status_in_trailers() {
+    let server = TestServer::start().await;
+    for (path, code) in [
+        (LIST, Code::InvalidArgument),
+        ("/no.such.Service/Method", Code::Unimplemented),
+    ] {
+        let headers = [("x-request-id", "mine")];
+        let reply = call(server.address, path, &headers, vec![frame(0, b"")]).await;
+        assert_eq!(reply.code(), code, "{path}");
+        assert_eq!(reply.headers["content-type"], "application/grpc");
+        assert!(!reply.headers.contains_key("grpc-status"), "{path}");
+        assert_eq!(reply.trailers["grpc-status"], (code as i32).to_string());
+        for name in ["x-request-id", "x-server-request-id", "x-server-trace-id"] {
+            assert_eq!(reply.headers[name], reply.trailers[name], "{path}");
+        }
+        assert_eq!(reply.headers["x-request-id"], "mine");
+    }
+}

@@ -1,0 +1,47 @@
+//! Failures over gRPC in two parts, headers and trailers, as servers of the public API send them.
+//!
+//! tonic answers a call that fails at once with headers alone ("Trailers-Only"). Clients in Go take these for trailers and
+//! have no headers then, and the public SDKs look for the request ids of a failure in its headers
+//! ([go-sdk 0.33](https://github.com/yandex-cloud/go-sdk/blob/v0.33.0/pkg/requestid/interceptor.go)).
+
+use http::{HeaderMap, Response, header};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use tonic::Status;
+use tonic::body::Body;
+use transcoding::ResponseBody;
+
+const STATUS: &str = "grpc-status";
+const GRPC: &[u8] = b"application/grpc";
+
+/// The response with its status in trailers, if it is one of gRPC that has it in its headers. All of its metadata is in
+/// both parts: clients look for it in either.
+pub(super) fn in_two_parts(response: Response<ResponseBody>) -> Response<ResponseBody> {
+    let headers = response.headers();
+    if !headers.contains_key(STATUS) || !is_grpc(headers) {
+        return response;
+    }
+    let (mut head, _) = response.into_parts();
+    let mut trailers = head.headers.clone();
+    trailers.remove(header::CONTENT_TYPE);
+    let of_status: Vec<_> = trailers
+        .keys()
+        .filter(|name| name.as_str().starts_with("grpc-"))
+        .cloned()
+        .collect();
+    for name in of_status {
+        head.headers.remove(name);
+    }
+    let frame = Ok::<_, Status>(Frame::trailers(trailers));
+    let frames = futures_util::stream::iter([frame]);
+    Response::from_parts(head, Body::new(StreamBody::new(frames)).into())
+}
+
+/// Whether a reply is gRPC over HTTP/2, and not gRPC-Web, which has no trailers.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE);
+    content_type.is_some_and(|it| {
+        let rest = it.as_bytes().strip_prefix(GRPC);
+        rest.is_some_and(|rest| !rest.starts_with(b"-web"))
+    })
+}
