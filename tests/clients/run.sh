@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Starts a server on a free port, imports a real disk, and runs the clients of other languages
-# against it. Environment: PYTHON, GO, GRPCURL, NODE, NGINX, CONNECT and what openapi/run.sh names, each a program, or
-# empty to leave that out; SERVER, the program under test (default target/debug/desktop-images).
+# against it. Environment: PYTHON, GO, GRPCURL, NODE, NGINX, CONNECT and what tls/run.sh and openapi/run.sh name, each
+# a program or a folder, or empty to leave that out; SERVER, the program under test (default target/debug/desktop-images).
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
@@ -44,7 +44,14 @@ if [ -n "${PYTHON:-}" ]; then client Python "$PYTHON" "$here/python/test_client.
 if [ -n "${PYTHON:-}" ]; then client OpenAPI "$PYTHON" "$here/python/check_openapi.py"; fi
 client 'OpenAPI generators' "$here/openapi/run.sh"
 if [ -n "${GO:-}" ]; then client Go env -C "$here/go" "$GO" test -count=1 ./...; fi
+for version in v1 v2; do
+    # The SDKs' own code is not ours to vet.
+    if [ -n "${GO:-}" ]; then
+        client "Go SDK $version" env -C "$here/go-sdk/$version" "$GO" test -count=1 -vet=off ./...
+    fi
+done
 if [ -n "${CONNECT:-}" ]; then client Connect "$here/connect/run.sh"; fi
+if [ -n "${NGINX:-}" ]; then client 'Stock clients over TLS' "$here/tls/run.sh"; fi
 client Refusals "$here/refusals/run.sh"
 if [ -n "${GRPCURL:-}" ]; then client grpcurl "$here/grpcurl/run.sh"; fi
 
