@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::Format;
+
 /// The structure inside an image in which a fault was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Structure {
@@ -84,13 +86,15 @@ pub enum FormatError {
         found: Known,
     },
 
-    /// A qcow2 image whose guest disk itself begins as an image does. Converted to raw, it would be opened as that.
+    /// An image whose guest disk itself begins as an image does. Converted to raw, it would be opened as that.
     #[error(
-        "the disk inside of the qcow2 image looks like {}, and may be opened as one once it is converted to raw; \
-         take it out first: qemu-img convert -f qcow2 -O raw IMAGE INNER_IMAGE; then, with INNER_IMAGE, {}",
+        "the disk inside of the {container} image looks like {}, and may be opened as one once it is converted to \
+         raw; take it out first: qemu-img convert -f {container} -O raw IMAGE INNER_IMAGE; then, with INNER_IMAGE, {}",
         found.name, found.advice
     )]
     ImageInside {
+        /// The format of the outer image.
+        container: Format,
         /// The format of the inner image.
         found: Known,
     },

@@ -6,7 +6,7 @@ use super::compressed::Descriptor;
 use super::entries::{COMPRESSED, OFFSET, ZERO};
 use super::header::Header;
 use crate::read_at::read_up_to;
-use crate::{FormatError, ReadAt, bytes, probe};
+use crate::{Format, FormatError, ReadAt, bytes, probe};
 
 /// Subclusters of a cluster with an extended entry.
 const SUBCLUSTERS: u64 = 32;
@@ -18,7 +18,10 @@ pub(super) fn refuse_image_inside<R: ReadAt + ?Sized>(
 ) -> Result<(), FormatError> {
     let head = read_head(content, header, probe::HEAD)?;
     match probe::head(&head) {
-        Some(found) => Err(FormatError::ImageInside { found }),
+        Some(found) => Err(FormatError::ImageInside {
+            container: Format::Qcow2,
+            found,
+        }),
         None => Ok(()),
     }
 }

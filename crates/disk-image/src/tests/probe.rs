@@ -130,10 +130,23 @@ fn a_disk_inside_of_qcow2_that_begins_like_another_format_is_refused_by_name() {
         image.put_bytes(qcow2_layout::DATA << 16, &head);
         let error = inspect(&image).unwrap_err();
         assert!(
-            matches!(error, FormatError::ImageInside { .. }),
+            matches!(
+                error,
+                FormatError::ImageInside {
+                    container: Format::Qcow2,
+                    ..
+                }
+            ),
             "{:?}: {error}",
             String::from_utf8_lossy(&head)
         );
+        let message = error.to_string();
+        assert!(
+            message.starts_with("the disk inside of the qcow2 image looks like "),
+            "{message}"
+        );
+        let command = "take it out first: qemu-img convert -f qcow2 -O raw IMAGE INNER_IMAGE; ";
+        assert!(message.contains(command), "{message}");
     }
 }
 
