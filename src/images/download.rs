@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use disk_image::Format;
 use futures_util::stream::{self, Stream, StreamExt};
 use tokio::sync::{Mutex, OwnedSemaphorePermit};
 
@@ -115,6 +116,14 @@ fn checksums(blob: &LiveBlob, size: u64) -> Option<Checksums> {
 }
 
 impl Download {
+    /// The usual ending of the name of a file of its format, without the dot.
+    pub(crate) fn file_extension(&self) -> &str {
+        match Format::from_name(&self.facts.format) {
+            Some(format) => format.file_extension(),
+            None => &self.facts.format,
+        }
+    }
+
     /// The bytes of a range, read while those before them are sent.
     ///
     /// # Errors

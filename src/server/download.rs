@@ -62,7 +62,8 @@ pub(crate) async fn answer(
     let etag = format!("\"{}\"", hex(&download.facts.sha256));
     let mut response = Response::new(ResponseBody::default());
     let headers = response.headers_mut();
-    let disposition = file_name::content_disposition(&download.image.name, &download.facts.format);
+    let disposition =
+        file_name::content_disposition(&download.image.name, download.file_extension());
     for (name, value) in [
         (header::ETAG, etag.clone()),
         (REPR_DIGEST, digest::repr_digest(&download.facts.sha256)),

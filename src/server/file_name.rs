@@ -11,13 +11,9 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
 
 /// `attachment` with a name that every client understands, and the true one (RFC 6266).
 ///
-/// The name always ends with the suffix of the format: QEMU takes a file for a DMG image by its suffix alone. Neither
-/// name has a path in it, nor a colon, before which QEMU reads a protocol (`json:`, `nbd:`).
-pub(crate) fn content_disposition(image_name: &str, format: &str) -> String {
-    let extension = match format {
-        "raw" => "img",
-        other => other,
-    };
+/// The name always ends with the extension of the format: QEMU takes a file for a DMG image by its extension alone.
+/// Neither name has a path in it, nor a colon, before which QEMU reads a protocol (`json:`, `nbd:`).
+pub(crate) fn content_disposition(image_name: &str, extension: &str) -> String {
     let name = match image_name.rsplit_once('.') {
         Some((_, written)) if written.eq_ignore_ascii_case(extension) => image_name.to_owned(),
         _ => format!("{image_name}.{extension}"),
