@@ -109,7 +109,7 @@ fn violating(field: &FieldDescriptor) -> Vec<(Value, String)> {
 }
 
 fn fields(method: Method) -> Vec<FieldDescriptor> {
-    let message = contract::descriptor_pool().get_message_by_name(method.request());
+    let message = contract::descriptor_pool().get_message_by_name(&method.request());
     message
         .expect("a request of the contract")
         .fields()
@@ -122,7 +122,7 @@ async fn each_rule_of_the_contract_is_kept_over_both_transports() {
     let mut count = 0;
     for caller in server.callers() {
         for method in Method::ALL {
-            let message = contract::descriptor_pool().get_message_by_name(method.request());
+            let message = contract::descriptor_pool().get_message_by_name(&method.request());
             let mut valid = valid(&message.expect("a request of the contract"));
             if method == Method::DesktopUpdate {
                 // Without a mask, what is left out is reset, and a name cannot be.

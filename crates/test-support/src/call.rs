@@ -17,101 +17,94 @@ pub enum Transport {
     Rest,
 }
 
-/// The methods of the services that have HTTP rules.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Method {
-    DesktopList,
-    DesktopGet,
-    Copy,
-    CopyFromDesktop,
-    DesktopUpdate,
-    DesktopDelete,
-    ComputeList,
-    ComputeGet,
-    LatestByFamily,
-    Create,
-    ComputeUpdate,
-    ComputeDelete,
-    ListOperations,
-    OperationGet,
-    OperationCancel,
-    /// The same over REST by the other binding of the contract.
-    OperationCancelByPost,
-    QuotaList,
-    QuotaSet,
+/// Declares [`Method`] by a table: the verb and path of each method over REST, as the tables of the contract have
+/// them, and over gRPC its client (of [`Clients`]), the client's method, and the request.
+macro_rules! methods {
+    ($(
+        $(#[$doc:meta])*
+        $name:ident: $verb:ident $path:literal, $client:ident.$method:ident($request:ty);
+    )+) => {
+        /// The methods of the services that have HTTP rules and no streams.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Method {
+            $($(#[$doc])* $name,)+
+        }
+
+        impl Method {
+            pub const ALL: [Self; [$(Self::$name),+].len()] = [$(Self::$name),+];
+
+            /// HTTP method and path by the tables of the contract.
+            fn rest(self) -> (http::Method, &'static str) {
+                match self {
+                    $(Self::$name => (http::Method::$verb, $path),)+
+                }
+            }
+
+            /// The full name of the request message.
+            pub fn request(self) -> String {
+                match self {
+                    $(Self::$name => <$request as prost::Name>::full_name(),)+
+                }
+            }
+        }
+
+        impl Caller {
+            async fn grpc(
+                &self,
+                method: Method,
+                request: &Value,
+                headers: &[(&str, &str)],
+            ) -> Result<Result<Value, Refusal>, NoReply> {
+                match method {
+                    $(Method::$name => {
+                        let mut message = tonic::Request::new(from_json::<$request>(request));
+                        *message.metadata_mut() = metadata(headers);
+                        answered(self.clients.$client().$method(message).await)
+                    })+
+                }
+            }
+        }
+    };
 }
 
-impl Method {
-    pub const ALL: [Self; 18] = [
-        Self::DesktopList,
-        Self::DesktopGet,
-        Self::Copy,
-        Self::CopyFromDesktop,
-        Self::DesktopUpdate,
-        Self::DesktopDelete,
-        Self::ComputeList,
-        Self::ComputeGet,
-        Self::LatestByFamily,
-        Self::Create,
-        Self::ComputeUpdate,
-        Self::ComputeDelete,
-        Self::ListOperations,
-        Self::OperationGet,
-        Self::OperationCancel,
-        Self::OperationCancelByPost,
-        Self::QuotaList,
-        Self::QuotaSet,
-    ];
-
-    /// HTTP method and path by the tables of the contract.
-    fn rest(self) -> (http::Method, &'static str) {
-        use http::Method as Http;
-        match self {
-            Self::DesktopList => (Http::GET, "/cloud-desktop/v1/images"),
-            Self::DesktopGet => (Http::GET, "/cloud-desktop/v1/images/{imageId}"),
-            Self::Copy => (Http::POST, "/cloud-desktop/v1/images:copy"),
-            Self::CopyFromDesktop => (Http::POST, "/cloud-desktop/v1/images:copyFromDesktop"),
-            Self::DesktopUpdate => (Http::PATCH, "/cloud-desktop/v1/images/{imageId}"),
-            Self::DesktopDelete => (Http::DELETE, "/cloud-desktop/v1/images/{imageId}"),
-            Self::ComputeList => (Http::GET, "/compute/v1/images"),
-            Self::ComputeGet => (Http::GET, "/compute/v1/images/{imageId}"),
-            Self::LatestByFamily => (Http::GET, "/compute/v1/images:latestByFamily"),
-            Self::Create => (Http::POST, "/compute/v1/images"),
-            Self::ComputeUpdate => (Http::PATCH, "/compute/v1/images/{imageId}"),
-            Self::ComputeDelete => (Http::DELETE, "/compute/v1/images/{imageId}"),
-            Self::ListOperations => (Http::GET, "/compute/v1/images/{imageId}/operations"),
-            Self::OperationGet => (Http::GET, "/operations/{operationId}"),
-            Self::OperationCancel => (Http::GET, "/operations/{operationId}:cancel"),
-            Self::OperationCancelByPost => (Http::POST, "/operations/{operationId}:cancel"),
-            Self::QuotaList => (Http::GET, "/desktop-images/v1/quotas"),
-            Self::QuotaSet => (Http::PUT, "/desktop-images/v1/quotas"),
-        }
-    }
-
-    /// The full name of the request message.
-    pub fn request(self) -> &'static str {
-        match self {
-            Self::DesktopList => "yandex.cloud.clouddesktop.v1.api.ListDesktopImagesRequest",
-            Self::DesktopGet => "yandex.cloud.clouddesktop.v1.api.GetDesktopImageRequest",
-            Self::Copy => "yandex.cloud.clouddesktop.v1.api.CopyDesktopImageRequest",
-            Self::CopyFromDesktop => "yandex.cloud.clouddesktop.v1.api.CopyFromDesktopRequest",
-            Self::DesktopUpdate => "yandex.cloud.clouddesktop.v1.api.UpdateDesktopImageRequest",
-            Self::DesktopDelete => "yandex.cloud.clouddesktop.v1.api.DeleteDesktopImageRequest",
-            Self::ComputeList => "yandex.cloud.compute.v1.ListImagesRequest",
-            Self::ComputeGet => "yandex.cloud.compute.v1.GetImageRequest",
-            Self::LatestByFamily => "yandex.cloud.compute.v1.GetImageLatestByFamilyRequest",
-            Self::Create => "yandex.cloud.compute.v1.CreateImageRequest",
-            Self::ComputeUpdate => "yandex.cloud.compute.v1.UpdateImageRequest",
-            Self::ComputeDelete => "yandex.cloud.compute.v1.DeleteImageRequest",
-            Self::ListOperations => "yandex.cloud.compute.v1.ListImageOperationsRequest",
-            Self::OperationGet => "yandex.cloud.operation.GetOperationRequest",
-            Self::OperationCancel | Self::OperationCancelByPost => {
-                "yandex.cloud.operation.CancelOperationRequest"
-            }
-            Self::QuotaList => "desktopimages.v1.ListQuotasRequest",
-            Self::QuotaSet => "desktopimages.v1.SetQuotaRequest",
-        }
-    }
+methods! {
+    DesktopList: GET "/cloud-desktop/v1/images",
+        desktop.list(api::ListDesktopImagesRequest);
+    DesktopGet: GET "/cloud-desktop/v1/images/{imageId}",
+        desktop.get(api::GetDesktopImageRequest);
+    Copy: POST "/cloud-desktop/v1/images:copy",
+        desktop.copy(api::CopyDesktopImageRequest);
+    CopyFromDesktop: POST "/cloud-desktop/v1/images:copyFromDesktop",
+        desktop.copy_from_desktop(api::CopyFromDesktopRequest);
+    DesktopUpdate: PATCH "/cloud-desktop/v1/images/{imageId}",
+        desktop.update(api::UpdateDesktopImageRequest);
+    DesktopDelete: DELETE "/cloud-desktop/v1/images/{imageId}",
+        desktop.delete(api::DeleteDesktopImageRequest);
+    ComputeList: GET "/compute/v1/images",
+        compute.list(v1::ListImagesRequest);
+    ComputeGet: GET "/compute/v1/images/{imageId}",
+        compute.get(v1::GetImageRequest);
+    LatestByFamily: GET "/compute/v1/images:latestByFamily",
+        compute.get_latest_by_family(v1::GetImageLatestByFamilyRequest);
+    Create: POST "/compute/v1/images",
+        compute.create(v1::CreateImageRequest);
+    ComputeUpdate: PATCH "/compute/v1/images/{imageId}",
+        compute.update(v1::UpdateImageRequest);
+    ComputeDelete: DELETE "/compute/v1/images/{imageId}",
+        compute.delete(v1::DeleteImageRequest);
+    ListOperations: GET "/compute/v1/images/{imageId}/operations",
+        compute.list_operations(v1::ListImageOperationsRequest);
+    OperationGet: GET "/operations/{operationId}",
+        operation.get(operation::GetOperationRequest);
+    OperationCancel: GET "/operations/{operationId}:cancel",
+        operation.cancel(operation::CancelOperationRequest);
+    /// The same over REST by the other binding of the contract.
+    OperationCancelByPost: POST "/operations/{operationId}:cancel",
+        operation.cancel(operation::CancelOperationRequest);
+    QuotaList: GET "/desktop-images/v1/quotas",
+        quota.list(own::ListQuotasRequest);
+    QuotaSet: PUT "/desktop-images/v1/quotas",
+        quota.set(own::SetQuotaRequest);
 }
 
 /// Why no reply came, or not the whole of it.
@@ -164,59 +157,6 @@ impl Caller {
         match self.transport {
             Transport::Grpc => self.grpc(method, &request, headers).await,
             Transport::Rest => self.rest(method, request, headers).await,
-        }
-    }
-
-    async fn grpc(
-        &self,
-        method: Method,
-        request: &Value,
-        headers: &[(&str, &str)],
-    ) -> Result<Result<Value, Refusal>, NoReply> {
-        macro_rules! ask {
-            ($client:ident, $method:ident, $request:ty) => {{
-                let mut message = tonic::Request::new(from_json::<$request>(request));
-                *message.metadata_mut() = metadata(headers);
-                match self.clients.$client().$method(message).await {
-                    Ok(reply) => Ok(Ok(to_json(reply.get_ref()))),
-                    // What the server said itself has no cause in the client.
-                    Err(status) => match std::error::Error::source(&status) {
-                        Some(_) => Err(NoReply(status.to_string())),
-                        None => Ok(Err(Refusal::from_status(&status))),
-                    },
-                }
-            }};
-        }
-        match method {
-            Method::DesktopList => ask!(desktop, list, api::ListDesktopImagesRequest),
-            Method::DesktopGet => ask!(desktop, get, api::GetDesktopImageRequest),
-            Method::Copy => ask!(desktop, copy, api::CopyDesktopImageRequest),
-            Method::CopyFromDesktop => {
-                ask!(desktop, copy_from_desktop, api::CopyFromDesktopRequest)
-            }
-            Method::DesktopUpdate => ask!(desktop, update, api::UpdateDesktopImageRequest),
-            Method::DesktopDelete => ask!(desktop, delete, api::DeleteDesktopImageRequest),
-            Method::ComputeList => ask!(compute, list, v1::ListImagesRequest),
-            Method::ComputeGet => ask!(compute, get, v1::GetImageRequest),
-            Method::LatestByFamily => {
-                ask!(
-                    compute,
-                    get_latest_by_family,
-                    v1::GetImageLatestByFamilyRequest
-                )
-            }
-            Method::Create => ask!(compute, create, v1::CreateImageRequest),
-            Method::ComputeUpdate => ask!(compute, update, v1::UpdateImageRequest),
-            Method::ComputeDelete => ask!(compute, delete, v1::DeleteImageRequest),
-            Method::ListOperations => {
-                ask!(compute, list_operations, v1::ListImageOperationsRequest)
-            }
-            Method::OperationGet => ask!(operation, get, operation::GetOperationRequest),
-            Method::OperationCancel | Method::OperationCancelByPost => {
-                ask!(operation, cancel, operation::CancelOperationRequest)
-            }
-            Method::QuotaList => ask!(quota, list, own::ListQuotasRequest),
-            Method::QuotaSet => ask!(quota, set, own::SetQuotaRequest),
         }
     }
 
@@ -285,6 +225,20 @@ impl Caller {
             });
         assert!(has_id, "no RequestInfo: {body}");
         Ok(Err(refusal))
+    }
+}
+
+/// The reply of a server, its refusal, or none.
+fn answered<M: prost::Message + prost::Name>(
+    reply: Result<tonic::Response<M>, tonic::Status>,
+) -> Result<Result<Value, Refusal>, NoReply> {
+    match reply {
+        Ok(reply) => Ok(Ok(to_json(reply.get_ref()))),
+        // A refusal of the server has no cause in the client.
+        Err(status) => match std::error::Error::source(&status) {
+            Some(_) => Err(NoReply(status.to_string())),
+            None => Ok(Err(Refusal::from_status(&status))),
+        },
     }
 }
 
