@@ -176,6 +176,10 @@ async fn all_violations_are_told_at_once() {
                 request.insert(field.json_name().to_owned(), value);
                 expected.insert(path);
             }
+            // A request without fields violates nothing.
+            if expected.is_empty() {
+                continue;
+            }
             let request = Value::Object(request);
             let refusal = caller.call(method, request.clone()).await.unwrap_err();
             assert_eq!(refusal.code, Code::InvalidArgument, "{method:?}");
