@@ -12,14 +12,14 @@ const BATCHES: usize = 12;
 /// How many sequences are tried at once: each waits for its disk most of the time.
 const AT_ONCE: usize = 8;
 
-/// Two stores with the same clock and the same ids.
-struct Pair {
-    stores: [Tested; 2],
+/// Stores with the same clock and the same ids, each with its name.
+struct Compared {
+    stores: Vec<(&'static str, Tested)>,
     clock: Arc<ManualClock>,
     _folder: TempDir,
 }
 
-impl Pair {
+impl Compared {
     fn new(seed: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new(START));
@@ -28,25 +28,38 @@ impl Pair {
         let sqlite = SqliteStore::open_with(&path, clock.clone(), |_| ids(made, seed)).unwrap();
         let memory = MemoryStore::with_ids(clock.clone(), ids(clock.clone(), seed));
         Self {
-            stores: [Tested(Arc::new(sqlite)), Tested(Arc::new(memory))],
+            stores: vec![
+                ("SQLite", Tested(Arc::new(sqlite))),
+                ("memory", Tested(Arc::new(memory))),
+            ],
             clock,
             _folder: folder,
         }
     }
 
-    /// Asks both, and compares.
+    /// Asks each store, and compares its answer with that of the first.
     async fn same<T: std::fmt::Debug, F: Future<Output = T>>(
         &self,
         what: &str,
         ask: impl Fn(Arc<dyn Store>) -> F,
     ) -> T {
-        let [sqlite, memory] = &self.stores;
-        let (sqlite, memory) = (ask(sqlite.0.clone()).await, ask(memory.0.clone()).await);
-        assert_eq!(format!("{sqlite:#?}"), format!("{memory:#?}"), "{what}");
-        sqlite
+        let (first, others) = self.stores.split_first().expect("some stores");
+        let expected = ask(first.1.0.clone()).await;
+        let shown = format!("{expected:#?}");
+        for (name, other) in others {
+            let found = format!("{:#?}", ask(other.0.clone()).await);
+            assert_eq!(shown, found, "{what}: {} and {name} differ", first.0);
+        }
+        expected
     }
 
-    /// Sends commands to both at once, and compares the replies.
+    async fn close(&self) {
+        for (_, store) in &self.stores {
+            store.close().await;
+        }
+    }
+
+    /// Sends the commands together to one store after the other, and compares the replies.
     async fn commands(&self, commands: &[AnyCommand]) -> Vec<AnyReply> {
         let replies = self.same("the replies", |store| async move {
             let calls = commands
@@ -251,19 +264,19 @@ async fn random_commands_have_the_same_replies_and_leave_the_same_rows() {
 
 async fn sequence(seed: u64) {
     println!("sequence with the seed {seed}");
-    let (pair, mut world) = (Pair::new(seed), World::new(seed));
+    let (stores, mut world) = (Compared::new(seed), World::new(seed));
     for _ in 0..BATCHES {
         let count = world.random.random_range(1..8);
         let commands: Vec<_> = (0..count).map(|_| world.command()).collect();
-        for reply in pair.commands(&commands).await {
+        for reply in stores.commands(&commands).await {
             world.learn(&reply);
         }
         if world.random.random_bool(0.5) {
-            pair.statement(&mut world).await;
+            stores.statement(&mut world).await;
         }
         let passed = Duration::from_millis(world.random.random_range(0..8000));
-        pair.clock.set(pair.clock.now().after(passed));
+        stores.clock.set(stores.clock.now().after(passed));
     }
-    pair.compare(&world).await;
-    pair.stores[0].close().await;
+    stores.compare(&world).await;
+    stores.close().await;
 }
