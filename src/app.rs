@@ -2,6 +2,7 @@
 
 mod certificates;
 mod data_folder;
+mod exposure;
 mod health;
 mod listeners;
 pub mod verification;
@@ -27,8 +28,8 @@ use crate::images::{self, Images};
 use crate::model::SystemClock;
 use crate::operations::Engine;
 pub use crate::operations::Settings as OperationSettings;
-use crate::server::{self, Gateway, Guard, serve};
-pub use crate::server::{AllowedOrigin, OPEN, Open, TransferSettings};
+use crate::server::{self, Gateway, Guard, TrustedProxies, serve};
+pub use crate::server::{AllowedHost, AllowedOrigin, OPEN, Open, TransferSettings, TrustedProxy};
 use crate::sources::ImportFolder;
 use crate::store::memory::MemoryStore;
 use crate::store::{self, Store};
@@ -69,6 +70,16 @@ pub struct Config {
     pub advertise: Option<String>,
     /// TLS on all listeners of the network.
     pub tls: Option<TlsSettings>,
+    /// Proxies whose forwarding headers are believed.
+    pub trusted_proxies: Vec<TrustedProxy>,
+    /// Names by which clients ask for this server, beside those of loopback.
+    pub allow_hosts: Vec<AllowedHost>,
+    /// Whether callers must say who they are.
+    pub require_auth: bool,
+    /// Whether other machines may reach the server without TLS.
+    pub insecure_plaintext: bool,
+    /// Whether other machines may reach the server without saying who calls.
+    pub insecure_allow_anonymous: bool,
     pub data: Data,
     /// The folder below which `file://` uris may be imported.
     pub import_dir: Option<PathBuf>,
@@ -88,8 +99,6 @@ pub struct Config {
     pub operations: OperationSettings,
     /// The retention of operations and audit events.
     pub retention: Retention,
-    /// Whether callers need credentials.
-    pub require_auth: bool,
     /// Issuers whose JWTs are good here.
     pub issuers: Vec<IssuerSettings>,
     /// The file for the token of the first admin; one in the data folder where none is named.
@@ -105,6 +114,11 @@ impl Config {
             listen: vec![Listen::Tcp((Ipv4Addr::LOCALHOST, 0).into())],
             advertise: None,
             tls: None,
+            trusted_proxies: Vec::new(),
+            allow_hosts: Vec::new(),
+            require_auth: false,
+            insecure_plaintext: false,
+            insecure_allow_anonymous: false,
             data,
             import_dir: None,
             allow_installer_images: false,
@@ -115,7 +129,6 @@ impl Config {
             idle_timeout: IDLE_TIMEOUT,
             operations: OperationSettings::default(),
             retention: Retention::default(),
-            require_auth: false,
             issuers: Vec::new(),
             bootstrap_token_file: None,
             authenticator: None,
@@ -183,6 +196,9 @@ pub enum Error {
     },
     #[error("cannot listen on {address}: {source}")]
     Listen { address: String, source: io::Error },
+    /// Other machines reach the server, and it does not say how it is protected.
+    #[error("{0}")]
+    Exposed(String),
     #[error("TLS: {0}")]
     Tls(#[from] tls::Error),
     #[error("cannot make a temporary folder: {0}")]
@@ -243,6 +259,10 @@ impl Server {
         server::raise_descriptor_limit();
         // First of all: a taken port must leave all as it was.
         let mut sockets = Sockets::bind(&config.listen).await?;
+        if let Some(refusal) = exposure::refusal(&sockets.bound, &config) {
+            return Err(Error::Exposed(refusal));
+        }
+        exposure::warn(&sockets.bound, &config);
         let adopt_empty = matches!(config.data, Data::AdoptEmpty(_));
         let (folder, temporary) = match &config.data {
             Data::Folder(folder) | Data::AdoptEmpty(folder) => (folder.clone(), None),
@@ -261,17 +281,6 @@ impl Server {
             .map_err(|stopped| Error::Temporary(stopped.into()))??;
         let data = DataFolder::open(&folder, Arc::new(SystemClock), adopt_empty).await?;
         let store = choose(data.store);
-
-        for address in sockets
-            .bound
-            .iter()
-            .filter(|bound| !bound.is_loopback() && !config.require_auth)
-        {
-            tracing::warn!(
-                %address,
-                "this server asks for no tokens: whoever reaches the address may do everything"
-            );
-        }
 
         let identity = Identity::new(
             store.clone(),
@@ -304,18 +313,23 @@ impl Server {
         let endpoints = grpc::Endpoints::new(config.advertise.as_deref(), &own);
         let (routes, health) = grpc::routes(&images, &identity, endpoints).await;
         let origins = config.cors_allow_origins.as_slice();
-        let guard = Guard::without_tokens(origins);
+        let guard = Guard::new(config.require_auth, &config.allow_hosts, origins);
+        let proxies = Arc::new(TrustedProxies::new(config.trusted_proxies.clone()));
         let gateway = Gateway::new(
             images.clone(),
             routes,
             authenticator,
             identity.clone(),
             guard,
+            Arc::clone(&proxies),
             origins,
         )?;
         let stop = CancellationToken::new();
+        if exposure::is_for_proxies(&config) {
+            sockets.only_for(&proxies);
+        }
         if let Some(settings) = config.tls {
-            let names = certificates::names(&sockets.bound);
+            let names = certificates::names(&sockets.bound, &config.allow_hosts);
             let acceptor = certificates::keep(settings, &folder, names, stop.clone()).await?;
             sockets.speak_tls(&acceptor);
         }

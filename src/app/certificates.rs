@@ -6,20 +6,23 @@ use std::time::SystemTime;
 
 use tokio_util::sync::CancellationToken;
 
-use super::Error;
 use super::listeners::Bound;
+use super::{AllowedHost, Error};
 use crate::tls::{Acceptor, Keeper, Names, TlsSettings};
 
 /// The folder of the certificates that the server makes, in the data folder.
 const FOLDER: &str = "tls";
 
-/// The names that a server has by its listeners.
-pub(super) fn names(bound: &[Bound]) -> Names {
+/// The names that a server has by its listeners, and that it is told.
+pub(super) fn names(bound: &[Bound], hosts: &[AllowedHost]) -> Names {
     let mut names = Names::of_this_machine();
     for bound in bound {
         if let Bound::Tcp(address) = bound {
             names.add(&address.ip().to_string());
         }
+    }
+    for host in hosts {
+        names.add(host.name());
     }
     names
 }

@@ -13,7 +13,7 @@ use listenfd::ListenFd;
 use tokio::net::{TcpListener, UnixListener};
 
 use super::Error;
-use crate::server::Listener;
+use crate::server::{Listener, TrustedProxies};
 use crate::tls::Acceptor;
 
 /// The mode of a Unix socket: its user and its group may connect.
@@ -102,9 +102,17 @@ impl Sockets {
 
     /// Gives TLS to the listeners of the network.
     pub(super) fn speak_tls(&mut self, acceptor: &Arc<Acceptor>) {
-        let listeners = std::mem::take(&mut self.listeners).into_iter();
-        let with_tls = listeners.map(|listener| listener.with_tls(Arc::clone(acceptor)));
-        self.listeners = with_tls.collect();
+        self.change(|listener| listener.with_tls(Arc::clone(acceptor)));
+    }
+
+    /// Lets only these peers connect to listeners that other machines reach without TLS.
+    pub(super) fn only_for(&mut self, proxies: &Arc<TrustedProxies>) {
+        self.change(|listener| listener.only_for(Arc::clone(proxies)));
+    }
+
+    fn change(&mut self, change: impl Fn(Listener) -> Listener) {
+        let listeners = std::mem::take(&mut self.listeners);
+        self.listeners = listeners.into_iter().map(change).collect();
     }
 
     fn add_tcp(&mut self, socket: TcpListener) -> io::Result<()> {

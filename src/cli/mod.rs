@@ -64,7 +64,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs the server
-    Serve(serve::Arguments),
+    Serve(Box<serve::Arguments>),
     /// Shows it all at once: a server, an import, two copies, and their bytes read back
     Demo(demo::Arguments),
     /// Compute images: what is imported, and what desktop images are copied from
@@ -157,7 +157,7 @@ async fn execute(arguments: Arguments) -> Result<()> {
         given_format: arguments.format,
     };
     match arguments.command {
-        Command::Serve(arguments) => serve::run(arguments).await,
+        Command::Serve(arguments) => serve::run(*arguments).await,
         Command::Demo(arguments) => demo::run(arguments).await,
         Command::ComputeImage(command) => {
             interruptible(compute_images::run(&context, command)).await
@@ -257,6 +257,9 @@ mod tests {
             "serve --ephemeral",
             "serve --listen 8080 --listen unix:/run/a.sock --listen systemd",
             "serve --tls-cert c.pem --tls-key k.pem --tls-client-ca ca.pem --tls-client-subject dns",
+            "serve --trusted-proxy 10.0.0.0/8 --trusted-proxy unix --allow-host a.example --allow-host ::1",
+            "serve --require-auth --insecure-plaintext",
+            "serve --insecure-plaintext --insecure-allow-anonymous",
             "serve --tls-self-signed --tls-reload-interval 1m",
             "serve --listen 8080 --idle-timeout 500ms --drain-timeout 1m30s --audit-retention 2d",
             "serve --listen localhost:0 --log-level warn,hyper=debug",
@@ -299,6 +302,9 @@ mod tests {
             "serve --tls-cert c.pem --tls-key k.pem --tls-self-signed",
             "serve --tls-self-signed --tls-client-subject dns",
             "serve --tls-client-ca ca.pem",
+            "serve --trusted-proxy 10.0.0.1/8",
+            "serve --allow-host a.example:80",
+            "serve --require-auth --insecure-allow-anonymous",
             "serve --idle-timeout 0s",
             "serve --log-level loud",
             "serve --log-level",

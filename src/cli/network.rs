@@ -4,7 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::values;
-use crate::app::{Certificate, ClientCertificates, Config, Listen, SubjectKind, TlsSettings};
+use crate::app::{
+    AllowedHost, Certificate, ClientCertificates, Config, Listen, SubjectKind, TlsSettings,
+    TrustedProxy,
+};
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Network")]
@@ -39,11 +42,32 @@ pub(crate) struct NetworkArguments {
     #[arg(long, value_name = "DURATION", default_value = "5s",
           value_parser = values::positive_duration)]
     tls_reload_interval: Duration,
+    /// Believe the forwarding headers of this proxy, an address or a network such as 10.0.0.0/24, or unix for
+    /// whoever connects to the Unix socket; may be repeated
+    #[arg(long, value_name = "CIDR")]
+    trusted_proxy: Vec<TrustedProxy>,
+    /// A name by which clients ask for this server, without a port; may be repeated
+    #[arg(long, value_name = "NAME")]
+    allow_host: Vec<AllowedHost>,
+    /// Callers must say who they are
+    #[arg(long, conflicts_with = "insecure_allow_anonymous")]
+    require_auth: bool,
+    /// Serve other machines without TLS: tokens and images travel unencrypted
+    #[arg(long)]
+    insecure_plaintext: bool,
+    /// Serve other machines without asking who calls: whoever reaches the server may do everything
+    #[arg(long)]
+    insecure_allow_anonymous: bool,
 }
 
 impl NetworkArguments {
     pub(crate) fn apply(self, config: &mut Config) {
         config.listen = self.listen;
+        config.trusted_proxies = self.trusted_proxy;
+        config.allow_hosts = self.allow_host;
+        config.require_auth = self.require_auth;
+        config.insecure_plaintext = self.insecure_plaintext;
+        config.insecure_allow_anonymous = self.insecure_allow_anonymous;
         let certificate = match (self.tls_cert, self.tls_key) {
             (Some(certificate), Some(key)) => Some(Certificate::Files { certificate, key }),
             _ => self.tls_self_signed.then_some(Certificate::SelfSigned),

@@ -5,7 +5,7 @@ use std::time::Instant;
 use http::uri::PathAndQuery;
 use http::{Request, Uri};
 
-use super::serve::Peer;
+use super::Peer;
 use crate::auth::{Authentication, Authenticator, Caller, Credentials, Identity, SignedPath};
 
 /// Looks at the credentials of a request.

@@ -82,7 +82,8 @@ fn host<B>(request: &Request<B>) -> Result<Option<Authority>, Status> {
     }
 }
 
-fn parsed(host: &[u8]) -> Option<Authority> {
+/// A host with or without a port.
+pub(crate) fn parsed(host: &[u8]) -> Option<Authority> {
     let host = Authority::try_from(host).ok()?;
     is_host_and_port(&host).then_some(host)
 }
@@ -123,7 +124,8 @@ fn transfer_encoding(headers: &HeaderMap) -> Result<(), Status> {
     }
 }
 
-fn wrong(field: &str, description: &str) -> Status {
+/// The refusal of a field that is wrong.
+pub(crate) fn wrong(field: &str, description: &str) -> Status {
     grpc::invalid(vec![Violation {
         field: field.to_owned(),
         description: description.to_owned(),

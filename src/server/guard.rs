@@ -1,23 +1,32 @@
 //! Keeps web pages from using a server that trusts everybody who reaches it.
 //!
-//! A server that asks for no token is protected by its address alone, and a browser that reaches it
-//! can do so for any page it shows: by a request across sites, GETs included, since the contract
-//! binds Cancel to one, or by a name that the page's owner points to the server (DNS rebinding). The
-//! first is seen by what browsers say of the page. Against the second the names of the server must be
-//! known: on loopback they are, elsewhere a page that was rebound looks like one of the server.
+//! The rights of some requests come from their connection alone: those of callers without a token, of clients with a
+//! certificate, and of a Unix socket. A browser that reaches the server sends such requests for any page that it
+//! shows: across sites, GETs included, since the contract binds Cancel to one, or by a name that the page's owner
+//! points to the server (DNS rebinding). The first is seen by what browsers say of the page. Against the second the
+//! names of the server must be known: on loopback they are, elsewhere `--allow-host` tells them.
+//!
+//! A page cannot make a browser send a token that the page does not have, so a request with one needs no such check.
 
 use std::net::IpAddr;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use http::uri::Authority;
-use http::{HeaderName, Method, Request, header};
+use http::{HeaderName, HeaderValue, Method, Request, header};
 use tonic::Status;
 
 use super::cors::AllowedOrigin;
 use super::docs::Docs;
+use super::peer::Peer;
 
 /// The longest origin that a refusal repeats.
 const LONGEST_ECHO: usize = 100;
+
+/// The scheme of tokens (RFC 6750), with what stands behind it.
+const BEARER: &[u8] = b"bearer ";
+/// The query field of a signed address.
+const SIGNATURE: &str = "signature";
 
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
@@ -26,31 +35,104 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// Which requests are let in.
 #[derive(Debug, Clone)]
 pub(crate) struct Guard {
+    /// Whether callers must say who they are.
+    identity: bool,
+    hosts: Arc<[AllowedHost]>,
     origins: Arc<[AllowedOrigin]>,
 }
 
+/// A host name by which a server may be asked for, with any port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AllowedHost(String);
+
+impl AllowedHost {
+    /// The name, in lower case; an address of IPv6 without brackets.
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+
+    fn is(&self, authority: &Authority) -> bool {
+        bare(authority.host()).eq_ignore_ascii_case(&self.0)
+    }
+}
+
+impl FromStr for AllowedHost {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong =
+            || "a host is a name or an address without a port, as in images.example".to_owned();
+        if let Ok(address) = bare(text).parse::<IpAddr>() {
+            return Ok(Self(address.to_string()));
+        }
+        let authority: Authority = text.parse().map_err(|_| wrong())?;
+        let is_name = authority.host() == text && !text.starts_with('[') && !text.contains('*');
+        is_name
+            .then(|| Self(text.to_ascii_lowercase()))
+            .ok_or_else(wrong)
+    }
+}
+
+/// A host without the brackets of an address.
+fn bare(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
 impl Guard {
-    /// For a server that asks for no token and trusts the pages of `origins`.
-    pub(crate) fn without_tokens(origins: &[AllowedOrigin]) -> Self {
+    /// For a server that is known as `hosts` and trusts the pages of `origins`. With `identity` callers must say who
+    /// they are.
+    pub(crate) fn new(identity: bool, hosts: &[AllowedHost], origins: &[AllowedOrigin]) -> Self {
         Self {
+            identity,
+            hosts: hosts.into(),
             origins: origins.into(),
         }
     }
 
-    /// Refuses a request from a page of a foreign origin and, on loopback, one for a foreign host.
-    /// `authority` is the host that the request is for, as everything else takes it too; `is_loopback` says whether
-    /// the request came on a listener that only programs of this machine reach.
+    /// Refuses a request for a foreign host and, where its rights come from the connection, one from a page of a
+    /// foreign origin. `authority` is the host that the request is for, as everything else takes it too.
     pub(crate) fn check<B>(
         &self,
         request: &Request<B>,
         authority: Option<&Authority>,
-        is_loopback: bool,
     ) -> Result<(), Status> {
-        if is_loopback && !authority.is_some_and(names_loopback) {
-            return Err(Status::permission_denied(
-                "Host: this server listens on loopback only; ask for localhost or 127.0.0.1",
-            ));
+        let peer = request.extensions().get::<Peer>();
+        let is_loopback = peer.is_none_or(|peer| peer.is_loopback);
+        self.check_host(authority, is_loopback)?;
+        if self.identity && has_own_credentials(request) {
+            return Ok(());
         }
+        self.check_page(request, authority)
+    }
+
+    fn check_host(&self, authority: Option<&Authority>, is_loopback: bool) -> Result<(), Status> {
+        if self.identity && self.hosts.is_empty() {
+            return Ok(());
+        }
+        let is_known = authority.is_some_and(|authority| {
+            is_loopback && names_loopback(authority)
+                || self.hosts.iter().any(|host| host.is(authority))
+        });
+        if is_known {
+            return Ok(());
+        }
+        Err(Status::permission_denied(
+            match is_loopback && self.hosts.is_empty() {
+                true => {
+                    "Host: this server listens on loopback only; ask for localhost or 127.0.0.1"
+                }
+                false => {
+                    "Host: this server is not known by that name; `serve --allow-host NAME` adds one"
+                }
+            },
+        ))
+    }
+
+    fn check_page<B>(
+        &self,
+        request: &Request<B>,
+        authority: Option<&Authority>,
+    ) -> Result<(), Status> {
         let headers = request.headers();
         let mut origins = headers.get_all(header::ORIGIN).iter();
         if let Some(origin) = origins.next() {
@@ -78,6 +160,23 @@ impl Guard {
     }
 }
 
+/// Whether a request has credentials that a browser does not send by itself: a token, or a signature in its address.
+/// Whoever authenticates it must judge them, and never take the connection's rights where they are wrong.
+pub(crate) fn has_own_credentials<B>(request: &Request<B>) -> bool {
+    let is_bearer = |value: &HeaderValue| {
+        let scheme = value.as_bytes().get(..BEARER.len());
+        scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(BEARER))
+    };
+    let mut authorizations = request.headers().get_all(header::AUTHORIZATION).iter();
+    authorizations.any(is_bearer) || has_signature(request.uri().query().unwrap_or_default())
+}
+
+/// Whether a query has the field of a signed address.
+fn has_signature(query: &str) -> bool {
+    let mut names = query.split('&').map(|field| field.split('=').next());
+    names.any(|name| name == Some(SIGNATURE))
+}
+
 /// Whether somebody follows a link to the documentation, which does nothing and cannot be framed.
 fn opens_docs<B>(request: &Request<B>) -> bool {
     let is = |name, expected: &str| {
@@ -95,7 +194,8 @@ fn foreign_origin(origin: &str) -> Status {
     let origin = if known { origin } else { "ORIGIN" };
     Status::permission_denied(format!(
         "Origin: this server takes no requests from pages of other origins; `serve --cors-allow-origin \
-         {origin}` lets those of one call, and a proxy in front must pass Host on as it is"
+         {origin}` lets those of one call; a proxy in front must pass Host on as it is, or X-Forwarded-Host and be one of \
+         --trusted-proxy"
     ))
 }
 
@@ -119,9 +219,8 @@ fn is_own(origin: &str, authority: &str) -> bool {
 
 fn names_loopback(authority: &Authority) -> bool {
     let host = authority.host();
-    let address = host.trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost")
-        || address
+        || bare(host)
             .parse()
             .is_ok_and(|address: IpAddr| address.is_loopback())
 }
@@ -130,43 +229,132 @@ fn names_loopback(authority: &Authority) -> bool {
 mod tests {
     use super::*;
 
-    const LOOPBACK: [u8; 4] = [127, 0, 0, 1];
-    const EVERYWHERE: [u8; 4] = [0, 0, 0, 0];
+    /// Listeners: on loopback, and where other machines reach it.
+    const LOOPBACK: bool = true;
+    const EVERYWHERE: bool = false;
 
-    /// Why a guard on `address` that lets in pages of https://app.example refuses a request, if it does.
-    fn refusal(address: [u8; 4], path: &str, headers: &[(&str, &str)]) -> Option<String> {
+    /// Without tokens, and known by two names.
+    fn guard(identity: bool, hosts: &[&str]) -> Guard {
+        let hosts: Vec<_> = hosts.iter().map(|host| host.parse().unwrap()).collect();
         let origins = ["https://app.example".parse().unwrap()];
-        let guard = Guard::without_tokens(&origins);
-        let mut request = Request::builder().uri(path);
+        Guard::new(identity, &hosts, &origins)
+    }
+
+    /// Why a guard refuses a request at a listener, if it does.
+    fn refused(guard: &Guard, place: bool, path: &str, headers: &[(&str, &str)]) -> Option<String> {
+        let mut request = Request::builder().uri(path).extension(Peer::at(place));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let request = request.body(()).unwrap();
         let host = request.headers().get(header::HOST);
         let host = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
-        let checked = guard.check(&request, host.as_ref(), IpAddr::from(address).is_loopback());
+        let checked = guard.check(&request, host.as_ref());
         checked.err().map(|status| status.message().to_owned())
     }
 
+    /// The same of a guard without tokens that is known by some names, and lets in pages of https://app.example.
+    fn refusal(place: bool, path: &str, headers: &[(&str, &str)]) -> Option<String> {
+        let hosts: &[&str] = match place {
+            LOOPBACK => &[],
+            EVERYWHERE => &["images.example", "a.example", "localhost"],
+        };
+        refused(&guard(false, hosts), place, path, headers)
+    }
+
     #[test]
-    fn a_server_on_loopback_is_asked_for_by_names_of_loopback() {
-        for (host, here) in [
-            ("localhost", true),
-            ("LOCALHOST:1", true),
-            ("127.0.0.1:8080", true),
-            ("127.9.9.9", true),
-            ("[::1]:8080", true),
-            ("evil.example", false),
-            ("localhost.evil.example", false),
-            ("10.0.0.1", false),
-            ("[::2]", false),
+    fn a_server_is_asked_for_by_its_names() {
+        const LIST: &[&str] = &["Images.Example", "[2001:db8::1]"];
+        for (host, of_loopback, listed) in [
+            ("localhost", true, false),
+            ("LOCALHOST:1", true, false),
+            ("127.0.0.1:8080", true, false),
+            ("127.9.9.9", true, false),
+            ("[::1]:8080", true, false),
+            ("evil.example", false, false),
+            ("localhost.evil.example", false, false),
+            ("10.0.0.1", false, false),
+            ("[::2]", false, false),
+            ("images.example", false, true),
+            ("IMAGES.example:8443", false, true),
+            ("a.images.example", false, false),
+            ("[2001:db8::1]:1", false, true),
         ] {
-            let refused = refusal(LOOPBACK, "/a", &[("host", host)]);
-            assert_eq!(refused.is_none(), here, "{host}");
-            assert_eq!(refusal(EVERYWHERE, "/a", &[("host", host)]), None, "{host}");
+            let taken = |identity: bool, list: &[&str], place: bool| {
+                refused(&guard(identity, list), place, "/a", &[("host", host)]).is_none()
+            };
+            assert_eq!(taken(false, &[], LOOPBACK), of_loopback, "{host}");
+            assert_eq!(
+                taken(false, LIST, LOOPBACK),
+                of_loopback || listed,
+                "{host}"
+            );
+            assert_eq!(taken(false, LIST, EVERYWHERE), listed, "{host}");
+            // Not known by any name: such a server does not start.
+            assert!(!taken(false, &[], EVERYWHERE), "{host}");
+            for place in [LOOPBACK, EVERYWHERE] {
+                assert!(taken(true, &[], place), "{host}");
+                let expected = listed || place == LOOPBACK && of_loopback;
+                assert_eq!(taken(true, LIST, place), expected, "{host}");
+            }
         }
-        assert!(refusal(LOOPBACK, "/a", &[]).is_some());
-        assert_eq!(refusal(EVERYWHERE, "/a", &[]), None);
+        for place in [LOOPBACK, EVERYWHERE] {
+            assert!(refusal(place, "/a", &[]).is_some());
+            assert_eq!(refused(&guard(true, &[]), place, "/a", &[]), None);
+        }
+    }
+
+    #[test]
+    fn a_host_has_no_port() {
+        for (text, name) in [
+            ("Images.Example", Some("images.example")),
+            ("10.0.0.1", Some("10.0.0.1")),
+            ("[2001:DB8::1]", Some("2001:db8::1")),
+            ("2001:db8::1", Some("2001:db8::1")),
+            ("images.example:80", None),
+            ("http://images.example", None),
+            ("user@images.example", None),
+            ("*.example", None),
+            ("a b", None),
+            ("", None),
+        ] {
+            let parsed = text.parse::<AllowedHost>().ok();
+            assert_eq!(parsed.as_ref().map(AllowedHost::name), name, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_page_cannot_send_is_not_asked_where_it_comes_from() {
+        let from_a_page = [
+            ("host", "images.example"),
+            ("origin", "https://evil.example"),
+            ("sec-fetch-site", "cross-site"),
+        ];
+        for (path, authorization, own) in [
+            ("/a", Some("Bearer x"), true),
+            ("/a", Some("bearer x"), true),
+            ("/a", Some("Basic x"), false),
+            ("/a", Some("Bearer"), false),
+            ("/a", None, false),
+            ("/a?signature=x", None, true),
+            ("/a?expires=1&signature=x", None, true),
+            ("/a?not-signature=x", None, false),
+            ("/signature", None, false),
+        ] {
+            let mut headers = from_a_page.to_vec();
+            headers.extend(authorization.map(|value| ("authorization", value)));
+            let refused = |identity: bool| {
+                refused(
+                    &guard(identity, &["images.example"]),
+                    EVERYWHERE,
+                    path,
+                    &headers,
+                )
+            };
+            assert_eq!(refused(true).is_none(), own, "{path} {authorization:?}");
+            // Where nobody is asked for a token, it says nothing.
+            assert!(refused(false).is_some(), "{path} {authorization:?}");
+        }
     }
 
     #[test]

@@ -8,9 +8,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::connections::Activity;
-use super::listener::Address;
 use super::occasionally::Occasionally;
 use super::patient::Patient;
+use super::peer::Address;
 use super::stalls::Patience;
 use super::stream::{Socket, Stream};
 use crate::tls::Acceptor;
@@ -55,6 +55,20 @@ pub(crate) struct Complaints {
     plain: Occasionally,
     tls: Occasionally,
     handshake: Occasionally,
+    no_proxy: Occasionally,
+}
+
+impl Complaints {
+    /// A peer was refused at a listener that is for trusted proxies alone.
+    pub(crate) fn no_proxy(&self, address: Address) {
+        if let Some(left_out) = self.no_proxy.may() {
+            tracing::warn!(
+                peer = %address,
+                left_out,
+                "a connection is refused: its peer is not among --trusted-proxy, and there is no TLS"
+            );
+        }
+    }
 }
 
 /// Begins a connection; none where its client does not.

@@ -1,15 +1,15 @@
 //! Listeners: the sockets on which connections arrive, of each kind.
 
-use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::net::{TcpListener, UnixListener};
 
+use super::peer::Address;
+use super::proxies::TrustedProxies;
 use super::stream::Socket;
 use crate::tls::Acceptor;
 
@@ -20,6 +20,8 @@ pub struct Listener {
     /// Whether only programs of this machine can connect.
     is_loopback: bool,
     tls: Option<Arc<Acceptor>>,
+    /// The only peers that may connect.
+    only: Option<Arc<TrustedProxies>>,
 }
 
 #[derive(Debug)]
@@ -34,33 +36,8 @@ pub(crate) struct Accepted {
     pub address: Address,
     pub is_loopback: bool,
     pub tls: Option<Arc<Acceptor>>,
-}
-
-/// The address of the client of a connection, or of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Address {
-    /// A socket of the network.
-    Tcp(SocketAddr),
-    /// A Unix socket, whose clients have no address.
-    Unix,
-}
-
-impl Address {
-    pub(crate) fn ip(&self) -> Option<IpAddr> {
-        match self {
-            Self::Tcp(address) => Some(address.ip()),
-            Self::Unix => None,
-        }
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(formatter),
-            Self::Unix => formatter.write_str("unix"),
-        }
-    }
+    /// The only peers that may be here.
+    pub only: Option<Arc<TrustedProxies>>,
 }
 
 impl Listener {
@@ -72,6 +49,7 @@ impl Listener {
             socket: Listening::Tcp(socket),
             is_loopback,
             tls: None,
+            only: None,
         })
     }
 
@@ -80,6 +58,7 @@ impl Listener {
             socket: Listening::Unix(socket),
             is_loopback: true,
             tls: None,
+            only: None,
         }
     }
 
@@ -91,12 +70,18 @@ impl Listener {
         self
     }
 
+    /// The listener for these peers alone, if other machines reach it without TLS.
+    pub(crate) fn only_for(mut self, proxies: Arc<TrustedProxies>) -> Self {
+        if !self.is_loopback && self.tls.is_none() {
+            self.only = Some(proxies);
+        }
+        self
+    }
+
     fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
         let (socket, address) = match &self.socket {
             Listening::Tcp(socket) => match socket.poll_accept(context)? {
-                Poll::Ready((socket, address)) => {
-                    (Socket::Tcp(socket), Address::Tcp(unmapped(address)))
-                }
+                Poll::Ready((socket, address)) => (Socket::Tcp(socket), Address::of(address)),
                 Poll::Pending => return Poll::Pending,
             },
             Listening::Unix(socket) => match socket.poll_accept(context)? {
@@ -109,6 +94,7 @@ impl Listener {
             address,
             is_loopback: self.is_loopback,
             tls: self.tls.clone(),
+            only: self.only.clone(),
         }))
     }
 }
@@ -142,9 +128,4 @@ impl Listeners {
         })
         .await
     }
-}
-
-/// An IPv4 address as such, also where a socket for IPv6 took the connection.
-fn unmapped(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
 }

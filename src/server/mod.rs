@@ -24,7 +24,9 @@ mod listener;
 mod occasionally;
 mod open;
 mod patient;
+mod peer;
 mod prefer;
+mod proxies;
 mod request_id;
 mod serve;
 mod small_writes;
@@ -40,6 +42,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::TryFutureExt;
+use http::uri::Authority;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use tonic::Status;
 use tonic::body::Body;
@@ -61,10 +64,13 @@ pub(crate) use descriptors::raise_limit as raise_descriptor_limit;
 use docs::Docs;
 use event_ids::EventIds;
 use grpc_requests::Methods;
+pub use guard::AllowedHost;
 pub(crate) use guard::Guard;
 pub use listener::Listener;
 pub use open::{OPEN, Open};
-pub(crate) use serve::Peer;
+pub(crate) use peer::Peer;
+pub(crate) use proxies::TrustedProxies;
+pub use proxies::TrustedProxy;
 pub use serve::{Times, TransferSettings, serve};
 use unread::RequestBody;
 
@@ -79,6 +85,7 @@ pub(crate) struct Gateway {
     services: Services,
     methods: Methods,
     guard: Guard,
+    proxies: Arc<TrustedProxies>,
     cors: Option<CorsLayer>,
     docs: Docs,
 }
@@ -95,6 +102,7 @@ impl Gateway {
         authenticator: Arc<dyn Authenticator>,
         identity: Identity,
         guard: Guard,
+        proxies: Arc<TrustedProxies>,
         origins: &[AllowedOrigin],
     ) -> Result<Self, transcoding::BuildError> {
         let pool = grpc::descriptor_pool();
@@ -114,6 +122,7 @@ impl Gateway {
             services,
             methods: Methods::new(&pool, grpc::services()),
             guard,
+            proxies,
             cors: cors::layer(origins),
             docs: Docs::new()?,
         })
@@ -129,6 +138,7 @@ impl Gateway {
     ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> + Send + use<> {
         let mut request = request.map(Body::new);
         let ids = request_id::take(request.headers_mut());
+        let forwarded = self.proxies.apply(&mut request);
         // Of the highest level: whatever is logged has its ids.
         let span = tracing::error_span!(
             "request",
@@ -148,7 +158,7 @@ impl Gateway {
         }
         let asked = Asked::new(span.clone());
         let is_head = *request.method() == Method::HEAD;
-        let reply = span.in_scope(|| self.guarded(request, &ids.request_id));
+        let reply = span.in_scope(|| self.guarded(request, forwarded, &ids.request_id));
         async move {
             let Ok(mut response) = reply.await;
             if is_head {
@@ -160,15 +170,19 @@ impl Gateway {
         .instrument(span)
     }
 
-    fn guarded(self: &Arc<Self>, request: Request<Body>, request_id: &str) -> Reply {
-        let authority = match framing::authority(&request) {
-            Ok(authority) => authority,
+    fn guarded(
+        self: &Arc<Self>,
+        request: Request<Body>,
+        forwarded: Result<Option<Authority>, Status>,
+        request_id: &str,
+    ) -> Reply {
+        // The host that a trusted proxy was asked for is what counts, where the proxy has put another in its place.
+        let authority = forwarded.and_then(|told| Ok((framing::authority(&request)?, told)));
+        let authority = match authority {
+            Ok((authority, told)) => told.or(authority),
             Err(refused) => return at_once(not_framed(&request, &refused, request_id)),
         };
-        let peer = request.extensions().get::<Peer>();
-        let is_loopback = peer.is_none_or(|peer| peer.is_loopback);
-        let checked = self.guard.check(&request, authority.as_ref(), is_loopback);
-        if let Err(refusal) = checked {
+        if let Err(refusal) = self.guard.check(&request, authority.as_ref()) {
             return at_once(refused(&request, &refusal, request_id));
         }
         match &self.cors {

@@ -14,7 +14,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::BoxError;
@@ -23,7 +22,8 @@ use super::connections::{self, Activity, BusyBody, Connections};
 use super::descriptors::Descriptors;
 use super::handshake::{self, Complaints};
 use super::lingering::Lingering;
-use super::listener::{Accepted, Address, Listener, Listeners};
+use super::listener::{Accepted, Listener, Listeners};
+use super::peer::{Peer, Share, Transport};
 use super::small_writes::Connection;
 use super::stalls::Told;
 use super::stream::Socket;
@@ -60,49 +60,6 @@ impl Default for TransferSettings {
             unread: Duration::from_secs(120),
             per_connection: 16,
         }
-    }
-}
-
-/// Facts of the connection that a request came on, in its extensions.
-#[derive(Debug, Clone)]
-pub(crate) struct Peer {
-    pub address: Address,
-    #[expect(
-        dead_code,
-        reason = "authorization is to tell the clients of Unix sockets from others"
-    )]
-    pub transport: Transport,
-    /// Whether the listener is one that only programs of this machine reach.
-    pub is_loopback: bool,
-    #[expect(dead_code, reason = "discovery is to say it")]
-    pub is_tls: bool,
-    /// The subject of the certificate that the client has shown, as it stands there.
-    pub certificate: Option<Arc<str>>,
-    /// The permits of the transfers of the connection.
-    pub share: Arc<Share>,
-}
-
-/// The kind of socket that a connection came on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Transport {
-    Tcp,
-    Unix,
-}
-
-/// The permits that are left for transfers of a connection.
-#[derive(Debug)]
-pub(crate) struct Share {
-    pub uploads: Arc<Semaphore>,
-    pub downloads: Arc<Semaphore>,
-}
-
-impl Share {
-    fn new(settings: &TransferSettings) -> Arc<Self> {
-        let most = || Arc::new(Semaphore::new(settings.per_connection));
-        Arc::new(Self {
-            uploads: most(),
-            downloads: most(),
-        })
     }
 }
 
@@ -189,11 +146,18 @@ async fn connection<A, R, B>(
         address,
         is_loopback,
         tls,
+        only,
     } = accepted;
     let transport = match socket {
         Socket::Tcp(_) => Transport::Tcp,
         Socket::Unix(_) => Transport::Unix,
     };
+    if let Some(only) = only
+        && !only.trusts(address)
+    {
+        complaints.no_proxy(address);
+        return;
+    }
     let limits = handshake::Limits {
         idle,
         headers: HEADERS_TIMEOUT,
@@ -226,8 +190,9 @@ async fn connection<A, R, B>(
         transport,
         is_loopback,
         is_tls: begun.is_tls,
+        is_proxied: false,
         certificate: begun.certificate,
-        share: Share::new(&transfers),
+        share: Share::new(transfers.per_connection),
     };
     let (of_requests, of_bodies) = (activity.clone(), Arc::clone(&unread));
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {

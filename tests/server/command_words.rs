@@ -79,6 +79,8 @@ async fn a_server_listens_where_it_is_told_and_warns_where_all_can_reach_it() {
     ] {
         let mut child = Command::new(Program::path())
             .args(["serve", "--ephemeral", "--listen", listen])
+            .args(["--insecure-plaintext", "--insecure-allow-anonymous"])
+            .args(["--allow-host", "127.0.0.1", "--allow-host", "::1"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
