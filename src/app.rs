@@ -17,9 +17,9 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::{Anonymous, FRESHNESS, FirstAdminError, Identity};
+use crate::auth::{Anonymous, FRESHNESS, FirstAdminError, Identity, IdentitySettings};
 pub use crate::auth::{
-    Authentication, Authenticator, Credentials, IssuerError, IssuerSettings, NotAuthenticated,
+    Authentication, Authenticator, Credentials, IdentityError, IssuerSettings, NotAuthenticated,
 };
 use crate::ballast::Ballast;
 use crate::grpc;
@@ -101,6 +101,8 @@ pub struct Config {
     pub retention: Retention,
     /// Issuers whose JWTs are good here.
     pub issuers: Vec<IssuerSettings>,
+    /// A file of grants beside those that `access grant` makes.
+    pub permissions_file: Option<PathBuf>,
     /// The file for the token of the first admin; one in the data folder where none is named.
     pub bootstrap_token_file: Option<PathBuf>,
     /// Tells who calls, in the place of what the settings above say.
@@ -130,6 +132,7 @@ impl Config {
             operations: OperationSettings::default(),
             retention: Retention::default(),
             issuers: Vec::new(),
+            permissions_file: None,
             bootstrap_token_file: None,
             authenticator: None,
         }
@@ -206,7 +209,7 @@ pub enum Error {
     #[error("cannot write the token of the first admin to {path}: {source}")]
     BootstrapToken { path: PathBuf, source: io::Error },
     #[error(transparent)]
-    Issuer(#[from] IssuerError),
+    Identity(#[from] IdentityError),
     #[error(transparent)]
     Store(#[from] store::Error),
     #[error(transparent)]
@@ -282,12 +285,13 @@ impl Server {
         let data = DataFolder::open(&folder, Arc::new(SystemClock), adopt_empty).await?;
         let store = choose(data.store);
 
-        let identity = Identity::new(
-            store.clone(),
-            config.require_auth,
-            config.advertise.as_deref(),
-            &config.issuers,
-        )?;
+        let settings = IdentitySettings {
+            require_auth: config.require_auth,
+            advertise: config.advertise.clone(),
+            issuers: config.issuers.clone(),
+            permissions_file: config.permissions_file.clone(),
+        };
+        let identity = Identity::new(store.clone(), settings).await?;
         identity.refresh().await?;
         let token_file = config.bootstrap_token_file.clone();
         let token_file = token_file.unwrap_or_else(|| folder.join(BOOTSTRAP_TOKEN));

@@ -6,13 +6,15 @@ mod exchange;
 mod first_admin;
 mod grants;
 mod issuers;
+mod permissions_file;
 mod secrets;
 mod service_accounts;
 mod tokens;
 mod url_keys;
 
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -20,7 +22,7 @@ use http::{HeaderMap, Method, Uri, header};
 
 use crate::model::rules::{ChangeIdentity, IdentityChange};
 use crate::model::{
-    IdentityKind, IdentityRow, Permissions, RequestContext, Rights, Standing, UrlKey,
+    Grant, IdentityKind, IdentityRow, Permissions, RequestContext, Rights, Standing, UrlKey,
 };
 use crate::store::{self, Store};
 
@@ -28,8 +30,10 @@ use cache::Cache;
 pub(crate) use exchange::Credential;
 pub(crate) use first_admin::FirstAdminError;
 pub(crate) use grants::{NewGrant, check_holder};
+pub use issuers::IssuerSettings;
 use issuers::Issuers;
-pub use issuers::{IssuerSettings, SetupError as IssuerError};
+use issuers::SetupError as IssuerError;
+use permissions_file::PermissionsFileError;
 pub(crate) use tokens::NewToken;
 pub(crate) use url_keys::{LONGEST_LIFETIME, SignedPath, USUAL_LIFETIME};
 
@@ -121,6 +125,28 @@ impl Authenticator for Anonymous {
     }
 }
 
+/// The settings of identity.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct IdentitySettings {
+    /// Whether callers need credentials.
+    pub require_auth: bool,
+    /// The host and port at which clients find the server.
+    pub advertise: Option<String>,
+    /// Issuers whose JWTs are good here.
+    pub issuers: Vec<IssuerSettings>,
+    /// A file of grants beside those of the store.
+    pub permissions_file: Option<PathBuf>,
+}
+
+/// A setting of identity that is not as it must be.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
+    #[error(transparent)]
+    PermissionsFile(#[from] PermissionsFileError),
+}
+
 /// Who callers are and what they may do, by the rows of the store. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Identity {
@@ -136,6 +162,9 @@ struct Inner {
     /// The audiences of the JWTs of service accounts.
     audiences: Vec<String>,
     issuers: Issuers,
+    permissions_file: Option<PathBuf>,
+    /// The grants of the file as they were when it was last as it must be.
+    file_grants: Mutex<Vec<Grant>>,
     tokens: Cache,
     snapshot: RwLock<Arc<Snapshot>>,
 }
@@ -157,21 +186,25 @@ impl Identity {
     /// The identities of a store. Nobody has any rights before the first [`Identity::refresh`].
     ///
     /// # Errors
-    /// Where the settings of an issuer are not as they must be.
-    pub(crate) fn new(
+    /// Where the settings of an issuer, or the file of permissions, are not as they must be.
+    pub(crate) async fn new(
         store: Arc<dyn Store>,
-        is_required: bool,
-        advertise: Option<&str>,
-        issuers: &[IssuerSettings],
-    ) -> Result<Self, IssuerError> {
+        settings: IdentitySettings,
+    ) -> Result<Self, IdentityError> {
+        let file_grants = match &settings.permissions_file {
+            Some(path) => permissions_file::read(path).await?,
+            None => Vec::new(),
+        };
         Ok(Self {
             inner: Arc::new(Inner {
                 store,
-                is_required,
-                advertise: advertise.map(str::to_owned),
-                audiences: exchange::audiences(advertise),
+                is_required: settings.require_auth,
+                audiences: exchange::audiences(settings.advertise.as_deref()),
+                advertise: settings.advertise,
                 tokens: Cache::default(),
-                issuers: Issuers::new(issuers)?,
+                issuers: Issuers::new(&settings.issuers)?,
+                permissions_file: settings.permissions_file,
+                file_grants: Mutex::new(file_grants),
                 snapshot: RwLock::default(),
             }),
         })
@@ -193,7 +226,8 @@ impl Identity {
             IdentityRow::Grant(grant) => Some(grant),
             _ => None,
         });
-        let permissions = Arc::new(Permissions::new(grants));
+        let permissions = Permissions::new(grants.chain(self.file_grants().await));
+        let permissions = Arc::new(permissions);
         let keys = store.identities(IdentityKind::UrlKey).await?;
         let url_keys = keys.into_iter().filter_map(|row| match row {
             IdentityRow::UrlKey(key) => Some(key),
@@ -210,6 +244,24 @@ impl Identity {
             .unwrap_or_else(PoisonError::into_inner);
         *current = snapshot;
         Ok(())
+    }
+
+    /// The grants of the file of permissions. Those that it had before stay while it is not as it must be.
+    async fn file_grants(&self) -> Vec<Grant> {
+        let read = match &self.inner.permissions_file {
+            Some(path) => permissions_file::read(path).await,
+            None => return Vec::new(),
+        };
+        let mut known = self
+            .inner
+            .file_grants
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match read {
+            Ok(grants) => *known = grants,
+            Err(error) => tracing::error!(%error, "the permissions before it stay"),
+        }
+        known.clone()
     }
 
     /// The rights of a caller as they are now.

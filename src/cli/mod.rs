@@ -5,6 +5,7 @@ mod access;
 mod audit;
 mod client;
 mod compute_images;
+mod config_file;
 mod demo;
 mod errors;
 mod images;
@@ -27,9 +28,10 @@ mod verify;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use client::{Client, Endpoint, Http};
+use config_file::ConfigFile;
 use errors::{Error, Result};
 use output::Format;
 use signals::Stop;
@@ -118,12 +120,16 @@ impl Context {
 
 /// Runs the command line with its arguments, the program's name first, to the exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let arguments = match Arguments::try_parse_from(arguments) {
-        Ok(arguments) => arguments,
-        Err(error) => {
+    let arguments = match parsed(arguments.into_iter().collect()) {
+        Ok(Ok(arguments)) => arguments,
+        Ok(Err(wrong)) => {
             // Help that nobody reads to its end is no failure.
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            let _ = wrong.print();
+            return ExitCode::from(u8::try_from(wrong.exit_code()).unwrap_or(2));
+        }
+        Err(error) => {
+            output::complain(&format!("error: {}", readable(&error)));
+            return ExitCode::from(error.exit_code());
         }
     };
     let result = block_on(execute(arguments));
@@ -137,6 +143,40 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// The arguments, and those that a file of settings gives `serve`.
+fn parsed(words: Vec<OsString>) -> Result<clap::error::Result<Arguments>> {
+    let mut command = Arguments::command();
+    let matches = match command.try_get_matches_from_mut(&words) {
+        Ok(matches) => matches,
+        Err(wrong) => return Ok(Err(wrong)),
+    };
+    let mut arguments = match Arguments::from_arg_matches(&matches) {
+        Ok(arguments) => arguments,
+        Err(wrong) => return Ok(Err(wrong)),
+    };
+    let Command::Serve(serve) = &arguments.command else {
+        return Ok(Ok(arguments));
+    };
+    let Some(path) = &serve.config else {
+        return Ok(Ok(arguments));
+    };
+    let file = ConfigFile::read(path)?;
+    if let (Some(command), Some(given)) = (
+        command.find_subcommand("serve"),
+        matches.subcommand_matches("serve"),
+    ) {
+        let more = file.arguments(command, given)?;
+        arguments = match Arguments::try_parse_from(words.into_iter().chain(more)) {
+            Ok(arguments) => arguments,
+            Err(wrong) => return Ok(Err(wrong)),
+        };
+    }
+    if let Command::Serve(serve) = &mut arguments.command {
+        serve.issuers = file.issuers;
+    }
+    Ok(Ok(arguments))
 }
 
 fn block_on(execution: impl Future<Output = Result<()>>) -> Result<()> {
@@ -208,8 +248,6 @@ fn readable(error: &Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -6,7 +6,9 @@ use std::time::Duration;
 use super::errors::{Error, Result, chain};
 use super::signals::Stop;
 use super::{network, output, values};
-use crate::app::{AllowedOrigin, Bound, Config, Data, OperationSettings, Retention, Server};
+use crate::app::{
+    AllowedOrigin, Bound, Config, Data, IssuerSettings, OperationSettings, Retention, Server,
+};
 use crate::telemetry::log::{self, LogFormat};
 
 const DEFAULT_LOG_LEVEL: &str = "info";
@@ -15,6 +17,14 @@ const LOG_VARIABLE: &str = "RUST_LOG";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
+    /// Read settings from this TOML file: the names of flags, and issuers of JWTs. Flags and variables come first
+    #[arg(long, value_name = "FILE", env = "DESKTOP_IMAGES_CONFIG")]
+    pub(super) config: Option<PathBuf>,
+    /// Of the file.
+    #[arg(skip)]
+    pub(super) issuers: Vec<IssuerSettings>,
+    #[command(flatten)]
+    identity: IdentityArguments,
     #[command(flatten)]
     network: network::NetworkArguments,
     /// The host and port at which clients find this server, as in images.example:443: what its service of
@@ -72,6 +82,18 @@ pub(crate) struct Arguments {
     log_level: Option<String>,
 }
 
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Identity")]
+struct IdentityArguments {
+    /// A TOML file of roles, beside those that `access grant` gives; read again when it changes
+    #[arg(long, value_name = "FILE")]
+    permissions_file: Option<PathBuf>,
+    /// The file for the token of the first admin, made where callers need credentials and nobody is admin;
+    /// bootstrap-token in the data folder when left out
+    #[arg(long, value_name = "FILE")]
+    bootstrap_token_file: Option<PathBuf>,
+}
+
 /// The filter of the log: the argument's, that of the environment if it has one, or the default.
 fn log_filter(argument: Option<String>) -> Result<String> {
     match (argument, std::env::var(LOG_VARIABLE)) {
@@ -95,6 +117,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     };
     let mut config = Config {
         advertise: arguments.advertise,
+        issuers: arguments.issuers,
+        permissions_file: arguments.identity.permissions_file,
+        bootstrap_token_file: arguments.identity.bootstrap_token_file,
         import_dir: arguments.import_dir,
         allow_installer_images: arguments.allow_installer_images,
         cors_allow_origins: arguments.cors_allow_origin,

@@ -21,10 +21,6 @@ pub(crate) struct AskedHost(Arc<str>);
 
 impl AskedHost {
     /// The host and port of an authority.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for connections with TLS and for trusted proxies")
-    )]
     pub(crate) fn new(authority: &Authority, default_port: u16) -> Self {
         let port = authority.port_u16().unwrap_or(default_port);
         Self(format!("{}:{port}", authority.host()).into())

@@ -32,7 +32,7 @@ use crate::images::Images;
 use reflection::Reflection;
 
 pub(crate) use compute_images::new_compute_image;
-pub(crate) use endpoints::Endpoints;
+pub(crate) use endpoints::{AskedHost, Endpoints};
 pub(crate) use request::{context, idempotent};
 pub(crate) use status::{busy, from_error, internal, invalid, not_authenticated};
 

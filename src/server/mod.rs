@@ -172,7 +172,7 @@ impl Gateway {
 
     fn guarded(
         self: &Arc<Self>,
-        request: Request<Body>,
+        mut request: Request<Body>,
         forwarded: Result<Option<Authority>, Status>,
         request_id: &str,
     ) -> Reply {
@@ -185,6 +185,7 @@ impl Gateway {
         if let Err(refusal) = self.guard.check(&request, authority.as_ref()) {
             return at_once(refused(&request, &refusal, request_id));
         }
+        tell_asked_host(&mut request, authority.as_ref());
         match &self.cors {
             Some(cors) if cors::concerns(&request) => {
                 let (gateway, request_id) = (Arc::clone(self), request_id.to_owned());
@@ -350,6 +351,20 @@ fn at_once(response: Response<ResponseBody>) -> Reply {
 
 fn error(status: &Status, request_id: &str) -> Response<ResponseBody> {
     errors::error_response(status, Some(request_id), contract::descriptor_pool())
+}
+
+/// Notes the host that a request was sent to, where nobody on the way could have changed it.
+fn tell_asked_host(request: &mut Request<Body>, authority: Option<&Authority>) {
+    let peer = request.extensions().get::<Peer>();
+    let default_port = match peer {
+        Some(peer) if peer.is_tls => 443,
+        Some(peer) if peer.is_proxied => 80,
+        _ => return,
+    };
+    if let Some(authority) = authority {
+        let asked = grpc::AskedHost::new(authority, default_port);
+        request.extensions_mut().insert(asked);
+    }
 }
 
 /// Refuses a request before a service sees it, in the protocol that its client speaks.

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::NotAuthenticated;
 use crate::model::Timestamp;
 use discovery::Provider;
-pub use discovery::SetupError;
+pub(super) use discovery::SetupError;
 use keys::Keys;
 
 /// How far the clock of an issuer may be from ours, in seconds.
