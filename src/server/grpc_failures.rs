@@ -12,10 +12,15 @@ use tonic::body::Body;
 use transcoding::ResponseBody;
 
 const STATUS: &str = "grpc-status";
+/// What belongs to a status, and stands in trailers alone.
+const OF_STATUS: [&str; 3] = [STATUS, "grpc-message", "grpc-status-details-bin"];
+/// What belongs to messages, and stands in headers alone.
+const OF_MESSAGES: [&str; 3] = ["content-type", "grpc-encoding", "grpc-accept-encoding"];
 const GRPC: &[u8] = b"application/grpc";
 
-/// The response with its status in trailers, if it is one of gRPC that has it in its headers. All of its metadata is in
-/// both parts: clients look for it in either.
+/// The response to a call of one message with its status in trailers, if it is one of gRPC that has it in its headers. All
+/// of its metadata is in both parts: clients look for it in either. A stream keeps its form, by which clients learn that it
+/// failed before they ask for its first message.
 pub(super) fn in_two_parts(response: Response<ResponseBody>) -> Response<ResponseBody> {
     let headers = response.headers();
     if !headers.contains_key(STATUS) || !is_grpc(headers) {
@@ -23,13 +28,10 @@ pub(super) fn in_two_parts(response: Response<ResponseBody>) -> Response<Respons
     }
     let (mut head, _) = response.into_parts();
     let mut trailers = head.headers.clone();
-    trailers.remove(header::CONTENT_TYPE);
-    let of_status: Vec<_> = trailers
-        .keys()
-        .filter(|name| name.as_str().starts_with("grpc-"))
-        .cloned()
-        .collect();
-    for name in of_status {
+    for name in OF_MESSAGES {
+        trailers.remove(name);
+    }
+    for name in OF_STATUS {
         head.headers.remove(name);
     }
     let frame = Ok::<_, Status>(Frame::trailers(trailers));

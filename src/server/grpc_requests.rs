@@ -21,6 +21,8 @@ const WEB_TEXT: &str = "application/grpc-web-text+proto";
 /// Methods that are served over gRPC, by path.
 pub(crate) struct Methods {
     paths: HashSet<String>,
+    /// Those whose replies are streams.
+    streams: Vec<String>,
     services: HashSet<String>,
 }
 
@@ -84,16 +86,27 @@ impl Methods {
         let described = services
             .iter()
             .filter_map(|name| pool.get_service_by_name(name));
-        let paths = described.flat_map(|service| {
-            let name = service.full_name().to_owned();
-            let methods: Vec<_> = service.methods().collect();
-            let paths = methods.into_iter();
-            paths.map(move |method| format!("/{name}/{}", method.name()))
-        });
-        Self {
-            paths: paths.collect(),
-            services: services.clone(),
+        let (mut paths, mut streams) = (HashSet::new(), Vec::new());
+        for service in described {
+            for method in service.methods() {
+                let path = format!("/{}/{}", service.full_name(), method.name());
+                if method.is_server_streaming() {
+                    streams.push(path.clone());
+                }
+                paths.insert(path);
+            }
         }
+        Self {
+            paths,
+            streams,
+            services,
+        }
+    }
+
+    /// Whether a request is a gRPC call whose reply is one message.
+    pub(crate) fn is_unary<B>(&self, request: &Request<B>) -> bool {
+        let path = request.uri().path();
+        concerns(request) && !self.streams.iter().any(|stream| stream == path)
     }
 
     /// Lets a request go on to its method, under the content type that the layers behind know, or

@@ -158,6 +158,7 @@ impl Gateway {
         }
         let asked = Asked::new(span.clone());
         let is_head = *request.method() == Method::HEAD;
+        let is_unary = self.methods.is_unary(&request);
         let reply = span.in_scope(|| self.guarded(request, forwarded, &ids.request_id));
         async move {
             let Ok(mut response) = reply.await;
@@ -165,7 +166,11 @@ impl Gateway {
                 response = without_body(response);
             }
             request_id::give(&ids, response.headers_mut());
-            Ok(grpc_failures::in_two_parts(asked.answered(response)))
+            let response = asked.answered(response);
+            Ok(match is_unary {
+                true => grpc_failures::in_two_parts(response),
+                false => response,
+            })
         }
         .instrument(span)
     }

@@ -6,6 +6,8 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 use test_support::{Disk, Fill, TestServer};
 
+use super::grpc;
+
 const PAGE: &str = "https://app.example";
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -186,22 +188,14 @@ async fn deadlines_hold_for_rest_and_for_grpc() {
             "{timeout}: {json}"
         );
 
-        let http2 = reqwest::Client::builder()
-            .no_proxy()
-            .http2_prior_knowledge()
-            .build()
-            .expect("a client");
-        let request = http2
-            .post(server.url("/yandex.cloud.compute.v1.ImageService/List"))
-            .header("content-type", "application/grpc")
-            .header("te", "trailers")
-            .header("grpc-timeout", timeout)
-            .body(frame(b"\x0a\x01f"));
-        let reply = request.send().await.expect("a reply");
-        // A call that goes well has its status in trailers.
-        let status = reply.headers().get("grpc-status");
-        let status = status.map_or("0", |status| status.to_str().expect("ASCII"));
-        assert_eq!(status, code.to_string(), "{timeout}");
+        let headers = [("grpc-timeout", timeout)];
+        let reply = grpc::call(
+            server.address,
+            grpc::LIST,
+            &headers,
+            vec![frame(b"\x0a\x01f")],
+        );
+        assert_eq!(i64::from(reply.await.code() as i32), code, "{timeout}");
     }
 }
 

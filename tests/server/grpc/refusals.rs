@@ -205,4 +205,8 @@ async fn a_failure_has_its_ids_in_headers_and_its_status_in_trailers() {
         }
         assert_eq!(reply.headers["x-request-id"], "mine");
     }
+    // Clients learn that a stream failed before they ask for its first message.
+    let watch = "/desktopimages.v1.OperationWatchService/Watch";
+    let reply = call(server.address, watch, &[], vec![frame(0, b"")]).await;
+    assert_eq!(reply.headers["grpc-status"], "3");
 }
