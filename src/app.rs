@@ -28,8 +28,10 @@ use crate::images::{self, Images};
 use crate::model::SystemClock;
 use crate::operations::Engine;
 pub use crate::operations::Settings as OperationSettings;
-use crate::server::{self, Gateway, Guard, TrustedProxies, serve};
-pub use crate::server::{AllowedHost, AllowedOrigin, OPEN, Open, TransferSettings, TrustedProxy};
+use crate::server::{self, Callers, Gateway, Guard, SubjectLimits, TrustedProxies, serve};
+pub use crate::server::{
+    AllowedHost, AllowedOrigin, OPEN, Open, SubjectSettings, TransferSettings, TrustedProxy,
+};
 use crate::sources::ImportFolder;
 use crate::store::memory::MemoryStore;
 use crate::store::{self, Store};
@@ -91,6 +93,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Limits of the transfers of one connection: how many at a time, and for how long unread.
     pub transfers: TransferSettings,
+    /// Limits of what one subject may do at a time.
+    pub subjects: SubjectSettings,
     /// Limits of uploads: their number, and the speed below which one gives way.
     pub uploads: UploadSettings,
     /// How long a connection without a request is kept.
@@ -127,6 +131,7 @@ impl Config {
             cors_allow_origins: Vec::new(),
             drain_timeout: DRAIN_TIMEOUT,
             transfers: TransferSettings::default(),
+            subjects: SubjectSettings::default(),
             uploads: UploadSettings::default(),
             idle_timeout: IDLE_TIMEOUT,
             operations: OperationSettings::default(),
@@ -319,11 +324,15 @@ impl Server {
         let origins = config.cors_allow_origins.as_slice();
         let guard = Guard::new(config.require_auth, &config.allow_hosts, origins);
         let proxies = Arc::new(TrustedProxies::new(config.trusted_proxies.clone()));
+        let callers = Callers {
+            authenticator,
+            identity: identity.clone(),
+            limits: SubjectLimits::new(&config.subjects),
+        };
         let gateway = Gateway::new(
             images.clone(),
             routes,
-            authenticator,
-            identity.clone(),
+            callers,
             guard,
             Arc::clone(&proxies),
             origins,

@@ -103,7 +103,7 @@ impl Caller {
         Arc::new(Self { holders, standing })
     }
 
-    fn subject(&self) -> &str {
+    pub(crate) fn subject(&self) -> &str {
         self.holders.first().map_or(ANONYMOUS, String::as_str)
     }
 }

@@ -1,5 +1,6 @@
 //! `serve`: the server itself.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use super::signals::Stop;
 use super::{network, output, values};
 use crate::app::{
     AllowedOrigin, Bound, Config, Data, IssuerSettings, OperationSettings, Retention, Server,
+    SubjectSettings,
 };
 use crate::telemetry::log::{self, LogFormat};
 
@@ -92,6 +94,13 @@ struct IdentityArguments {
     /// bootstrap-token in the data folder when left out
     #[arg(long, value_name = "FILE")]
     bootstrap_token_file: Option<PathBuf>,
+    /// The most requests a second of one subject; without a limit when left out
+    #[arg(long, value_name = "COUNT")]
+    max_requests_per_second: Option<NonZeroU32>,
+    /// The most uploads, and the most downloads, that one subject may have under way
+    #[arg(long, value_name = "COUNT", default_value_t = 64,
+          value_parser = clap::value_parser!(u16).range(1..))]
+    max_transfers_per_subject: u16,
 }
 
 /// The filter of the log: the argument's, that of the environment if it has one, or the default.
@@ -118,6 +127,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let mut config = Config {
         advertise: arguments.advertise,
         issuers: arguments.issuers,
+        subjects: SubjectSettings {
+            requests_per_second: arguments.identity.max_requests_per_second,
+            transfers: Some(usize::from(arguments.identity.max_transfers_per_subject)),
+        },
         permissions_file: arguments.identity.permissions_file,
         bootstrap_token_file: arguments.identity.bootstrap_token_file,
         import_dir: arguments.import_dir,

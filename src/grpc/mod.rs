@@ -34,7 +34,9 @@ use reflection::Reflection;
 pub(crate) use compute_images::new_compute_image;
 pub(crate) use endpoints::{AskedHost, Endpoints};
 pub(crate) use request::{context, idempotent};
-pub(crate) use status::{busy, from_error, internal, invalid, not_authenticated};
+pub(crate) use status::{
+    busy, from_error, internal, invalid, not_authenticated, too_many_requests,
+};
 
 /// Turn an operation of the domain into the contract's message, and its failure into a status.
 pub(crate) use operations::{failure as operation_failure, of_request as operation_of_request};

@@ -250,6 +250,16 @@ pub(crate) fn busy(message: &str) -> Status {
     Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
+/// RESOURCE_EXHAUSTED for a subject that has made too many requests.
+pub(crate) fn too_many_requests(wait: Duration) -> Status {
+    let details = ErrorDetails::with_retry_info(Some(wait));
+    Status::with_error_details(
+        Code::ResourceExhausted,
+        "Too many requests in the last second; try again later",
+        details,
+    )
+}
+
 fn disk_full() -> Status {
     tracing::warn!("a request was refused: the disk is full");
     let details = ErrorDetails::with_retry_info(Some(DISK_FULL_PAUSE));

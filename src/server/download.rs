@@ -15,6 +15,7 @@ use tonic::body::Body;
 use transcoding::ResponseBody;
 
 use super::conditions::{Comparison, is_fresh, names};
+use super::limits::SubjectShare;
 use super::{Peer, digest, error, file_name};
 use crate::contract::rules::Violation;
 use crate::contract::texts;
@@ -47,6 +48,19 @@ pub(crate) async fn answer(
     let permit = match share {
         Some(share) if request.method == Method::GET => {
             Arc::clone(&share.downloads).acquire_owned().await.ok()
+        }
+        _ => None,
+    };
+    let share = request.extensions.get::<SubjectShare>();
+    let subject_permit = match share {
+        Some(share) if request.method == Method::GET => {
+            match Arc::clone(&share.0.downloads).try_acquire_owned() {
+                Ok(permit) => Some(permit),
+                Err(_) => {
+                    let busy = "You have as many downloads under way as one subject may have";
+                    return error(&grpc::busy(busy), request_id);
+                }
+            }
         }
         _ => None,
     };
@@ -128,8 +142,8 @@ pub(crate) async fn answer(
                 span.in_scope(|| tracing::error!(error = %failed, "a download broke off"));
             })
             .inspect(move |_| {
-                // The permit is kept until the last byte is taken.
-                let _ = &permit;
+                // The permits are kept until the last byte is taken.
+                let _ = (&permit, &subject_permit);
             });
         *response.body_mut() = Body::new(StreamBody::new(bytes.map_ok(Frame::data))).into();
     }

@@ -19,6 +19,7 @@ mod grpc_failures;
 mod grpc_requests;
 mod guard;
 mod handshake;
+mod limits;
 mod lingering;
 mod listener;
 mod occasionally;
@@ -53,7 +54,7 @@ use tower_http::cors::CorsLayer;
 use tracing::{Instrument, field};
 use transcoding::{Deadlines, ResponseBody, Transcoder, errors};
 
-use crate::auth::{Authentication, Authenticator, Caller, Identity, NotAuthenticated};
+use crate::auth::{ANONYMOUS, Authentication, Authenticator, Caller, Identity, NotAuthenticated};
 use crate::contract;
 use crate::grpc;
 use crate::images::Images;
@@ -66,6 +67,8 @@ use event_ids::EventIds;
 use grpc_requests::Methods;
 pub use guard::AllowedHost;
 pub(crate) use guard::Guard;
+pub(crate) use limits::SubjectLimits;
+pub use limits::SubjectSettings;
 pub use listener::Listener;
 pub use open::{OPEN, Open};
 pub(crate) use peer::Peer;
@@ -77,11 +80,17 @@ use unread::RequestBody;
 /// A reply on its way.
 type Reply = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallible>> + Send>>;
 
+/// Who callers are, and what each of them may ask at a time.
+pub(crate) struct Callers {
+    pub authenticator: Arc<dyn Authenticator>,
+    pub identity: Identity,
+    pub limits: SubjectLimits,
+}
+
 /// All that this server answers.
 pub(crate) struct Gateway {
     images: Images,
-    authenticator: Arc<dyn Authenticator>,
-    identity: Identity,
+    callers: Callers,
     services: Services,
     methods: Methods,
     guard: Guard,
@@ -99,8 +108,7 @@ impl Gateway {
     pub(crate) fn new(
         images: Images,
         routes: Routes,
-        authenticator: Arc<dyn Authenticator>,
-        identity: Identity,
+        callers: Callers,
         guard: Guard,
         proxies: Arc<TrustedProxies>,
         origins: &[AllowedOrigin],
@@ -117,8 +125,7 @@ impl Gateway {
         )?;
         Ok(Self {
             images,
-            authenticator,
-            identity,
+            callers,
             services,
             methods: Methods::new(&pool, grpc::services()),
             guard,
@@ -148,6 +155,7 @@ impl Gateway {
             path = request.uri().path(),
             peer = request.extensions().get::<Peer>().map(|peer| peer.address.to_string()),
             certificate = field::Empty,
+            subject = field::Empty,
             operation_id = field::Empty,
             image_id = field::Empty,
             folder_id = field::Empty,
@@ -206,7 +214,7 @@ impl Gateway {
         if open::concerns(&request) {
             return self.dispatch_for(None, request, request_id);
         }
-        match context::authenticate(&*self.authenticator, &request) {
+        match context::authenticate(&*self.callers.authenticator, &request) {
             Authentication::Known(known) => self.dispatch_known(known, request, request_id),
             Authentication::Asked(asked) => {
                 let (gateway, request_id) = (Arc::clone(self), request_id.to_owned());
@@ -239,7 +247,20 @@ impl Gateway {
         mut request: Request<Body>,
         request_id: &str,
     ) -> Reply {
-        let is_signed = context::give(&self.identity, caller, &mut request, request_id);
+        // Where nobody says who calls, all are one subject.
+        if let Some(caller) = caller.filter(|caller| caller.subject() != ANONYMOUS) {
+            tracing::Span::current().record("subject", caller.subject());
+            let limits = &self.callers.limits;
+            if let Err(wait) = limits.count(caller.subject()) {
+                let status = grpc::too_many_requests(wait);
+                return at_once(refused(&request, &status, request_id));
+            }
+            if let Some(share) = limits.share(caller.subject()) {
+                request.extensions_mut().insert(share);
+            }
+        }
+        let identity = &self.callers.identity;
+        let is_signed = context::give(identity, caller, &mut request, request_id);
         let reply = self.answer_to(request, request_id);
         match is_signed {
             false => reply,

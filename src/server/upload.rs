@@ -13,6 +13,7 @@ use prost_reflect::DynamicMessage;
 use tonic::Status;
 use transcoding::ResponseBody;
 
+use super::limits::SubjectShare;
 use super::{Peer, error, prefer};
 use crate::contract::{self, yandex::cloud::operation::Operation};
 use crate::grpc;
@@ -34,6 +35,12 @@ pub(crate) async fn answer(
     if matches!(permit, Some(Err(_))) {
         let busy =
             "This connection has as many uploads under way as one may have; use another or wait";
+        return error(&grpc::busy(busy), request_id);
+    }
+    let share = head.extensions.get::<SubjectShare>();
+    let subject_permit = share.map(|share| Arc::clone(&share.0.uploads).try_acquire_owned());
+    if matches!(subject_permit, Some(Err(_))) {
+        let busy = "You have as many uploads under way as one subject may have; wait for them";
         return error(&grpc::busy(busy), request_id);
     }
     let strict = prefer::is_strict(&head.headers);
