@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Starts a server on a free port, imports a real disk, and runs the clients of other languages
-# against it. Environment: PYTHON, GO, GRPCURL, NODE, NGINX, CONNECT and what tls/run.sh and openapi/run.sh name, each
-# a program or a folder, or empty to leave that out; SERVER, the program under test (default target/debug/desktop-images).
+# against it. Environment: PYTHON, GO, GRPCURL, NODE, NGINX, CONNECT and what the scripts of the
+# folders here name, each a program or a folder, or empty to leave that out; SERVER, the program under test (default target/debug/desktop-images).
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
@@ -52,6 +52,9 @@ for version in v1 v2; do
 done
 if [ -n "${CONNECT:-}" ]; then client Connect "$here/connect/run.sh"; fi
 if [ -n "${NGINX:-}" ]; then client 'Stock clients over TLS' "$here/tls/run.sh"; fi
+if [ -n "${CHROMIUM:-}" ] && [ -n "${BROWSER:-}" ]; then client Browser "$here/browser/run.sh"; fi
+client Transfers "$here/transfers/run.sh"
+client Proxies "$here/proxies/run.sh"
 client Refusals "$here/refusals/run.sh"
 if [ -n "${GRPCURL:-}" ]; then client grpcurl "$here/grpcurl/run.sh"; fi
 
