@@ -1,5 +1,5 @@
-//! Identity: which credentials name which subject, what is granted to it, and the tokens, service accounts and keys
-//! of this server. Never mentions images, gRPC messages, or what a request asks for.
+//! Identity. Knows which credentials name which subject, what is granted to it, and the tokens, service accounts and
+//! keys of this server. Never mentions images, gRPC messages, or what a request asks for.
 
 mod cache;
 mod exchange;

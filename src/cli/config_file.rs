@@ -35,7 +35,7 @@ impl ConfigFile {
     /// Where the file cannot be read, or is not as it must be.
     pub(super) fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path);
-        let text = text.map_err(|error| Error::failed(&path.display().to_string(), &error))?;
+        let text = text.map_err(|error| Error::failed(path.display().to_string(), &error))?;
         Self::parse(path, &text)
             .map_err(|why| Error::Usage(format!("{}: {}", path.display(), why.trim_end())))
     }

@@ -23,7 +23,7 @@ impl SecretFile {
                 path,
                 file: Some(file),
             }),
-            Err(error) => Err(Error::failed(&path.display().to_string(), &error)),
+            Err(error) => Err(Error::failed(path.display().to_string(), &error)),
         }
     }
 
@@ -34,7 +34,7 @@ impl SecretFile {
         let written = file
             .write_all(secret.as_bytes())
             .and_then(|()| file.sync_all());
-        written.map_err(|error| Error::failed(&self.path.display().to_string(), &error))
+        written.map_err(|error| Error::failed(self.path.display().to_string(), &error))
     }
 }
 
