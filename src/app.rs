@@ -19,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Anonymous, FRESHNESS, FirstAdminError, Identity, IdentitySettings};
 pub use crate::auth::{
-    Authentication, Authenticator, Credentials, IdentityError, IssuerSettings, NotAuthenticated,
+    Authentication, Authenticator, Caller, Credentials, IdentityError, IssuerSettings,
+    NotAuthenticated,
 };
 use crate::ballast::Ballast;
 use crate::grpc;

@@ -98,6 +98,11 @@ impl NotAuthenticated {
 }
 
 impl Caller {
+    /// A caller without groups, whose credentials do not end.
+    pub fn of(subject: &str) -> Arc<Self> {
+        Self::new(Arc::new([subject.to_owned()]), Standing::default())
+    }
+
     /// A caller by its subject and its groups.
     fn new(holders: Arc<[String]>, standing: Standing) -> Arc<Self> {
         Arc::new(Self { holders, standing })
@@ -114,8 +119,7 @@ pub(crate) struct Anonymous(Arc<Caller>);
 
 impl Default for Anonymous {
     fn default() -> Self {
-        let nobody = Arc::new([ANONYMOUS.to_owned()]);
-        Self(Caller::new(nobody, Standing::default()))
+        Self(Caller::of(ANONYMOUS))
     }
 }
 

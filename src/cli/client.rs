@@ -1,15 +1,27 @@
-//! The connection to a server: one endpoint for gRPC, and for the HTTP of uploads and downloads.
+//! The clients of a server: gRPC, and the HTTP of uploads and downloads, at one endpoint.
 
-use std::fmt;
-use std::str::FromStr;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::Uri;
+use http::{HeaderMap, Uri};
+use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{RequestBuilder, Response, StatusCode};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
 use tonic::Code;
+use tonic::body::Body;
 use tonic::transport::Channel;
+use tower::Service;
 
+use super::connection::Connection;
+use super::endpoint::Endpoint;
 use super::errors::{Error, Result, chain, root};
 use crate::contract::desktopimages::v1::{
     access_service_client::AccessServiceClient, audit_service_client::AuditServiceClient,
@@ -23,6 +35,7 @@ use crate::contract::yandex::cloud::{
     compute::v1::image_service_client::ImageServiceClient,
     operation::operation_service_client::OperationServiceClient,
 };
+use crate::tls;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a silent server is asked whether it is there, and how long it may take to answer.
@@ -34,121 +47,175 @@ const MAX_ERROR_BODY: usize = 64 << 10;
 /// Bytes that HTTP/2 may send ahead of its reader.
 const WINDOW: u32 = 8 << 20;
 
-/// The address of a server: `http://host:port`; the scheme may be left out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Endpoint(Uri);
-
-impl Endpoint {
-    /// The endpoint of a server that was started at this address.
-    pub(crate) fn of(address: std::net::SocketAddr) -> Result<Self> {
-        format!("http://{address}").parse().map_err(Error::Failed)
-    }
-
-    /// The url of a path, which may have a query.
-    pub(crate) fn url(&self, path: &str) -> String {
-        format!("{self}{path}")
-    }
-}
-
-impl FromStr for Endpoint {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        // A port alone, with or without its colon, is one of this machine.
-        let port = text.strip_prefix(':').unwrap_or(text);
-        let is_port = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
-        let full = match text.contains("://") {
-            true => text.to_owned(),
-            false if is_port => format!("http://127.0.0.1:{port}"),
-            false => format!("http://{text}"),
-        };
-        let uri: Uri = full
-            .parse()
-            .map_err(|error| format!("{error}; an endpoint is http://HOST:PORT"))?;
-        let right = |it: &http::uri::Authority| {
-            let port = it.as_str().strip_prefix(it.host()).unwrap_or_default();
-            !it.host().is_empty()
-                && !it.as_str().contains('@')
-                && (port.is_empty() || it.port_u16().is_some())
-        };
-        let plain = uri.authority().is_some_and(right)
-            && uri.path_and_query().is_none_or(|it| it.as_str() == "/");
-        match uri.scheme_str() {
-            Some("http") if plain => Ok(Self(uri)),
-            Some("https") => Err("https is not supported; use http://HOST:PORT".to_owned()),
-            _ => Err("an endpoint is http://HOST:PORT".to_owned()),
-        }
-    }
-}
-
-/// `http://host:port`, without a slash at the end.
-impl fmt::Display for Endpoint {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let authority = self.0.authority().map_or("", |it| it.as_str());
-        write!(formatter, "http://{authority}")
-    }
-}
-
 /// A gRPC connection.
 pub(crate) struct Client {
-    channel: Channel,
+    calls: Calls,
 }
 
 impl Client {
-    pub(crate) async fn connect(endpoint: &Endpoint) -> Result<Self> {
+    pub(crate) async fn connect(connection: &Connection) -> Result<Self> {
+        let endpoint = &connection.endpoint;
         let unreachable = |error: tonic::transport::Error| Error::Unreachable {
             endpoint: endpoint.to_string(),
-            reason: root(&error),
+            reason: advised(root(&error)),
         };
-        let channel = Channel::from_shared(endpoint.to_string())
+        // The scheme of requests is the origin's; the connector below knows whether there is TLS.
+        let origin = endpoint.origin();
+        let host = origin.replacen("https://", "http://", 1);
+        let channel = Channel::from_shared(host)
             .map_err(|error| Error::failed("endpoint", &error))?
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
-            .connect()
-            .await
-            .map_err(unreachable)?;
-        Ok(Self { channel })
+            .keep_alive_timeout(KEEP_ALIVE);
+        let channel = match connector(connection)? {
+            None => channel.connect().await,
+            Some(connector) => {
+                let origin = origin
+                    .parse()
+                    .map_err(|error: http::uri::InvalidUri| Error::failed("endpoint", &error))?;
+                let connect = tower::service_fn(move |_: Uri| connector.clone().connect());
+                channel.origin(origin).connect_with_connector(connect).await
+            }
+        };
+        Ok(Self {
+            calls: Calls {
+                channel: channel.map_err(unreachable)?,
+                headers: Arc::new(connection.headers.clone()),
+            },
+        })
     }
 
-    pub(crate) fn desktop_images(&self) -> DesktopImageServiceClient<Channel> {
-        DesktopImageServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_REPLY)
+    pub(crate) fn desktop_images(&self) -> DesktopImageServiceClient<Calls> {
+        DesktopImageServiceClient::new(self.calls.clone()).max_decoding_message_size(MAX_REPLY)
     }
 
-    pub(crate) fn compute_images(&self) -> ImageServiceClient<Channel> {
-        ImageServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_REPLY)
+    pub(crate) fn compute_images(&self) -> ImageServiceClient<Calls> {
+        ImageServiceClient::new(self.calls.clone()).max_decoding_message_size(MAX_REPLY)
     }
 
-    pub(crate) fn operations(&self) -> OperationServiceClient<Channel> {
-        OperationServiceClient::new(self.channel.clone())
+    pub(crate) fn operations(&self) -> OperationServiceClient<Calls> {
+        OperationServiceClient::new(self.calls.clone())
     }
 
-    pub(crate) fn operation_watch(&self) -> OperationWatchServiceClient<Channel> {
-        OperationWatchServiceClient::new(self.channel.clone())
+    pub(crate) fn operation_watch(&self) -> OperationWatchServiceClient<Calls> {
+        OperationWatchServiceClient::new(self.calls.clone())
     }
 
-    pub(crate) fn quotas(&self) -> QuotaServiceClient<Channel> {
-        QuotaServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_REPLY)
+    pub(crate) fn quotas(&self) -> QuotaServiceClient<Calls> {
+        QuotaServiceClient::new(self.calls.clone()).max_decoding_message_size(MAX_REPLY)
     }
 
-    pub(crate) fn tokens(&self) -> TokenServiceClient<Channel> {
-        TokenServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_REPLY)
+    pub(crate) fn tokens(&self) -> TokenServiceClient<Calls> {
+        TokenServiceClient::new(self.calls.clone()).max_decoding_message_size(MAX_REPLY)
     }
 
-    pub(crate) fn access(&self) -> AccessServiceClient<Channel> {
-        AccessServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_REPLY)
+    pub(crate) fn access(&self) -> AccessServiceClient<Calls> {
+        AccessServiceClient::new(self.calls.clone()).max_decoding_message_size(MAX_REPLY)
     }
 
-    pub(crate) fn service_accounts(&self) -> ServiceAccountServiceClient<Channel> {
-        ServiceAccountServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_REPLY)
+    pub(crate) fn service_accounts(&self) -> ServiceAccountServiceClient<Calls> {
+        ServiceAccountServiceClient::new(self.calls.clone()).max_decoding_message_size(MAX_REPLY)
     }
 
-    pub(crate) fn signed_urls(&self) -> SignedUrlServiceClient<Channel> {
-        SignedUrlServiceClient::new(self.channel.clone())
+    pub(crate) fn signed_urls(&self) -> SignedUrlServiceClient<Calls> {
+        SignedUrlServiceClient::new(self.calls.clone())
     }
 
-    pub(crate) fn audit(&self) -> AuditServiceClient<Channel> {
-        AuditServiceClient::new(self.channel.clone())
+    pub(crate) fn audit(&self) -> AuditServiceClient<Calls> {
+        AuditServiceClient::new(self.calls.clone())
+    }
+}
+
+/// A channel that sends the headers of its connection with each call.
+#[derive(Clone)]
+pub(crate) struct Calls {
+    channel: Channel,
+    headers: Arc<HeaderMap>,
+}
+
+impl Service<http::Request<Body>> for Calls {
+    type Response = http::Response<Body>;
+    type Error = tonic::transport::Error;
+    type Future = <Channel as Service<http::Request<Body>>>::Future;
+
+    fn poll_ready(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<std::result::Result<(), Self::Error>> {
+        Service::poll_ready(&mut self.channel, context)
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        for (name, value) in &*self.headers {
+            request.headers_mut().append(name, value.clone());
+        }
+        self.channel.call(request)
+    }
+}
+
+/// Connects where the usual way does not: by TLS, or to a Unix socket.
+#[derive(Clone)]
+enum Connector {
+    Tls {
+        config: Arc<ClientConfig>,
+        host: String,
+        port: u16,
+    },
+    Unix(PathBuf),
+}
+
+/// A byte stream of a kind that only the connector knows.
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+impl Connector {
+    async fn connect(self) -> io::Result<TokioIo<Box<dyn Io>>> {
+        let stream: Box<dyn Io> = match self {
+            Self::Tls { config, host, port } => {
+                let stream = TcpStream::connect((host.as_str(), port)).await?;
+                stream.set_nodelay(true)?;
+                let name = ServerName::try_from(host).map_err(io::Error::other)?;
+                Box::new(TlsConnector::from(config).connect(name, stream).await?)
+            }
+            Self::Unix(path) => Box::new(UnixStream::connect(path).await?),
+        };
+        Ok(TokioIo::new(stream))
+    }
+}
+
+/// The way to connect, where it is not the usual one.
+fn connector(connection: &Connection) -> Result<Option<Connector>> {
+    let endpoint = &connection.endpoint;
+    if let Some(path) = endpoint.socket() {
+        return Ok(Some(Connector::Unix(path.clone())));
+    }
+    if !endpoint.is_https() {
+        return Ok(None);
+    }
+    Ok(Some(Connector::Tls {
+        config: tls_config(connection)?,
+        host: endpoint.host().to_owned(),
+        port: endpoint.port(),
+    }))
+}
+
+fn tls_config(connection: &Connection) -> Result<Arc<ClientConfig>> {
+    let config = tls::client(connection.ca_file.as_deref());
+    config.map_err(|error| Error::failed("cannot set up TLS", &error))
+}
+
+/// The reason of a failure to connect, with what may help.
+fn advised(reason: String) -> String {
+    match reason {
+        _ if reason.contains("UnknownIssuer") => {
+            format!(
+                "{reason}; --ca-file FILE names the authority that its certificate is trusted by"
+            )
+        }
+        _ if reason.contains("InvalidContentType") => {
+            format!("{reason}; does the server speak TLS? without it the address is http://")
+        }
+        reason => reason,
     }
 }
 
@@ -160,18 +227,28 @@ pub(crate) struct Http {
 }
 
 impl Http {
-    pub(crate) fn new(endpoint: &Endpoint) -> Result<Self> {
-        let client = reqwest::Client::builder()
+    pub(crate) fn new(connection: &Connection) -> Result<Self> {
+        let endpoint = &connection.endpoint;
+        let mut client = reqwest::Client::builder()
             // The gRPC connection knows of no proxies either.
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("desktop-images/", env!("CARGO_PKG_VERSION")))
+            .default_headers(connection.headers.clone())
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_prior_knowledge()
             .http2_initial_stream_window_size(WINDOW)
             .http2_initial_connection_window_size(WINDOW)
             .http2_keep_alive_interval(KEEP_ALIVE)
-            .http2_keep_alive_timeout(KEEP_ALIVE)
+            .http2_keep_alive_timeout(KEEP_ALIVE);
+        if endpoint.is_https() {
+            let config = tls_config(connection)?;
+            client = client.tls_backend_preconfigured((*config).clone());
+        }
+        if let Some(path) = endpoint.socket() {
+            client = client.unix_socket(path.as_path());
+        }
+        let client = client
             .build()
             .map_err(|error| Error::failed("cannot set up HTTP", &error))?;
         Ok(Self {
@@ -202,7 +279,7 @@ impl Http {
         match error.is_connect() {
             true => Error::Unreachable {
                 endpoint: self.endpoint.to_string(),
-                reason: root(&error),
+                reason: advised(root(&error)),
             },
             false => Error::Refused {
                 code: Code::Unavailable,
@@ -264,39 +341,6 @@ fn refusal(status: StatusCode, body: &[u8]) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_endpoint_is_a_host_and_a_port() {
-        for (text, wanted) in [
-            ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
-            ("http://images.example/", "http://images.example"),
-            ("localhost:9000", "http://localhost:9000"),
-            ("[::1]:8080", "http://[::1]:8080"),
-            ("8080", "http://127.0.0.1:8080"),
-            (":8080", "http://127.0.0.1:8080"),
-        ] {
-            let endpoint: Endpoint = text.parse().unwrap();
-            assert_eq!(endpoint.to_string(), wanted);
-            assert_eq!(endpoint.url("/a?b"), format!("{wanted}/a?b"));
-        }
-        for text in [
-            "",
-            "http://",
-            "https://images.example",
-            "ftp://images.example",
-            "http://images.example/path",
-            "http://images.example?query",
-            "http://user@images.example",
-            "two words",
-            ":",
-            "65536",
-            "localhost:",
-            "localhost:99999",
-            "http://:8080",
-        ] {
-            assert!(text.parse::<Endpoint>().is_err(), "{text:?}");
-        }
-    }
 
     #[test]
     fn a_refusal_has_the_words_of_the_server() {

@@ -129,7 +129,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<()> {
                 return output::print_message(context.format, &signed);
             }
             let url = match signed.url.is_empty() {
-                true => context.endpoint.url(&signed.path),
+                true => context.connection.endpoint.url(&signed.path),
                 false => signed.url,
             };
             output::print(&format!("{url}\n"))

@@ -6,7 +6,9 @@ mod audit;
 mod client;
 mod compute_images;
 mod config_file;
+mod connection;
 mod demo;
+mod endpoint;
 mod errors;
 mod images;
 mod listing;
@@ -30,32 +32,21 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use client::{Client, Endpoint, Http};
+use client::{Client, Http};
 use config_file::ConfigFile;
+use connection::{Connection, ConnectionArguments};
 use errors::{Error, Result};
 use output::Format;
 use signals::Stop;
 
 use crate::telemetry::log;
 
-/// The variable that names the server to speak to, and the server where it does not.
-const ENDPOINT: &str = "DESKTOP_IMAGES_ENDPOINT";
-const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:8080";
-
 /// An image service for virtual desktops: its server, and commands that speak to one.
 #[derive(Debug, Parser)]
 #[command(name = "desktop-images", version, after_help = errors::EXIT_CODES)]
 struct Arguments {
-    /// The server that commands speak to; when left out that of the variable DESKTOP_IMAGES_ENDPOINT, or
-    /// http://127.0.0.1:8080
-    // With a default or a variable of clap's, errors would show it among what is required.
-    #[arg(
-        long,
-        global = true,
-        value_name = "URL",
-        help_heading = "Global options"
-    )]
-    endpoint: Option<Endpoint>,
+    #[command(flatten)]
+    connection: ConnectionArguments,
     /// How results are printed: text, unless a command says otherwise
     #[arg(long, global = true, value_enum, help_heading = "Global options")]
     format: Option<Format>,
@@ -102,7 +93,7 @@ enum Command {
 
 /// The options that commands share: the server, and the form of the output.
 struct Context {
-    endpoint: Endpoint,
+    connection: Connection,
     format: Format,
     /// The format that was asked for, where one was.
     given_format: Option<Format>,
@@ -110,11 +101,11 @@ struct Context {
 
 impl Context {
     async fn connect(&self) -> Result<Client> {
-        Client::connect(&self.endpoint).await
+        Client::connect(&self.connection).await
     }
 
     fn http(&self) -> Result<Http> {
-        Http::new(&self.endpoint)
+        Http::new(&self.connection)
     }
 }
 
@@ -191,40 +182,35 @@ fn block_on(execution: impl Future<Output = Result<()>>) -> Result<()> {
 }
 
 async fn execute(arguments: Arguments) -> Result<()> {
-    let context = Context {
-        endpoint: endpoint(arguments.endpoint)?,
-        format: arguments.format.unwrap_or_default(),
-        given_format: arguments.format,
+    let (connection, given_format) = (arguments.connection, arguments.format);
+    // Of the commands that speak to a server.
+    let context = || -> Result<Context> {
+        Ok(Context {
+            connection: connection.connection()?,
+            format: given_format.unwrap_or_default(),
+            given_format,
+        })
     };
     match arguments.command {
         Command::Serve(arguments) => serve::run(*arguments).await,
         Command::Demo(arguments) => demo::run(arguments).await,
         Command::ComputeImage(command) => {
-            interruptible(compute_images::run(&context, command)).await
+            interruptible(compute_images::run(&context()?, command)).await
         }
-        Command::Image(command) => interruptible(images::run(&context, command)).await,
-        Command::Operation(command) => interruptible(operations::run(&context, command)).await,
-        Command::Quota(command) => interruptible(quotas::run(&context, command)).await,
-        Command::Token(command) => interruptible(tokens::run(&context, command)).await,
-        Command::Access(command) => interruptible(access::run(&context, command)).await,
+        Command::Image(command) => interruptible(images::run(&context()?, command)).await,
+        Command::Operation(command) => interruptible(operations::run(&context()?, command)).await,
+        Command::Quota(command) => interruptible(quotas::run(&context()?, command)).await,
+        Command::Audit(arguments) => interruptible(audit::run(&context()?, arguments)).await,
+        Command::Verify(arguments) => {
+            verify::run(given_format.unwrap_or_default(), arguments).await
+        }
+        Command::Token(command) => interruptible(tokens::run(&context()?, command)).await,
+        Command::Access(command) => interruptible(access::run(&context()?, command)).await,
         Command::ServiceAccount(command) => {
-            interruptible(service_accounts::run(&context, command)).await
+            interruptible(service_accounts::run(&context()?, command)).await
         }
-        Command::UrlKey(command) => interruptible(url_keys::run(&context, command)).await,
-        Command::Audit(arguments) => interruptible(audit::run(&context, arguments)).await,
-        Command::Verify(arguments) => verify::run(context.format, arguments).await,
+        Command::UrlKey(command) => interruptible(url_keys::run(&context()?, command)).await,
     }
-}
-
-/// The server to speak to: the one given, that of the environment, or the usual one.
-fn endpoint(given: Option<Endpoint>) -> Result<Endpoint> {
-    let text = match (given, std::env::var(ENDPOINT)) {
-        (Some(given), _) => return Ok(given),
-        (None, Ok(text)) if !text.is_empty() => text,
-        _ => return DEFAULT_ENDPOINT.parse().map_err(Error::Usage),
-    };
-    text.parse()
-        .map_err(|wrong| Error::Usage(format!("the variable {ENDPOINT}: {wrong}")))
 }
 
 /// Ends a command at a signal that asks for it in an orderly way: what it left half done is removed.
@@ -305,6 +291,9 @@ mod tests {
             "audit --format yaml",
             "demo --once",
             "--endpoint http://h:1 --format json demo --image a.img",
+            "--endpoint https://h --ca-file ca.pem --token-file t image get e3v",
+            "image get e3v --header X-A:b --header X-B:c --token t --endpoint unix:/run/a.sock",
+            "operation get e3v --insecure-plaintext",
         ] {
             let words = std::iter::once("desktop-images").chain(line.split(' '));
             let parsed = Arguments::try_parse_from(words);
@@ -355,7 +344,9 @@ mod tests {
             "serve --lease-duration 999ms",
             "serve --ephemeral --data-dir /srv",
             "serve --ephemeral --adopt-empty",
-            "--endpoint https://h operation get e3v",
+            "--endpoint ftp://h operation get e3v",
+            "--token t --token-file f operation get e3v",
+            "--header none operation get e3v",
             "--format xml operation get e3v",
         ] {
             let words = line.split(' ').filter(|word| !word.is_empty());

@@ -25,6 +25,10 @@ const TLS_HANDSHAKE: u8 = 22;
 const NOT_PLAIN: &[u8] =
     b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 53\r\n\
     connection: close\r\n\r\nThis port speaks TLS: use https in the address, too.\n";
+/// The same to one that speaks HTTP/2 (RFC 9113, sections 6.5 and 6.8): settings, and the end of the connection with the
+/// error INADEQUATE_SECURITY.
+const NOT_PLAIN_HTTP2: &[u8] = b"\0\0\0\x04\0\0\0\0\0\
+    \0\0\x1d\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0cThis port speaks TLS.";
 /// The bounds of what is read of such a client, so that it finds the answer.
 const FAREWELL: Duration = Duration::from_secs(1);
 const FAREWELL_BYTES: u64 = 64 << 10;
@@ -125,7 +129,7 @@ async fn handshake(
     address: Address,
     complaints: &Complaints,
 ) -> Option<Begun> {
-    let mut first = [0];
+    let mut first = [0; 4];
     // rustls would answer a client without TLS with an alert, which nobody understands.
     if socket.peek(&mut first).await.ok()? > 0 && first[0] != TLS_HANDSHAKE {
         if let Some(left_out) = complaints.plain.may() {
@@ -135,7 +139,11 @@ async fn handshake(
                 "a client speaks without TLS to a port of TLS: it must use https"
             );
         }
-        let _ = tokio::time::timeout(FAREWELL, refuse_plain(socket)).await;
+        let answer = match HTTP2_PREFACE.starts_with(&first) {
+            true => NOT_PLAIN_HTTP2,
+            false => NOT_PLAIN,
+        };
+        let _ = tokio::time::timeout(FAREWELL, refuse_plain(socket, answer)).await;
         return None;
     }
     let accepted = acceptor.current().accept(Patient::new(socket, patience));
@@ -159,8 +167,8 @@ async fn handshake(
     })
 }
 
-async fn refuse_plain(mut socket: TcpStream) -> io::Result<()> {
-    socket.write_all(NOT_PLAIN).await?;
+async fn refuse_plain(mut socket: TcpStream, answer: &[u8]) -> io::Result<()> {
+    socket.write_all(answer).await?;
     socket.shutdown().await?;
     let mut rest = socket.take(FAREWELL_BYTES);
     tokio::io::copy(&mut rest, &mut tokio::io::sink()).await?;

@@ -5,6 +5,7 @@
 //! dependency brings a second one.
 
 mod acceptor;
+mod client;
 mod keeper;
 mod pair;
 mod self_signed;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 pub(crate) use acceptor::Acceptor;
+pub(crate) use client::client;
 pub(crate) use keeper::Keeper;
 pub(crate) use pair::Error;
 pub(crate) use self_signed::Names;

@@ -14,6 +14,7 @@
 mod audit;
 mod authentication;
 mod clients;
+mod command_connections;
 mod command_words;
 mod commands;
 mod compressed;

@@ -12,7 +12,9 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use super::client::{Client, Endpoint, Http};
+use super::client::{Client, Http};
+use super::connection::Connection;
+use super::endpoint::Endpoint;
 use super::errors::{Error, Result, chain};
 use super::output::{self, Format};
 use super::serve;
@@ -81,8 +83,9 @@ async fn start() -> Result<Server> {
 
 async fn show(arguments: &Arguments, folder: &Path, server: &Server) -> Result<()> {
     let endpoint = Endpoint::of(server.address())?;
-    let client = Client::connect(&endpoint).await?;
-    let http = Http::new(&endpoint)?;
+    let connection = Connection::to(endpoint.clone());
+    let client = Client::connect(&connection).await?;
+    let http = Http::new(&connection)?;
 
     say(&format!(
         "1. A server runs at {endpoint}\n   All it keeps is in a temporary folder, and goes with it.\n\n"
@@ -299,8 +302,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let server = start().await.unwrap();
         let endpoint = Endpoint::of(server.address()).unwrap();
-        let client = Client::connect(&endpoint).await.unwrap();
-        let http = Http::new(&endpoint).unwrap();
+        let connection = Connection::to(endpoint);
+        let client = Client::connect(&connection).await.unwrap();
+        let http = Http::new(&connection).unwrap();
         let file = disk_image(&once(None), folder.path()).await.unwrap();
         let compute_image = import(&http, &client, &file).await.unwrap();
         let (_, image) = copy_over_grpc(&client, &compute_image.id).await.unwrap();

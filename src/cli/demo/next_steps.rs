@@ -1,6 +1,6 @@
 //! The lines that a person may paste after the demo.
 
-use super::super::client::Endpoint;
+use super::super::endpoint::Endpoint;
 
 /// The ids that the lines name.
 pub(crate) struct Ids<'a> {
