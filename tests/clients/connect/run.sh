@@ -27,13 +27,21 @@ node "$work/calls.mjs" "$work/contract.binpb"
 folder=buf-$$
 copied=$("$buf" curl "http://$ENDPOINT/yandex.cloud.clouddesktop.v1.api.DesktopImageService/Copy" \
     -d "{\"folderId\": \"$folder\", \"name\": \"one\", \"imageId\": \"$COMPUTE_IMAGE_ID\"}")
+account=$("$buf" curl "http://$ENDPOINT/desktopimages.v1.ServiceAccountService/Create" -d "{\"name\": \"$folder\"}" |
+    sed -nE 's/^  "id": "(.*)",?/\1/p')
 operation=$(sed -nE '0,/^  "id"/s/^  "id": "(.*)",?/\1/p' <<<"$copied")
 image=$(sed -nE '0,/"imageId"/s/.*"imageId": "(.*)".*/\1/p' <<<"$copied")
+own=desktopimages.v1
 desktop=yandex.cloud.clouddesktop.v1.api.DesktopImageService
 compute=yandex.cloud.compute.v1.ImageService
-reads="desktopimages.v1.AuditService/Read {\"folderId\": \"$folder\"}
-desktopimages.v1.OperationWatchService/Watch {\"operationId\": \"$operation\"}
-desktopimages.v1.QuotaService/List {}
+reads="$own.AccessService/List {}
+$own.AuditService/Read {\"folderId\": \"$folder\"}
+$own.OperationWatchService/Watch {\"operationId\": \"$operation\"}
+$own.QuotaService/List {}
+$own.ServiceAccountService/List {}
+$own.ServiceAccountService/ListKeys {\"serviceAccountId\": \"$account\"}
+$own.SignedUrlService/ListKeys {}
+$own.TokenService/List {}
 grpc.health.v1.Health/Check {}
 $desktop/Get {\"imageId\": \"$image\"}
 $desktop/List {\"folderId\": \"$folder\"}
@@ -45,7 +53,20 @@ yandex.cloud.endpoint.ApiEndpointService/Get {\"apiEndpointId\": \"iam\"}
 yandex.cloud.endpoint.ApiEndpointService/List {}
 yandex.cloud.operation.OperationService/Get {\"operationId\": \"$operation\"}"
 # Those that change something, that take a stream of requests, or whose stream has no end.
-others="desktopimages.v1.QuotaService/Set
+others="$own.AccessService/Grant
+$own.AccessService/Revoke
+$own.QuotaService/Set
+$own.ServiceAccountService/Create
+$own.ServiceAccountService/CreateKey
+$own.ServiceAccountService/Delete
+$own.ServiceAccountService/DeleteKey
+$own.SignedUrlService/Create
+$own.SignedUrlService/RevokeKey
+$own.SignedUrlService/RotateKey
+$own.TokenService/Create
+$own.TokenService/Revoke
+yandex.cloud.iam.v1.IamTokenService/Create
+yandex.cloud.iam.v1.IamTokenService/Revoke
 grpc.health.v1.Health/Watch
 grpc.reflection.v1.ServerReflection/ServerReflectionInfo
 grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo

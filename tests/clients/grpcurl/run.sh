@@ -4,14 +4,16 @@
 #
 #   ENDPOINT=host:port COMPUTE_IMAGE_ID=id GRPCURL=path tests/clients/grpcurl/run.sh
 #
-# ENDPOINT speaks gRPC without TLS; COMPUTE_IMAGE_ID is a compute image in the state
-# READY. Written for grpcurl v1.9.4:
+# ENDPOINT speaks gRPC without TLS, or with it where CA_FILE names the authority of the server; then TOKEN is a token of
+# an admin. COMPUTE_IMAGE_ID is a compute image in the state READY. Written for grpcurl v1.9.4:
 #   go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
 set -euo pipefail
 
 : "${ENDPOINT:?set ENDPOINT to the host:port of the server}"
 : "${COMPUTE_IMAGE_ID:?set COMPUTE_IMAGE_ID to a compute image in the state READY}"
 grpcurl=${GRPCURL:-grpcurl}
+connection=(-plaintext)
+if [[ -n ${CA_FILE:-} ]]; then connection=(-cacert "$CA_FILE" -H "authorization: Bearer ${TOKEN:?set TOKEN}"); fi
 
 images=yandex.cloud.clouddesktop.v1.api.DesktopImageService
 operations=yandex.cloud.operation.OperationService
@@ -20,6 +22,11 @@ watch=desktopimages.v1.OperationWatchService
 quotas=desktopimages.v1.QuotaService
 audit=desktopimages.v1.AuditService
 endpoints=yandex.cloud.endpoint.ApiEndpointService
+iam=yandex.cloud.iam.v1.IamTokenService
+tokens=desktopimages.v1.TokenService
+access=desktopimages.v1.AccessService
+accounts=desktopimages.v1.ServiceAccountService
+signed=desktopimages.v1.SignedUrlService
 health=grpc.health.v1.Health
 reflection=grpc.reflection.v1.ServerReflection
 reflection_alpha=grpc.reflection.v1alpha.ServerReflection
@@ -46,7 +53,7 @@ pass() {
 # invoke METHOD JSON: calls a method and leaves output and exit code in `reply` and `code`.
 invoke() {
   code=0
-  reply=$("$grpcurl" -plaintext -emit-defaults -max-time "$call_seconds" -d "$2" "$ENDPOINT" "$1" 2>&1) || code=$?
+  reply=$("$grpcurl" "${connection[@]}" -emit-defaults -max-time "$call_seconds" -d "$2" "$ENDPOINT" "$1" 2>&1) || code=$?
   called+="$1 "
 }
 
@@ -99,16 +106,17 @@ finish() {
 
 # What the server lists and describes.
 
-listed=$("$grpcurl" -plaintext -max-time "$call_seconds" "$ENDPOINT" list) || fail "list by reflection"
+listed=$("$grpcurl" "${connection[@]}" -max-time "$call_seconds" "$ENDPOINT" list) || fail "list by reflection"
 for service in "$images" "$operations" "$compute" "$watch" "$quotas" "$audit" "$endpoints" \
+  "$iam" "$tokens" "$access" "$accounts" "$signed" \
   "$health" "$reflection" "$reflection_alpha"; do
   grep -qxF "$service" <<<"$listed" || fail "$service is not listed" "$listed"
 done
 methods=
 while read -r service; do
-  of_service=$("$grpcurl" -plaintext -max-time "$call_seconds" "$ENDPOINT" list "$service") ||
+  of_service=$("$grpcurl" "${connection[@]}" -max-time "$call_seconds" "$ENDPOINT" list "$service") ||
     fail "list the methods of $service"
-  described=$("$grpcurl" -plaintext -max-time "$call_seconds" "$ENDPOINT" describe "$service") ||
+  described=$("$grpcurl" "${connection[@]}" -max-time "$call_seconds" "$ENDPOINT" describe "$service") ||
     fail "describe $service"
   while read -r method; do
     [[ $described == *"rpc ${method##*.} ("* ]] || fail "$service is described without ${method##*.}" "$described"
@@ -118,11 +126,11 @@ while read -r service; do
 done <<<"$listed"
 pass "list and describe $(wc -l <<<"$listed") services"
 
-described=$("$grpcurl" -plaintext -max-time "$call_seconds" "$ENDPOINT" describe "$images")
+described=$("$grpcurl" "${connection[@]}" -max-time "$call_seconds" "$ENDPOINT" describe "$images")
 for text in '"/cloud-desktop/v1/images:copy"' 'metadata: "CopyDesktopImageMetadata"' 'NO_SIDE_EFFECTS'; do
   [[ $described == *"$text"* ]] || fail "$images is described without its option $text" "$described"
 done
-described=$("$grpcurl" -plaintext -max-time "$call_seconds" "$ENDPOINT" describe \
+described=$("$grpcurl" "${connection[@]}" -max-time "$call_seconds" "$ENDPOINT" describe \
   yandex.cloud.clouddesktop.v1.api.CopyDesktopImageRequest) || fail "describe CopyDesktopImageRequest"
 for text in 'string image_id = 8' '.yandex.cloud.required' '.yandex.cloud.map_key'; do
   [[ $described == *"$text"* ]] || fail "CopyDesktopImageRequest is described without $text" "$described"
@@ -131,10 +139,10 @@ pass "options are described"
 # An enum value stands beside its enum; an extension is a symbol like any other.
 for symbol in yandex.cloud.clouddesktop.v1.api.DesktopImage.ACTIVE google.api.http yandex.cloud.required \
   "$images.Copy" yandex.cloud.operation.Operation.result yandex.cloud.operation.Operation.done; do
-  described=$("$grpcurl" -plaintext -max-time "$call_seconds" "$ENDPOINT" describe "$symbol" 2>&1) ||
+  described=$("$grpcurl" "${connection[@]}" -max-time "$call_seconds" "$ENDPOINT" describe "$symbol" 2>&1) ||
     fail "describe $symbol" "$described"
 done
-described=$("$grpcurl" -plaintext -max-time "$call_seconds" "$ENDPOINT" describe no.such.Symbol 2>&1) &&
+described=$("$grpcurl" "${connection[@]}" -max-time "$call_seconds" "$ENDPOINT" describe no.such.Symbol 2>&1) &&
   fail "describe no.such.Symbol" "$described"
 [[ $described == *"not found"* ]] || fail "describe no.such.Symbol" "$described"
 pass "symbols of all kinds are described"
@@ -155,7 +163,7 @@ refuse "$health/Check" '{"service": "no.such.Service"}' NotFound
 pass "$health/Check"
 
 # Watch never ends by itself: the first message must come, then we hang up.
-exec 3< <(exec "$grpcurl" -plaintext -max-time "$call_seconds" -d '{}' "$ENDPOINT" "$health/Watch" 2>&1)
+exec 3< <(exec "$grpcurl" "${connection[@]}" -max-time "$call_seconds" -d '{}' "$ENDPOINT" "$health/Watch" 2>&1)
 watcher=$!
 called+="$health/Watch "
 watched=
@@ -314,6 +322,68 @@ call "$endpoints/Get" '{"apiEndpointId": "operation"}'
 expect "\"address\": \"$ENDPOINT\"" "$endpoints/Get"
 refuse "$endpoints/Get" '{"apiEndpointId": "x"}' NotFound 'Endpoint "x" not found'
 pass "$endpoints/Get"
+
+# Identity: a token, what it is exchanged for, a service account with a key, roles and signed URLs.
+
+call "$tokens/Create" '{"description": "of grpcurl", "expiresIn": "600s"}'
+secret=$(field secret)
+token=$(field id)
+pass "$tokens/Create"
+call "$tokens/List" '{}'
+expect "\"id\": \"$token\"" "$tokens/List"
+refute "$secret" "$tokens/List tells the secret"
+pass "$tokens/List"
+call "$iam/Create" "{\"yandexPassportOauthToken\": \"$secret\"}"
+short=$(field iamToken)
+expect '"expiresAt"' "$iam/Create"
+refuse "$iam/Create" '{"jwt": "x.y.z"}' Unauthenticated
+pass "$iam/Create"
+call "$iam/Revoke" "{\"iamToken\": \"$short\"}"
+expect "\"subjectId\": \"token:$token\"" "$iam/Revoke"
+pass "$iam/Revoke"
+call "$access/Grant" "{\"subject\": \"token:$token\", \"folderId\": \"$folder\", \"role\": \"viewer\"}"
+expect '"role": "viewer"' "$access/Grant"
+refuse "$access/Grant" '{"subject": "token:x", "role": "owner"}' InvalidArgument role
+pass "$access/Grant"
+call "$access/List" "{\"folderId\": \"$folder\"}"
+expect "\"subject\": \"token:$token\"" "$access/List"
+pass "$access/List"
+call "$access/Revoke" "{\"subject\": \"token:$token\", \"folderId\": \"$folder\"}"
+pass "$access/Revoke"
+call "$tokens/Revoke" "{\"tokenId\": \"$token\"}"
+refuse "$iam/Create" "{\"yandexPassportOauthToken\": \"$secret\"}" Unauthenticated
+pass "$tokens/Revoke"
+
+call "$accounts/Create" "{\"name\": \"$folder\"}"
+account=$(field id)
+pass "$accounts/Create"
+call "$accounts/List" '{}'
+expect "\"id\": \"$account\"" "$accounts/List"
+pass "$accounts/List"
+call "$accounts/CreateKey" "{\"serviceAccountId\": \"$account\"}"
+expect 'PRIVATE KEY' "$accounts/CreateKey"
+key=$(field id)
+pass "$accounts/CreateKey"
+call "$accounts/ListKeys" "{\"serviceAccountId\": \"$account\"}"
+expect "\"id\": \"$key\"" "$accounts/ListKeys"
+refute 'PRIVATE KEY' "$accounts/ListKeys"
+pass "$accounts/ListKeys"
+call "$accounts/DeleteKey" "{\"keyId\": \"$key\"}"
+pass "$accounts/DeleteKey"
+call "$accounts/Delete" "{\"serviceAccountId\": \"$account\"}"
+pass "$accounts/Delete"
+
+call "$signed/RotateKey" '{}'
+url_key=$(field id)
+pass "$signed/RotateKey"
+call "$signed/Create" "{\"imageId\": \"$image\", \"expiresIn\": \"60s\"}"
+expect "/cloud-desktop/v1/images/$image:download?" "$signed/Create"
+pass "$signed/Create"
+call "$signed/ListKeys" '{}'
+expect "\"id\": \"$url_key\"" "$signed/ListKeys"
+pass "$signed/ListKeys"
+call "$signed/RevokeKey" "{\"keyId\": \"$url_key\"}"
+pass "$signed/RevokeKey"
 
 # Deleting. The desktop image outlives the compute image that it was copied from.
 
