@@ -303,7 +303,7 @@ mod tests {
         let wide = grant("e", "", Role::Viewer, &[]);
         for (grants, uri, admitted) in [
             (&[narrow.clone()][..], "file:///golden/x", true),
-            (&[narrow.clone()], "file:///other/x", false),
+            (std::slice::from_ref(&narrow), "file:///other/x", false),
             (&[narrow.clone(), wide], "file:///other/x", false),
             (
                 &[narrow.clone(), grant("e", "", Role::Admin, &[])],

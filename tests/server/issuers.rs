@@ -375,8 +375,7 @@ async fn a_wrong_setting_is_told_at_the_start() {
         let error = server
             .start_again()
             .await
-            .err()
-            .expect("a refusal")
+            .expect_err("a refusal")
             .to_string();
         assert!(error.contains(wanted), "{error}");
     }
