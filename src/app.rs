@@ -366,7 +366,9 @@ impl Server {
             stop.clone(),
         ));
         tokio::spawn(health::watch(data.place, health, stop.clone()));
-        tokio::spawn(keep_fresh(identity, stop.clone()));
+        if config.require_auth {
+            tokio::spawn(keep_fresh(identity, stop.clone()));
+        }
         tokio::spawn(keep_room(data.ballast, stop.clone()));
         for address in &sockets.bound {
             tracing::info!(%address, "listening");

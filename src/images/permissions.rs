@@ -71,3 +71,60 @@ impl Watchman {
         Ok(rights.demand_in(self.role, &self.folder_id)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::model::{Grant, Permissions, Rights, Standing, Timestamp};
+    use crate::store;
+
+    fn rights(role: Role) -> Rights {
+        let grant = Grant {
+            holder: "token:a".to_owned(),
+            folder_id: "f".to_owned(),
+            role,
+            import_uris: Vec::new(),
+            created_at: Timestamp(0),
+            created_by: "token:admin".to_owned(),
+        };
+        Rights::Granted {
+            holders: ["token:a".to_owned()].into(),
+            permissions: Arc::new(Permissions::new([grant])),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_is_looked_at_again_every_half_a_minute() {
+        let now = Arc::new(Mutex::new(Some(rights(Role::Editor))));
+        let told = now.clone();
+        let request = RequestContext {
+            rights: rights(Role::Editor),
+            standing: Standing::new(move || {
+                let rights = told.lock().unwrap().clone();
+                Box::pin(std::future::ready(rights))
+            }),
+            ..RequestContext::internal("token:a")
+        };
+        let mut watchman = Watchman::new(&request, Role::Editor, "f");
+        let half = Duration::from_secs(30);
+        tokio::time::advance(half).await;
+        assert!(watchman.look().await.is_ok());
+        *now.lock().unwrap() = Some(rights(Role::Viewer));
+        assert!(watchman.look().await.is_ok(), "it is not time");
+        tokio::time::advance(half).await;
+        let denied = watchman.look().await.unwrap_err();
+        let refusal = Refusal::FolderDenied {
+            folder_id: "f".to_owned(),
+        };
+        let Error::Store(store::Error::Refused(told)) = denied else {
+            panic!("{denied}");
+        };
+        assert_eq!(told, refusal);
+        *now.lock().unwrap() = None;
+        tokio::time::advance(half).await;
+        let ended = watchman.look().await.unwrap_err();
+        assert!(matches!(ended, Error::Unauthenticated), "{ended}");
+    }
+}
