@@ -49,6 +49,10 @@ pub(crate) struct NetworkArguments {
     /// A name by which clients ask for this server, without a port; may be repeated
     #[arg(long, value_name = "NAME")]
     allow_host: Vec<AllowedHost>,
+    /// How many connections there may be at a time
+    #[arg(long, value_name = "COUNT", default_value_t = 20_000,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    max_connections: u32,
     /// Callers must say who they are
     #[arg(long, conflicts_with = "insecure_allow_anonymous")]
     require_auth: bool,
@@ -65,6 +69,7 @@ impl NetworkArguments {
         config.listen = self.listen;
         config.trusted_proxies = self.trusted_proxy;
         config.allow_hosts = self.allow_host;
+        config.transfers.connections = usize::try_from(self.max_connections).unwrap_or(usize::MAX);
         config.require_auth = self.require_auth;
         config.insecure_plaintext = self.insecure_plaintext;
         config.insecure_allow_anonymous = self.insecure_allow_anonymous;

@@ -106,13 +106,14 @@ impl Connections {
     pub(crate) fn close_idle(&self, count: usize) -> usize {
         let all = self.all();
         let mut idle: Vec<_> = all
-            .values()
-            .filter(|state| state.is_idle() && !state.to_close.load(Ordering::Relaxed))
-            .map(|state| (state.idle_since.load(Ordering::Relaxed), state))
+            .iter()
+            .filter(|(_, state)| state.is_idle() && !state.to_close.load(Ordering::Relaxed))
+            .map(|(id, state)| (state.idle_since.load(Ordering::Relaxed), id, state))
             .collect();
-        idle.sort_unstable_by_key(|(since, _)| *since);
+        // Of those that came in one millisecond the first one goes first: a new one has had no time to ask.
+        idle.sort_unstable_by_key(|(since, id, _)| (*since, **id));
         idle.truncate(count);
-        for (_, state) in &idle {
+        for (_, _, state) in &idle {
             state.is_needed.store(true, Ordering::Relaxed);
             state.close();
         }

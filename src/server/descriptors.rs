@@ -46,14 +46,15 @@ pub(crate) struct Descriptors {
 }
 
 impl Descriptors {
-    pub(crate) fn new(connections: Connections) -> Self {
+    /// The guard of at most `most` connections.
+    pub(crate) fn new(connections: Connections, most: usize) -> Self {
         let limit = getrlimit(Resource::Nofile).current;
         let limit = limit.map_or(usize::MAX, |it| usize::try_from(it).unwrap_or(usize::MAX));
         // The reserve is for the database, whose readers each have a few, and for the bytes of images.
         let reserve = (limit / 4).clamp(32, 1024);
         Self {
             connections,
-            enough: limit.saturating_sub(reserve).max(8),
+            enough: limit.saturating_sub(reserve).max(8).min(most),
             told: None,
         }
     }

@@ -183,7 +183,8 @@ enum Version {
 
 /// The protocol of a connection, as its first bytes tell; none where they do not come in time.
 async fn version(socket: &Socket, activity: &Activity, limits: Limits) -> Option<Version> {
-    tokio::time::timeout(limits.idle, socket.readable())
+    // tokio may call a socket readable that is not, but bytes that are there are there.
+    tokio::time::timeout(limits.idle, socket.peek(&mut [0]))
         .await
         .ok()?
         .ok()?;

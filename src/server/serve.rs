@@ -38,6 +38,18 @@ const KEEP_ALIVE: Duration = Duration::from_secs(60);
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 
+/// Requests that an HTTP/2 connection may have under way; it is told so.
+const STREAMS: u32 = 200;
+/// Bytes of the headers of a request over HTTP/2, uncompressed (RFC 9113, section 10.5.1).
+const HTTP2_HEADERS: u32 = 16 << 10;
+/// Streams that a client has reset before their request was taken up, as in a flood of resets (CVE-2023-44487), and
+/// streams that the server has reset for an error of the client. A connection with more of them is ended.
+const RESET_UNSEEN: usize = 20;
+const RESET_FOR_ERRORS: usize = 1024;
+/// The headers of a request over HTTP/1, and their bytes, which are also those that one read takes of a body.
+const HTTP1_HEADERS: usize = 100;
+const HTTP1_BUFFER: usize = 64 << 10;
+
 /// A peer that is silent is asked whether it lives, and one that answers nothing, neither that nor what is
 /// sent to it, is gone after [`PEER_GONE`]: no reply is kept for it.
 const PROBE_AFTER: Duration = Duration::from_secs(30);
@@ -52,6 +64,9 @@ pub struct TransferSettings {
     /// The uploads, and the downloads, that one connection may have under way. Further uploads are
     /// refused, and further downloads wait.
     pub per_connection: usize,
+    /// The connections at a time. Beyond them those are closed that have been idle for longest; where all are busy,
+    /// the new one.
+    pub connections: usize,
 }
 
 impl Default for TransferSettings {
@@ -59,6 +74,7 @@ impl Default for TransferSettings {
         Self {
             unread: Duration::from_secs(120),
             per_connection: 16,
+            connections: 20_000,
         }
     }
 }
@@ -89,7 +105,7 @@ pub async fn serve<A, R, B>(
     let complaints = Arc::<Complaints>::default();
     let connections = Connections::default();
     let discards = Discards::new(stop.clone());
-    let mut descriptors = Descriptors::new(connections.clone());
+    let mut descriptors = Descriptors::new(connections.clone(), transfers.connections);
     let mut tasks = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -255,11 +271,17 @@ fn builder(executor: Executor) -> Builder<Executor> {
         .http1()
         .timer(TokioTimer::new())
         // It would begin when the connection becomes idle; `connections` has the times.
-        .header_read_timeout(None);
+        .header_read_timeout(None)
+        .max_headers(HTTP1_HEADERS)
+        .max_buf_size(HTTP1_BUFFER);
     builder
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEP_ALIVE)
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HTTP2_HEADERS)
+        .max_pending_accept_reset_streams(RESET_UNSEEN)
+        .max_local_error_reset_streams(RESET_FOR_ERRORS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW);
     builder

@@ -19,14 +19,6 @@ pub(crate) enum Socket {
 }
 
 impl Socket {
-    /// Returns once bytes can be read.
-    pub(crate) async fn readable(&self) -> io::Result<()> {
-        match self {
-            Self::Tcp(socket) => socket.readable().await,
-            Self::Unix(socket) => socket.readable().await,
-        }
-    }
-
     /// Reads what has come and leaves it there.
     pub(crate) async fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {

@@ -44,6 +44,7 @@ async fn a_connection_is_kept_for_the_idle_timeout() {
     let server = TestServer::start_with(|config| config.idle_timeout = IDLE).await;
     let mut used = TcpStream::connect(server.address).await.unwrap();
     let mut unused = TcpStream::connect(server.address).await.unwrap();
+    let connected = Instant::now();
     assert_eq!(ask(&mut used, QUOTAS).await.unwrap(), 200);
     let begun = Instant::now();
     // Shorter than the timeout, and it counts from the last request.
@@ -55,6 +56,12 @@ async fn a_connection_is_kept_for_the_idle_timeout() {
     assert!(begun.elapsed() >= IDLE, "{:?}", begun.elapsed());
     let read = within("the server closes it", unused.read_to_end(&mut rest)).await;
     assert_eq!(read.unwrap(), 0);
+    // Sooner than headers have time: none have begun.
+    let lived = connected.elapsed();
+    assert!(
+        lived >= IDLE && lived < Duration::from_secs(20),
+        "{lived:?}"
+    );
 }
 
 #[tokio::test]

@@ -33,6 +33,7 @@ mod early_answers;
 mod endpoints;
 mod exposure;
 mod fairness;
+mod floods;
 mod formats;
 mod framing;
 mod full_disk;
