@@ -47,6 +47,16 @@ pub(crate) fn concerns<B>(request: &Request<B>) -> bool {
     start.is_some_and(|start| start.eq_ignore_ascii_case(FAMILY))
 }
 
+fn kind<B>(request: &Request<B>) -> Kind {
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    Kind::of(content_type.map_or(&b""[..], |value| value.as_bytes()))
+}
+
+/// The refusal of a request that says that it is gRPC of any kind.
+pub(crate) fn refusal<B>(request: &Request<B>, status: &Status) -> Response<ResponseBody> {
+    refused(kind(request), status)
+}
+
 impl Kind {
     fn of(content_type: &[u8]) -> Self {
         if content_type == FAMILY {
@@ -103,10 +113,13 @@ impl Methods {
         }
     }
 
-    /// Whether a request is a gRPC call whose reply is one message.
+    /// Whether a request is a gRPC call, not one of gRPC-Web, whose reply is one message.
     pub(crate) fn is_unary<B>(&self, request: &Request<B>) -> bool {
         let path = request.uri().path();
-        concerns(request) && !self.streams.iter().any(|stream| stream == path)
+        concerns(request)
+            && request.version() >= Version::HTTP_2
+            && kind(request) == Kind::Grpc
+            && !self.streams.iter().any(|stream| stream == path)
     }
 
     /// Lets a request go on to its method, under the content type that the layers behind know, or

@@ -395,8 +395,8 @@ fn tell_asked_host(request: &mut Request<Body>, authority: Option<&Authority>) {
 
 /// Refuses a request before a service sees it, in the protocol that its client speaks.
 fn refused(request: &Request<Body>, status: &Status, request_id: &str) -> Response<ResponseBody> {
-    if transcoding::is_grpc(request) {
-        return status.clone().into_http::<Body>().map(ResponseBody::from);
+    if grpc_requests::concerns(request) {
+        return grpc_requests::refusal(request, status);
     }
     let mut response = transcoding::connect_error(request, status, contract::descriptor_pool())
         .unwrap_or_else(|| error(status, request_id));

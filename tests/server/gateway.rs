@@ -408,3 +408,21 @@ async fn pages_of_allowed_origins_may_call() {
     assert_eq!(reply.status(), 204);
     assert_eq!(reply.headers()["allow"], "GET, HEAD, OPTIONS, POST");
 }
+
+/// Clients of gRPC-Web read headers where there is no message, and no trailers of HTTP.
+#[tokio::test]
+async fn a_refusal_over_grpc_web_is_in_headers() {
+    let server = TestServer::start().await;
+    for content_type in [
+        "application/grpc-web+proto",
+        "application/grpc-web-text+proto",
+    ] {
+        let request = server.http.post(server.url(grpc::LIST)).body(frame(b""));
+        let request = request.header("content-type", content_type);
+        let request = request.header("origin", "https://evil.example");
+        let reply = request.send().await.expect("a reply");
+        assert_eq!(reply.status(), 200);
+        assert_eq!(reply.headers()["content-type"], content_type);
+        assert_eq!(reply.headers()["grpc-status"], "7");
+    }
+}

@@ -25,12 +25,17 @@ const pages = createServer((request, response) => {
 pages.listen(0, "127.0.0.1");
 await once(pages, "listening");
 const { port } = pages.address();
-const options = ["--listen", "127.0.0.1:0", "--ephemeral", "--simulate-latency", "500ms"];
+const tokenFile = `${folder}/admin.token`;
+const options = [
+  "--listen", "127.0.0.1:0", "--ephemeral", "--simulate-latency", "500ms",
+  "--require-auth", "--bootstrap-token-file", tokenFile,
+];
 const server = spawn(program, ["serve", ...options, "--cors-allow-origin", `http://localhost:${port}`], {
   stdio: ["ignore", "pipe", "ignore"],
 });
 const [line] = await once(createInterface(server.stdout), "line");
 const baseUrl = line.replace("Listening on ", "");
+const token = readFileSync(tokenFile, "utf8").trim();
 
 // A disk of 2 MiB with a partition.
 const disk = Buffer.alloc(2 << 20);
@@ -39,6 +44,7 @@ disk.writeUInt32LE((2 << 20) / 512 - 1, 458);
 disk.set([0x55, 0xaa], 510);
 const upload = await fetch(`${baseUrl}/compute/v1/images:upload?folderId=browser&name=golden`, {
   method: "POST",
+  headers: { authorization: `Bearer ${token}` },
   body: disk,
 });
 const operation = await upload.json();
@@ -53,6 +59,7 @@ let failed = false;
 async function run(origin, name, ...given) {
   const page = await browser.newPage();
   await page.goto(origin);
+  await page.evaluate((text) => window.tests.signIn(text), token);
   try {
     await page.evaluate(([test, rest]) => window.tests[test](...rest), [name, given]);
     console.log(`ok: ${name} ${given[1] ?? ""}`);

@@ -4,8 +4,8 @@ import { FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcWebTransport } from "@connectrpc/connect-web";
 
-// A header that browsers ask for leave to send.
-const token = { authorization: "Bearer any" };
+// A header that browsers ask for leave to send. The page is told the token.
+let token;
 const check = (holds, seen) => {
   if (!holds) throw new Error(typeof seen === "string" ? seen : JSON.stringify(seen));
 };
@@ -15,6 +15,10 @@ const registry = async () => {
 };
 
 window.tests = {
+  signIn(text) {
+    token = { authorization: `Bearer ${text}` };
+  },
+
   // The whole job over a protocol of connect-web, a stream of replies included.
   async calls(baseUrl, protocol, imageId, folderId) {
     const known = await registry();
@@ -36,13 +40,19 @@ window.tests = {
     const watch = client("desktopimages.v1.OperationWatchService");
     for await (const state of watch.watch({ operationId: copy.id }, { headers: token })) states.push(state.done);
     check(states.length > 1 && !states[0] && states.at(-1), states);
-    const listed = await images.list({ folderId, filter: 'name="x"' });
+    const listed = await images.list({ folderId, filter: 'name="x"' }, { headers: token });
     check(listed.desktopImages.length === 1, listed.desktopImages.length);
     try {
-      await images.get({ imageId: "nothing" });
+      await images.get({ imageId: "nothing" }, { headers: token });
       check(false, "an unknown image was found");
     } catch (error) {
       check(ConnectError.from(error).code === Code.NotFound, String(error));
+    }
+    try {
+      await images.get({ imageId });
+      check(false, "a call without a token was answered");
+    } catch (error) {
+      check(ConnectError.from(error).code === Code.Unauthenticated, String(error));
     }
   },
 
@@ -82,17 +92,24 @@ window.tests = {
     check(gone.status === 404 && (await gone.json()).code === 5, gone.status);
   },
 
-  // Server-sent events, which carry no header of the page's.
+  // Server-sent events, which carry no header of the page's: a signed URL has the rights.
   async events(baseUrl, folderId, imageId) {
     const copying = await fetch(`${baseUrl}/cloud-desktop/v1/images:copy`, {
       method: "POST",
-      headers: { "content-type": "application/json" },
+      headers: { ...token, "content-type": "application/json" },
       body: JSON.stringify({ folderId, name: "z", imageId }),
     });
     const copy = await copying.json();
+    const signing = await fetch(`${baseUrl}/desktop-images/v1/signedUrls`, {
+      method: "POST",
+      headers: { ...token, "content-type": "application/json" },
+      body: JSON.stringify({ operationId: copy.id, expiresIn: "60s" }),
+    });
+    const signed = await signing.json();
+    check(signing.status === 200, signed);
     const states = await new Promise((resolve, reject) => {
       const seen = [];
-      const source = new EventSource(`${baseUrl}/operations/${copy.id}:watch`);
+      const source = new EventSource(baseUrl + signed.path);
       source.onmessage = (event) => seen.push(JSON.parse(event.data).done);
       source.addEventListener("end", () => {
         source.close();
