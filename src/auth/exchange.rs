@@ -160,10 +160,38 @@ impl Identity {
     }
 }
 
-/// The audiences of the JWT of a service account: the public one, and that of the address that clients are told.
+/// The audiences of the JWT of a service account: the public one, and that of the address that clients are told. The public
+/// Python SDK puts `iam.` before the endpoint that it is given, which has no port where that is 443
+/// ([0.413](https://github.com/yandex-cloud/python-sdk/blob/master/yandexcloud/_auth_fabric.py)).
 pub(super) fn audiences(advertise: Option<&str>) -> Vec<String> {
-    let own = advertise.map(|address| format!("https://{address}/iam/v1/tokens"));
-    std::iter::once(PUBLIC_AUDIENCE.to_owned())
-        .chain(own)
-        .collect()
+    let mut audiences = vec![PUBLIC_AUDIENCE.to_owned()];
+    if let Some(address) = advertise {
+        let hosts = [Some(address), address.strip_suffix(":443")];
+        for host in hosts.into_iter().flatten() {
+            audiences.push(format!("https://{host}/iam/v1/tokens"));
+            audiences.push(format!("https://iam.{host}/iam/v1/tokens"));
+        }
+    }
+    audiences
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn audiences_are_those_of_stock_clients() {
+        assert_eq!(audiences(None), [PUBLIC_AUDIENCE]);
+        assert_eq!(
+            audiences(Some("images.example:8443")),
+            [
+                PUBLIC_AUDIENCE,
+                "https://images.example:8443/iam/v1/tokens",
+                "https://iam.images.example:8443/iam/v1/tokens",
+            ]
+        );
+        let of_443 = audiences(Some("images.example:443"));
+        assert!(of_443.contains(&"https://iam.images.example/iam/v1/tokens".to_owned()));
+        assert_eq!(of_443.len(), 5);
+    }
 }
