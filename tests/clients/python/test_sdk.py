@@ -2,10 +2,13 @@
 
 Usage: TLS_ENDPOINT=host:port CA_FILE=file TOKEN=token COMPUTE_IMAGE_ID=id test_sdk.py
 
+With KEY_FILE, the key of a service account, the SDK signs in with that, and not with the token.
+
 `sdk.client(DesktopImageServiceStub)` raises "Unknown service" in the SDK itself, so the stub is made by hand on the
 channel of the SDK. Discovery and the waiting for operations always use TLS.
 """
 
+import json
 import os
 import uuid
 
@@ -34,7 +37,11 @@ def main():
     source = os.environ["COMPUTE_IMAGE_ID"]
     with open(os.environ["CA_FILE"], "rb") as file:
         authority = file.read()
-    sdk = SDK(endpoint=os.environ["TLS_ENDPOINT"], iam_token=os.environ["TOKEN"], root_certificates=authority)
+    credentials = {"iam_token": os.environ["TOKEN"]}
+    if os.environ.get("KEY_FILE"):
+        with open(os.environ["KEY_FILE"]) as file:
+            credentials = {"service_account_key": json.load(file)}
+    sdk = SDK(endpoint=os.environ["TLS_ENDPOINT"], root_certificates=authority, **credentials)
 
     assert sdk.client(ImageServiceStub).Get(GetImageRequest(image_id=source)).id == source
     images = DesktopImageServiceStub(sdk._channels.channel("clouddesktops"))

@@ -2,8 +2,9 @@
 //
 //	ENDPOINT=host:port COMPUTE_IMAGE_ID=id go test -count=1 ./...
 //
-// ENDPOINT speaks gRPC without TLS; COMPUTE_IMAGE_ID is a compute image in the state READY. TLS_ENDPOINT, CA_FILE and
-// TOKEN, where they are set, are a server with TLS, the file with its authority, and a token of it.
+// ENDPOINT speaks gRPC without TLS; COMPUTE_IMAGE_ID is a compute image in the state READY. TLS_ENDPOINT, CA_FILE, TOKEN
+// and KEY_FILE, where they are set, are a server with TLS, the file with its authority, a token of it, and the key of a
+// service account.
 package client
 
 import (
@@ -18,6 +19,7 @@ import (
 	"github.com/yandex-cloud/go-genproto/yandex/cloud/compute/v1"
 	"github.com/yandex-cloud/go-genproto/yandex/cloud/endpoint"
 	ycsdk "github.com/yandex-cloud/go-sdk"
+	"github.com/yandex-cloud/go-sdk/iamkey"
 	"github.com/yandex-cloud/go-sdk/pkg/requestid"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -42,6 +44,27 @@ func TestPlainByDiscovery(t *testing.T) {
 }
 
 func TestTLSByDiscovery(t *testing.T) {
+	overTLS(t, ycsdk.NewIAMTokenCredentials(os.Getenv("TOKEN")))
+}
+
+func TestTLSWithAKey(t *testing.T) {
+	file := os.Getenv("KEY_FILE")
+	if file == "" {
+		t.Skip("there is no key")
+	}
+	key, err := iamkey.ReadFromJSONFile(file)
+	if err != nil {
+		t.Fatalf("the key: %v", err)
+	}
+	credentials, err := ycsdk.ServiceAccountKey(key)
+	if err != nil {
+		t.Fatalf("the key: %v", err)
+	}
+	overTLS(t, credentials)
+}
+
+func overTLS(t *testing.T, credentials ycsdk.Credentials) {
+	t.Helper()
 	address := os.Getenv("TLS_ENDPOINT")
 	if address == "" {
 		t.Skip("there is no server with TLS")
@@ -55,8 +78,7 @@ func TestTLSByDiscovery(t *testing.T) {
 		t.Fatal("no certificate")
 	}
 	use(t, build(t, ycsdk.Config{
-		Credentials: ycsdk.NewIAMTokenCredentials(os.Getenv("TOKEN")), Endpoint: address,
-		TLSConfig: &tls.Config{RootCAs: roots},
+		Credentials: credentials, Endpoint: address, TLSConfig: &tls.Config{RootCAs: roots},
 	}))
 }
 

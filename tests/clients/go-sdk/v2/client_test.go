@@ -2,9 +2,9 @@
 //
 //	ENDPOINT=host:port COMPUTE_IMAGE_ID=id go test -count=1 ./...
 //
-// ENDPOINT speaks gRPC without TLS; COMPUTE_IMAGE_ID is a compute image in the state READY. TLS_ENDPOINT and TOKEN, where
-// they are set, are a server with TLS and a token of it; SSL_CERT_FILE is the file with its authority, since the
-// discovery of this SDK always speaks TLS and takes no other setting.
+// ENDPOINT speaks gRPC without TLS; COMPUTE_IMAGE_ID is a compute image in the state READY. TLS_ENDPOINT, TOKEN and
+// KEY_FILE, where they are set, are a server with TLS, a token of it, and the key of a service account; SSL_CERT_FILE is
+// the file with its authority, since the discovery of this SDK always speaks TLS and takes no other setting.
 //
 // The SDK's own packages of services cannot be had everywhere, and the stubs of go-genproto serve as well.
 package client
@@ -46,13 +46,28 @@ func TestPlainByASingleEndpoint(t *testing.T) {
 }
 
 func TestTLSByDiscovery(t *testing.T) {
+	overTLS(t, credentials.IAMToken(os.Getenv("TOKEN")))
+}
+
+func TestTLSWithAKey(t *testing.T) {
+	file := os.Getenv("KEY_FILE")
+	if file == "" {
+		t.Skip("there is no key")
+	}
+	key, err := credentials.ServiceAccountKeyFile(file)
+	if err != nil {
+		t.Fatalf("the key: %v", err)
+	}
+	overTLS(t, key)
+}
+
+func overTLS(t *testing.T, credentials credentials.Credentials) {
+	t.Helper()
 	address := os.Getenv("TLS_ENDPOINT")
 	if address == "" {
 		t.Skip("there is no server with TLS")
 	}
-	use(t,
-		options.WithCredentials(credentials.IAMToken(os.Getenv("TOKEN"))), options.WithDiscoveryEndpoint(address),
-	)
+	use(t, options.WithCredentials(credentials), options.WithDiscoveryEndpoint(address))
 }
 
 // connection is the SDK's connection for a method.

@@ -2,8 +2,8 @@ import io.grpc.ManagedChannel;
 import io.grpc.ManagedChannelBuilder;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
+import java.nio.file.Path;
 import java.time.Duration;
-import java.time.Instant;
 import java.util.Map;
 import java.util.TreeMap;
 import java.util.UUID;
@@ -22,22 +22,25 @@ import yandex.cloud.api.operation.OperationOuterClass.Operation;
 import yandex.cloud.api.operation.OperationServiceGrpc;
 import yandex.cloud.sdk.ServiceFactory;
 import yandex.cloud.sdk.auth.Auth;
-import yandex.cloud.sdk.auth.IamToken;
 import yandex.cloud.sdk.auth.provider.CredentialProvider;
 import yandex.cloud.sdk.utils.OperationUtils;
 
 /**
- * Does the main job with the public Java SDK, by discovery. Environment: TLS_ENDPOINT, host:port; TOKEN; COMPUTE_IMAGE_ID.
- * The JVM's trust store has the authority of the server: the SDK takes no other setting.
+ * Does the main job with the public Java SDK, by discovery. Environment: TLS_ENDPOINT, host:port; COMPUTE_IMAGE_ID;
+ * TOKEN, or KEY_FILE, the key of a service account. The JVM's trust store has the authority of the server: the SDK takes no other setting.
  */
 public class Client {
     public static void main(String[] arguments) throws Exception {
         String endpoint = System.getenv("TLS_ENDPOINT");
         String source = System.getenv("COMPUTE_IMAGE_ID");
         String folder = "java-" + UUID.randomUUID();
+        String keyFile = System.getenv("KEY_FILE");
+        CredentialProvider.Builder credentials = keyFile == null
+                ? Auth.iamTokenBuilder().token(System.getenv("TOKEN"))
+                : Auth.apiKeyBuilder().fromFile(Path.of(keyFile)).cloudIAMEndpoint(endpoint);
         ServiceFactory factory = ServiceFactory.builder()
                 .endpoint(endpoint)
-                .credentialProvider(Auth.iamTokenBuilder().token(System.getenv("TOKEN")))
+                .credentialProvider(credentials)
                 .requestTimeout(Duration.ofSeconds(30))
                 .build();
         Map<String, String> addresses = new TreeMap<>();
