@@ -8,7 +8,9 @@ cd "$here/../.."
 server=${SERVER:-target/debug/desktop-images}
 work=$(mktemp -d)
 pid=
+proxies=
 cleanup() {
+    if [ -n "$proxies" ]; then kill "$proxies" 2>/dev/null && wait "$proxies" || true; fi
     if [ -n "$pid" ]; then kill "$pid" 2>/dev/null && wait "$pid" || true; fi
     rm -rf "$work"
 }
@@ -34,6 +36,10 @@ client() { # NAME COMMAND...
     printf -- '-- %s: %s s\n' "$name" "$((SECONDS - started))"
 }
 
+# Mostly waits, and has a server of its own.
+"$here/proxies/run.sh" >"$work/proxies.out" 2>&1 &
+proxies=$!
+
 client 'curl and QEMU' "$here/curl/run.sh"
 COMPUTE_IMAGE_ID=$(cat "$work/compute-image-id" 2>/dev/null) || {
     echo 'no compute image was imported'
@@ -54,9 +60,16 @@ if [ -n "${CONNECT:-}" ]; then client Connect "$here/connect/run.sh"; fi
 if [ -n "${NGINX:-}" ]; then client 'Stock clients over TLS' "$here/tls/run.sh"; fi
 if [ -n "${CHROMIUM:-}" ] && [ -n "${BROWSER:-}" ]; then client Browser "$here/browser/run.sh"; fi
 client Transfers "$here/transfers/run.sh"
-client Proxies "$here/proxies/run.sh"
+proxies() {
+    local code=0
+    wait "$proxies" || code=$?
+    proxies=
+    cat "$work/proxies.out"
+    return "$code"
+}
 client Refusals "$here/refusals/run.sh"
 if [ -n "${GRPCURL:-}" ]; then client grpcurl "$here/grpcurl/run.sh"; fi
+client Proxies proxies
 
 kill "$pid"
 wait "$pid" || { echo 'the server did not stop cleanly'; failed=1; }

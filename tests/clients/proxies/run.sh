@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# The server behind proxies, each with the Host kept and rewritten: an upload of 2 GiB, ranges, gRPC, events as they
-# come, and a stream that is quiet for longer than the proxy waits. The limit of each proxy is low, but longer than the
-# pause between two heartbeats (15 s).
+# A server as README.md starts it behind a proxy, with nginx, HAProxy and Caddy in front, each with the Host kept and
+# rewritten: an upload of 2 GiB, ranges, gRPC, events as they come, and a stream that is quiet for longer than the proxy
+# waits. The limit of each proxy is low, but longer than the pause between two heartbeats (15 s).
 #
-# Environment: ENDPOINT, host:port; WORK, a folder; NGINX, HAPROXY, CADDY and GRPCURL: each a program, or empty to leave
-# that out.
+# Environment: SERVER, the program under test; WORK, a folder; NGINX, HAPROXY, CADDY and GRPCURL: each a program, or empty
+# to leave that out.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 repository=$(cd "$here/../../.." && pwd)
+server=${SERVER:-$repository/target/debug/desktop-images}
 work=$WORK/proxies
 mkdir "$work"
 export HOME=$work
@@ -32,6 +33,18 @@ for it in sockets: it.bind(("127.0.0.1", 0))
 print(*(it.getsockname()[1] for it in sockets))'
 }
 
+# Whatever name is asked for, the proxy is on this machine.
+curl() { command curl --connect-to ::127.0.0.1: "$@"; }
+
+"$server" serve --listen 127.0.0.1:0 --ephemeral --trusted-proxy 127.0.0.1 --insecure-allow-anonymous \
+    --allow-host images.example >"$work/address" 2>"$work/server.log" &
+pids+=($!)
+for _ in $(seq 100); do
+    grep -q http "$work/address" && break
+    sleep 0.1
+done
+ENDPOINT=$(sed -n '1s|.*http://||p' "$work/address")
+
 # Disks of as many MiB, with data near their ends.
 for size in 64 2048; do
     truncate -s "${size}M" "$work/$size.raw"
@@ -41,6 +54,13 @@ done
 
 # One proxy, at one of its ports, with a disk of so many MiB.
 behind() { # NAME ADDRESS MIB
+    # Other names are refused, also where the server sees its own in Host; and discovery leads back to the proxy.
+    if grep -q "HTTP/1.1 403" <<<"$(curl -sS -i "http://other.example:${2#*:}/endpoints")"; then pass; else
+        fail "$1, another name" 'it is let in'
+    fi
+    if grep -q "\"address\":\"$2\"" <<<"$(curl -sS "http://$2/endpoints/iam")"; then pass; else
+        fail "$1, discovery" "$(curl -sS "http://$2/endpoints/iam")"
+    fi
     local name=$1 api=http://$2 disk=$work/$3.raw first=$((($3 - 9) << 20)) id reply
     reply=$(curl -sS --fail-with-body -X POST -T "$disk" "$api/compute/v1/images:upload?folderId=proxies&name=big") ||
         { fail "$name, upload of $3 MiB" "$reply"; return; }
@@ -75,13 +95,13 @@ quiet() { # NAME ADDRESS
     curl -sS --fail -o /dev/null "$api/endpoints" || return 1
 }
 
-over_grpc() { # NAME ADDRESS
+over_grpc() { # NAME PORT
     [ -n "${GRPCURL:-}" ] || return
     local reply
-    reply=$("$GRPCURL" -plaintext -max-time 30 -d '{"folder_id": "proxies"}' "$2" \
-        yandex.cloud.compute.v1.ImageService/List 2>&1) || { fail "$1, gRPC" "$reply"; return; }
-    reply=$("$GRPCURL" -plaintext -max-time 30 -d '{"image_id": "nothing"}' "$2" \
-        yandex.cloud.compute.v1.ImageService/Get 2>&1) && { fail "$1, gRPC" 'an unknown image was found'; return; }
+    reply=$("$GRPCURL" -plaintext -authority "images.example:$2" -max-time 30 -d '{"folder_id": "proxies"}' \
+        "127.0.0.1:$2" yandex.cloud.compute.v1.ImageService/List 2>&1) || { fail "$1, gRPC" "$reply"; return; }
+    reply=$("$GRPCURL" -plaintext -authority "images.example:$2" -max-time 30 -d '{"image_id": "nothing"}' \
+        "127.0.0.1:$2" yandex.cloud.compute.v1.ImageService/Get 2>&1) && { fail "$1, gRPC" 'an unknown image was found'; return; }
     if grep -q 'Code: NotFound' <<<"$reply"; then pass; else fail "$1, gRPC" "$reply"; fi
 }
 
@@ -101,17 +121,17 @@ begin() { # NAME CONFIGURATION COMMAND...
     env -u NGINX -u HAPROXY -C "$work/$name" "$@" "$work/$name/$configuration" >"$work/$name/log" 2>&1 &
     pids+=($!)
     for _ in $(seq 100); do
-        curl -s -o /dev/null "http://localhost:$kept/endpoints" && break
+        curl -s -o /dev/null "http://images.example:$kept/endpoints" && break
         if ! kill -0 "${pids[-1]}" 2>/dev/null; then fail "$name" "$(cat "$work/$name/log")" && return; fi
         sleep 0.1
     done
     for port in "$kept" "$rewritten"; do
-        quiet "$name" "localhost:$port" >"$work/$name/quiet-$port" 2>&1 &
+        quiet "$name" "images.example:$port" >"$work/$name/quiet-$port" 2>&1 &
         quiets+=("$!:$work/$name/quiet-$port")
     done
-    behind "$name, Host kept" "localhost:$kept" 2048
-    behind "$name, Host rewritten" "localhost:$rewritten" 64
-    if [ "$name" = nginx ]; then over_grpc "$name" "localhost:$grpc"; else over_grpc "$name" "localhost:$kept"; fi
+    behind "$name, Host kept" "images.example:$kept" 2048
+    behind "$name, Host rewritten" "images.example:$rewritten" 64
+    if [ "$name" = nginx ]; then over_grpc "$name" "$grpc"; else over_grpc "$name" "$kept"; fi
 }
 if [ -n "${NGINX:-}" ]; then begin nginx nginx.conf "$NGINX" -p "$work/nginx" -e "$work/nginx/error.log" -c; fi
 if [ -n "${HAPROXY:-}" ]; then begin haproxy haproxy.cfg "$HAPROXY" -db -f; fi
