@@ -99,12 +99,12 @@ impl Permissions {
     }
 }
 
-/// What a caller may do.
+/// The rights of a caller.
 #[derive(Debug, Clone)]
 pub(crate) enum Rights {
     /// Everything: the server asks nobody who calls.
     All,
-    /// What is granted to the subject and the groups of the caller.
+    /// The grants of the subject and the groups of the caller.
     Granted {
         holders: Arc<[String]>,
         permissions: Arc<Permissions>,

@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 
 use super::Rights;
 
-/// Who asks, under which id, until when, and how a repeat of the request is known. Made once, where requests arrive.
+/// The caller and its rights, the id of the request, its deadline, and how a repeat of the request is known. Made once, where requests arrive.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestContext {
     pub subject: String,

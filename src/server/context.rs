@@ -59,7 +59,7 @@ fn without_query(uri: &Uri, query: &str) -> Uri {
         query => format!("{path}?{query}"),
     };
     let mut parts = uri.clone().into_parts();
-    // What is left of a URI is one.
+    // The rest of a URI is one.
     parts.path_and_query = PathAndQuery::try_from(text).ok().or(parts.path_and_query);
     Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())
 }

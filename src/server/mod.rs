@@ -80,7 +80,7 @@ use unread::RequestBody;
 /// A reply on its way.
 type Reply = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallible>> + Send>>;
 
-/// Who callers are, and what each of them may ask at a time.
+/// Identity of callers, and the limits of each.
 pub(crate) struct Callers {
     pub authenticator: Arc<dyn Authenticator>,
     pub identity: Identity,
