@@ -294,6 +294,7 @@ impl Server {
         let settings = IdentitySettings {
             require_auth: config.require_auth,
             advertise: config.advertise.clone(),
+            is_plain: config.tls.is_none() && config.trusted_proxies.is_empty(),
             issuers: config.issuers.clone(),
             permissions_file: config.permissions_file.clone(),
         };

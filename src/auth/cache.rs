@@ -48,6 +48,11 @@ impl Cache {
         self.0.insert(sha256, entry);
     }
 
+    /// Forgets a token.
+    pub(super) fn forget(&self, sha256: &[u8; 32]) {
+        self.0.remove(sha256);
+    }
+
     /// Forgets all tokens.
     pub(super) fn clear(&self) {
         self.0.clear();

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::secrets::{self, hex};
 use super::{Identity, NotAuthenticated};
-use crate::model::rules::IdentityChange;
+use crate::model::rules::{ChangeIdentity, IdentityChange};
 use crate::model::{
     IdentityKey, IdentityKind, IdentityRow, Refusal, RequestContext, SERVICE_ACCOUNT_SUBJECT,
     ServiceAccountKey, Token,
@@ -85,13 +85,10 @@ impl Identity {
         };
         let request = RequestContext { subject, ..request };
         let row = Box::new(IdentityRow::Token(token.clone()));
-        let issued = self
-            .inner
-            .store
-            .execute(crate::model::rules::ChangeIdentity {
-                request,
-                change: IdentityChange::Issue(row),
-            });
+        let issued = self.inner.store.execute(ChangeIdentity {
+            request,
+            change: IdentityChange::Issue(row),
+        });
         match issued.await {
             Ok(()) => Ok(Ok((token, text))),
             // It was revoked in between.
@@ -107,18 +104,25 @@ impl Identity {
     /// # Errors
     /// [`NotAuthenticated`] for a token that is not good, or not one that was exchanged, in the outer result; those
     /// of the store in the inner one.
-    pub(crate) async fn give_up(
+    pub(crate) async fn end_token(
         &self,
         request: RequestContext,
         text: &str,
     ) -> Result<store::Result<String>, NotAuthenticated> {
         let id = secrets::token_id(text).ok_or_else(NotAuthenticated::invalid_token)?;
-        let token = self.good_token(id, &Sha256::digest(text).into()).await?;
+        let sha256: [u8; 32] = Sha256::digest(text).into();
+        let token = self.good_token(id, &sha256).await?;
         if token.parent.is_none() {
             return Err(NotAuthenticated::invalid_token());
         }
         let key = IdentityKey::new(IdentityKind::Token, token.id);
-        let ended = self.change(request, IdentityChange::GiveUp(key)).await;
+        // Nothing hangs on it, so that nothing else has to be read again.
+        let ended = self.inner.store.execute(ChangeIdentity {
+            request,
+            change: IdentityChange::End(key),
+        });
+        let ended = ended.await;
+        self.inner.tokens.forget(&sha256);
         Ok(ended.map(|()| token.subject))
     }
 

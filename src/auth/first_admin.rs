@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::{Identity, NewGrant, NewToken};
-use crate::model::{RequestContext, Role, TOKEN_SUBJECT};
+use crate::model::{RequestContext, Role, TOKEN_SUBJECT, owner};
 use crate::store;
 
 /// The subject that makes the first token.
@@ -27,7 +27,7 @@ impl Identity {
     /// # Errors
     /// Where the file cannot be written, or the store not be changed.
     pub(crate) async fn ensure_admin(&self, file: &Path) -> Result<(), FirstAdminError> {
-        if !self.inner.is_required || self.snapshot().permissions.have_admin() {
+        if !self.inner.is_required || self.has_admin().await? {
             return Ok(());
         }
         let request = RequestContext::internal(CREATOR);
@@ -36,11 +36,14 @@ impl Identity {
             lifetime: None,
         };
         let (token, text) = self.create_token(request.clone(), new).await?;
-        // The file first: a token that nobody knows must not be an admin.
-        write(file, &text).map_err(|source| FirstAdminError::File {
-            path: file.to_owned(),
-            source,
-        })?;
+        // The file first: a token that nobody knows must not be an admin, nor stay.
+        if let Err(source) = write(file, &text) {
+            self.revoke_token(request, &token.id).await?;
+            return Err(FirstAdminError::File {
+                path: file.to_owned(),
+                source,
+            });
+        }
         let grant = NewGrant {
             holder: format!("{TOKEN_SUBJECT}{}", token.id),
             folder_id: String::new(),
@@ -54,6 +57,23 @@ impl Identity {
             "nobody was admin: the token of a first admin is in this file"
         );
         Ok(())
+    }
+}
+
+impl Identity {
+    /// Whether anybody is admin of all folders, and still there.
+    async fn has_admin(&self) -> store::Result<bool> {
+        let snapshot = self.snapshot();
+        for admin in snapshot.permissions.admins() {
+            let is_there = match owner(admin) {
+                Some(key) => self.is_there(key).await?,
+                None => true,
+            };
+            if is_there {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 

@@ -47,6 +47,22 @@ pub(crate) fn check_holder(holder: &str) -> Result<(), String> {
     }
 }
 
+/// Why a grant cannot narrow imports as it says, if it cannot. An admin could widen a grant of its own.
+pub(crate) fn check_import_uris(role: Role, beginnings: &[String]) -> Result<(), &'static str> {
+    if beginnings.is_empty() {
+        return Ok(());
+    }
+    if role != Role::Editor {
+        return Err(
+            "Only the role editor can be narrowed: a viewer imports nothing, and an admin grants roles",
+        );
+    }
+    match beginnings.iter().all(|beginning| beginning.ends_with('/')) {
+        true => Ok(()),
+        false => Err("Must end in a slash, so that no other name begins so"),
+    }
+}
+
 impl Identity {
     /// Grants a role, in the place of the one that the holder had in the folder.
     ///
@@ -133,6 +149,20 @@ mod tests {
             "TOKEN:a",
         ] {
             assert!(check_holder(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn imports_are_narrowed_for_editors_by_whole_folders() {
+        let beginnings = |uri: &str| vec![uri.to_owned()];
+        assert_eq!(check_import_uris(Role::Admin, &[]), Ok(()));
+        assert_eq!(
+            check_import_uris(Role::Editor, &beginnings("file:///golden/")),
+            Ok(())
+        );
+        assert!(check_import_uris(Role::Editor, &beginnings("file:///golden")).is_err());
+        for role in [Role::Viewer, Role::Admin] {
+            assert!(check_import_uris(role, &beginnings("file:///golden/")).is_err());
         }
     }
 }

@@ -22,14 +22,15 @@ use http::{HeaderMap, Method, Uri, header};
 
 use crate::model::rules::{ChangeIdentity, IdentityChange};
 use crate::model::{
-    Grant, IdentityKind, IdentityRow, Permissions, RequestContext, Rights, Standing, UrlKey,
+    Grant, IdentityKey, IdentityKind, IdentityRow, Permissions, RequestContext, Rights, Standing,
+    UrlKey,
 };
 use crate::store::{self, Store};
 
 use cache::Cache;
 pub(crate) use exchange::Credential;
 pub(crate) use first_admin::FirstAdminError;
-pub(crate) use grants::{NewGrant, check_holder};
+pub(crate) use grants::{NewGrant, check_holder, check_import_uris};
 pub use issuers::IssuerSettings;
 use issuers::Issuers;
 use issuers::SetupError as IssuerError;
@@ -136,6 +137,8 @@ pub(crate) struct IdentitySettings {
     pub require_auth: bool,
     /// The host and port at which clients find the server.
     pub advertise: Option<String>,
+    /// Whether clients come without TLS, to this server and to a proxy.
+    pub is_plain: bool,
     /// Issuers whose JWTs are good here.
     pub issuers: Vec<IssuerSettings>,
     /// A file of grants beside those of the store.
@@ -163,6 +166,8 @@ struct Inner {
     is_required: bool,
     /// The host and the port that clients are told, if the server was.
     advertise: Option<String>,
+    /// Whether clients come without TLS.
+    is_plain: bool,
     /// The audiences of the JWTs of service accounts.
     audiences: Vec<String>,
     issuers: Issuers,
@@ -171,6 +176,7 @@ struct Inner {
     file_grants: Mutex<Vec<Grant>>,
     tokens: Cache,
     snapshot: RwLock<Arc<Snapshot>>,
+    refreshing: tokio::sync::Mutex<()>,
 }
 
 /// The rows that every request may need, as they were at the last look.
@@ -205,11 +211,13 @@ impl Identity {
                 is_required: settings.require_auth,
                 audiences: exchange::audiences(settings.advertise.as_deref()),
                 advertise: settings.advertise,
+                is_plain: settings.is_plain,
                 tokens: Cache::default(),
                 issuers: Issuers::new(&settings.issuers)?,
                 permissions_file: settings.permissions_file,
                 file_grants: Mutex::new(file_grants),
                 snapshot: RwLock::default(),
+                refreshing: tokio::sync::Mutex::default(),
             }),
         })
     }
@@ -224,6 +232,8 @@ impl Identity {
     /// # Errors
     /// Those of a store that cannot be read; what was read before stays.
     pub(crate) async fn refresh(&self) -> store::Result<()> {
+        // One at a time: what was read first must not take the place of what was read later.
+        let _turn = self.inner.refreshing.lock().await;
         let store = &self.inner.store;
         let grants = store.identities(IdentityKind::Grant).await?;
         let grants = grants.into_iter().filter_map(|row| match row {
@@ -299,10 +309,18 @@ impl Identity {
         }
     }
 
+    /// Whether an identity row is there and has not expired.
+    async fn is_there(&self, key: IdentityKey) -> store::Result<bool> {
+        let found = self.inner.store.identity(key).await?;
+        let now = self.inner.store.now();
+        Ok(found.is_some_and(|row| row.expires_at().is_none_or(|at| at > now)))
+    }
+
     /// The whole URL of a path, where the server knows its own address.
     pub(crate) fn url(&self, path: &str) -> Option<String> {
         let address = self.inner.advertise.as_ref()?;
-        Some(format!("https://{address}{path}"))
+        let scheme = if self.inner.is_plain { "http" } else { "https" };
+        Some(format!("{scheme}://{address}{path}"))
     }
 
     fn snapshot(&self) -> Arc<Snapshot> {
@@ -315,7 +333,11 @@ impl Identity {
         let store = &self.inner.store;
         store.execute(ChangeIdentity { request, change }).await?;
         self.inner.tokens.clear();
-        self.refresh().await
+        // The change is made; that it was not read back is no reason to tell otherwise.
+        if let Err(error) = self.refresh().await {
+            tracing::warn!(%error, "a change of identity is seen a little later");
+        }
+        Ok(())
     }
 }
 

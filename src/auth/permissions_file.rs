@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::grants::check_holder;
+use super::grants::{check_holder, check_import_uris};
 use crate::model::{Grant, Role, Timestamp};
 
 /// The creator of the grants of a file.
@@ -56,6 +56,8 @@ fn parse(text: &str) -> Result<Vec<Grant>, String> {
     let grants = file.grants.into_iter().map(|grant| {
         check_holder(&grant.subject)
             .map_err(|why| format!("subject {:?}: {why}", grant.subject))?;
+        check_import_uris(grant.role, &grant.import_uri_prefixes)
+            .map_err(|why| format!("import_uri_prefixes of {:?}: {why}", grant.subject))?;
         Ok(Grant {
             holder: grant.subject,
             folder_id: grant.folder_id,

@@ -201,7 +201,25 @@ impl Identity {
         let holders: Arc<[String]> = std::iter::once(subject.clone())
             .chain(signed.fields(SIGNER_GROUP))
             .collect();
-        let caller = Caller::new(holders.clone(), self.standing_of(holders));
+        let standing = {
+            let (identity, key_id, owner) = (self.clone(), id.clone(), owner(&subject));
+            let is_good = move || {
+                let (identity, key_id) = (identity.clone(), key_id.clone());
+                let owner = owner.clone();
+                async move {
+                    let snapshot = identity.snapshot();
+                    let has_key = snapshot.url_keys.iter().any(|key| key.id == key_id);
+                    // A store that cannot be asked ends nothing that runs.
+                    let is_there = match owner {
+                        Some(owner) => identity.is_there(owner).await.unwrap_or(true),
+                        None => true,
+                    };
+                    has_key && is_there
+                }
+            };
+            self.standing_while(holders.clone(), is_good)
+        };
+        let caller = Caller::new(holders, standing);
         match owner(&subject) {
             None => Authentication::Known(Ok(caller)),
             Some(key) => Authentication::Asked(Box::pin(self.clone().of_owner(key, caller))),
@@ -214,16 +232,93 @@ impl Identity {
         key: IdentityKey,
         caller: Arc<Caller>,
     ) -> Result<Arc<Caller>, NotAuthenticated> {
-        let found = self.inner.store.identity(key).await.map_err(|error| {
-            tracing::error!(%error, "the signer of a URL could not be verified");
-            NotAuthenticated::Unavailable
-        })?;
-        let now = self.inner.store.now();
-        match found {
-            Some(row) if row.expires_at().is_none_or(|at| at > now) => Ok(caller),
-            _ => Err(NotAuthenticated::Denied(
+        match self.is_there(key).await {
+            Ok(true) => Ok(caller),
+            Ok(false) => Err(NotAuthenticated::Denied(
                 "The signer of this URL has no access any more".to_owned(),
             )),
+            Err(error) => {
+                tracing::error!(%error, "the signer of a URL could not be verified");
+                Err(NotAuthenticated::Unavailable)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{IdentitySettings, NewToken};
+    use super::*;
+    use crate::model::SystemClock;
+    use crate::store::memory::MemoryStore;
+
+    async fn identity() -> Identity {
+        let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
+        let settings = IdentitySettings {
+            require_auth: true,
+            ..IdentitySettings::default()
+        };
+        Identity::new(store, settings).await.unwrap()
+    }
+
+    /// The caller with a signed path, or why there is none.
+    async fn caller(identity: &Identity, path: &str) -> Result<Arc<Caller>, NotAuthenticated> {
+        let uri: Uri = path.parse().unwrap();
+        let signed = SignedPath::of(&Method::GET, &uri).expect("a signature");
+        match identity.of_signed_path(&signed) {
+            Authentication::Known(known) => known,
+            Authentication::Asked(asked) => asked.await,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_by_a_signed_url_ends_with_the_token_and_with_the_key() {
+        for ends_with_key in [true, false] {
+            let identity = identity().await;
+            let admin = RequestContext::internal("admin");
+            let new = NewToken {
+                description: String::new(),
+                lifetime: None,
+            };
+            let (token, _) = identity.create_token(admin.clone(), new).await.unwrap();
+            let signer = RequestContext::internal(&token.subject);
+            let signed = identity.sign(&signer, "/a:watch", "b=c", USUAL_LIFETIME);
+            let (path, _) = signed.await.unwrap();
+            let caller = self::caller(&identity, &path).await.unwrap();
+            assert_eq!(caller.subject(), token.subject);
+            let rights = identity.rights(&caller);
+            let standing = caller.standing.clone();
+            assert!(standing.rights(&rights).await.is_some());
+            if ends_with_key {
+                let keys = identity.url_keys(&admin).await.unwrap();
+                identity.revoke_url_key(admin, &keys[0].id).await.unwrap();
+            } else {
+                identity.revoke_token(admin, &token.id).await.unwrap();
+            }
+            assert!(standing.rights(&rights).await.is_none());
+            assert!(self::caller(&identity, &path).await.is_err());
+        }
+    }
+
+    #[tokio::test]
+    async fn the_signature_is_the_last_field_and_nothing_is_behind_it() {
+        let identity = identity().await;
+        let signer = RequestContext::internal("oidc:corp:me & you");
+        let signed = identity.sign(&signer, "/a", "", USUAL_LIFETIME);
+        let (path, _) = signed.await.unwrap();
+        let caller = self::caller(&identity, &path).await.unwrap();
+        assert_eq!(caller.subject(), "oidc:corp:me & you");
+        let uri: Uri = path.parse().unwrap();
+        let signed = SignedPath::of(&Method::HEAD, &uri).unwrap();
+        assert_eq!(signed.unsigned_query(), "");
+        for (method, path) in [
+            (Method::POST, path.clone()),
+            (Method::GET, format!("{path}&x=y")),
+            (Method::GET, "/a?signature=x".to_owned()),
+            (Method::GET, "/a".to_owned()),
+        ] {
+            let uri: Uri = path.parse().unwrap();
+            assert!(SignedPath::of(&method, &uri).is_none(), "{method} {path}");
         }
     }
 }

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::errors::{Error, Result};
+use super::serve::LOG_VARIABLE;
 use crate::app::IssuerSettings;
 
 /// The key of the issuers.
@@ -65,11 +66,19 @@ impl ConfigFile {
             let flag = flags.find(|flag| flag.get_long() == Some(&name));
             let flag = flag.filter(|flag| flag.get_id() != "config" && flag.get_id() != "help");
             let flag = flag.ok_or_else(|| wrong("is no setting of serve"))?;
-            let source = given.value_source(flag.get_id().as_str());
-            if matches!(
-                source,
-                Some(ValueSource::CommandLine | ValueSource::EnvVariable)
-            ) {
+            let is_given = |id: &str| {
+                let source = given.value_source(id);
+                matches!(
+                    source,
+                    Some(ValueSource::CommandLine | ValueSource::EnvVariable)
+                )
+            };
+            // A flag that excludes this one takes its place. Security is never put aside so.
+            let conflicts = command.get_arg_conflicts_with(flag);
+            let mut conflicts = conflicts.iter().map(|other| other.get_id().as_str());
+            let is_put_aside = name != "require-auth" && conflicts.any(is_given);
+            let has_variable = name == "log-level" && std::env::var_os(LOG_VARIABLE).is_some();
+            if is_given(flag.get_id().as_str()) || is_put_aside || has_variable {
                 continue;
             }
             match (flag.get_action(), value) {

@@ -15,7 +15,7 @@ use crate::telemetry::log::{self, LogFormat};
 
 const DEFAULT_LOG_LEVEL: &str = "info";
 /// The variable that has the filter of the log where no argument has it.
-const LOG_VARIABLE: &str = "RUST_LOG";
+pub(super) const LOG_VARIABLE: &str = "RUST_LOG";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {

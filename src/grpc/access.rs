@@ -4,7 +4,7 @@ use tonic::{Request, Response, Status};
 
 use super::convert::timestamp;
 use super::{Service, request, status};
-use crate::auth::{NewGrant, check_holder};
+use crate::auth::{NewGrant, check_holder, check_import_uris};
 use crate::contract::desktopimages::v1::{
     AccessGrant, GrantAccessRequest, ListAccessRequest, ListAccessResponse, RevokeAccessRequest,
     access_service_server::AccessService,
@@ -21,6 +21,8 @@ impl AccessService for Service {
         check_holder(&request.subject).map_err(|why| status::invalid_field("subject", why))?;
         let role = Role::from_name(&request.role)
             .ok_or_else(|| status::invalid_field("role", "Must be viewer, editor or admin"))?;
+        check_import_uris(role, &request.import_uri_prefixes)
+            .map_err(|why| status::invalid_field("import_uri_prefixes", why))?;
         let new = NewGrant {
             holder: request.subject,
             folder_id: request.folder_id,

@@ -37,7 +37,7 @@ impl IamTokenService for Service {
         request: Request<RevokeIamTokenRequest>,
     ) -> Result<Response<RevokeIamTokenResponse>, Status> {
         let (context, request) = request::read(request)?;
-        let ended = self.identity.give_up(context, &request.iam_token).await;
+        let ended = self.identity.end_token(context, &request.iam_token).await;
         let ended = ended.map_err(status::not_authenticated)?;
         Ok(Response::new(RevokeIamTokenResponse {
             subject_id: ended.map_err(status::from_store)?,

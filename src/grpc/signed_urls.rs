@@ -15,6 +15,10 @@ use crate::contract::desktopimages::v1::{
 };
 use crate::model::{self, RequestContext, Role};
 
+/// The lifetime of the URL of a stream, which a page opens at once.
+const USUAL_WATCH: Duration = Duration::from_secs(5 * 60);
+const LONGEST_WATCH: Duration = Duration::from_secs(15 * 60);
+
 const KEPT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
@@ -28,13 +32,13 @@ impl SignedUrlService for Service {
         request: Request<CreateSignedUrlRequest>,
     ) -> Result<Response<SignedUrl>, Status> {
         let (context, request) = request::read(request)?;
-        let lifetime = lifetime(
-            "expires_in",
-            request.expires_in,
-            Duration::from_secs(1)..=LONGEST_LIFETIME,
-        )?;
+        let (usual, longest) = match request.target {
+            Some(Target::OperationId(_) | Target::AuditEvents(_)) => (USUAL_WATCH, LONGEST_WATCH),
+            _ => (USUAL_LIFETIME, LONGEST_LIFETIME),
+        };
+        let range = Duration::from_secs(1)..=longest;
+        let lifetime = lifetime("expires_in", request.expires_in, range)?.unwrap_or(usual);
         let (path, query) = self.path_of(&context, request.target).await?;
-        let lifetime = lifetime.unwrap_or(USUAL_LIFETIME);
         let signed = self.identity.sign(&context, &path, &query, lifetime).await;
         let (path, expires_at) = signed.map_err(status::from_store)?;
         Ok(Response::new(SignedUrl {

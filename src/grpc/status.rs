@@ -166,6 +166,7 @@ fn from_refusal(refusal: Refusal) -> Status {
         R::FolderDenied { .. } | R::Denied { .. } | R::UriDenied { .. } => {
             Status::permission_denied(message)
         }
+        R::TooManyTokens => busy(&message),
         R::IdentityNotFound { kind, id } => {
             let details = ErrorDetails::with_resource_info(kind.noun(), id, "", message.clone());
             Status::with_error_details(Code::NotFound, message, details)

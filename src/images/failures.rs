@@ -36,7 +36,8 @@ fn refused(refusal: &Refusal) -> Failure {
         | R::FolderDenied { .. }
         | R::Denied { .. }
         | R::UriDenied { .. }
-        | R::IdentityNotFound { .. } => {
+        | R::IdentityNotFound { .. }
+        | R::TooManyTokens => {
             return internal(refusal).transient();
         }
     };

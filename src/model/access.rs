@@ -92,10 +92,11 @@ impl Permissions {
         Self { by_holder }
     }
 
-    /// Whether anybody is admin of all folders.
-    pub(crate) fn have_admin(&self) -> bool {
-        let mut grants = self.by_holder.values().flatten();
-        grants.any(|grant| grant.folder_id.is_empty() && grant.role == Role::Admin)
+    /// Subjects and groups that are admin of all folders.
+    pub(crate) fn admins(&self) -> impl Iterator<Item = &str> {
+        let grants = self.by_holder.values().flatten();
+        let admins = grants.filter(|grant| grant.folder_id.is_empty() && grant.role == Role::Admin);
+        admins.map(|grant| &*grant.holder)
     }
 }
 

@@ -58,7 +58,6 @@ pub(crate) struct ServiceAccountKey {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct UrlKey {
     pub id: String,
-    /// Hexadecimal digits.
     pub secret: String,
     pub created_at: Timestamp,
     pub created_by: String,

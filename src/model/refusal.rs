@@ -40,6 +40,11 @@ pub enum Refusal {
     UriDenied { folder_id: String },
     #[error("{} \"{id}\" not found", .kind.noun())]
     IdentityNotFound { kind: IdentityKind, id: String },
+    /// The tokens that were exchanged for the credential and have not ended.
+    #[error(
+        "Too many tokens were exchanged for this credential in the last hour; use one until it expires"
+    )]
+    TooManyTokens,
     #[error("Quota limit {} exceeded", .0.metric.name())]
     QuotaExceeded(ExceededQuota),
     /// Another worker has taken over, or the operation has ended.

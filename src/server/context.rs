@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use http::uri::PathAndQuery;
-use http::{Request, Uri};
+use http::{Request, Uri, header};
 
 use super::Peer;
 use crate::auth::{Authentication, Authenticator, Caller, Credentials, Identity, SignedPath};
@@ -42,6 +42,10 @@ pub(super) fn give<B>(
     let peer = request.extensions().get::<Peer>();
     context.peer = peer.and_then(|peer| peer.address.ip());
     request.extensions_mut().insert(context);
+    // A token is judged before a signature, which then says nothing.
+    if caller.is_none() || request.headers().contains_key(header::AUTHORIZATION) {
+        return false;
+    }
     let unsigned = SignedPath::of(request.method(), request.uri())
         .map(|signed| without_query(request.uri(), &signed.unsigned_query()));
     let Some(unsigned) = unsigned else {

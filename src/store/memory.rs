@@ -241,7 +241,11 @@ impl Store for MemoryStore {
         let expired = identities.filter(|row| row.expires_at().is_some_and(|at| at < before));
         let expired: Vec<_> = expired.take(limit).map(IdentityRow::key).collect();
         for key in &expired {
-            rows.apply(Effect::DeleteIdentity(key.clone()));
+            let children = rows.facts.identity_children(key).into_iter();
+            let children: Vec<_> = children.map(IdentityRow::key).collect();
+            for gone in children.iter().chain([key]) {
+                rows.apply(Effect::DeleteIdentity(gone.clone()));
+            }
         }
         Ok(expired.len())
     }

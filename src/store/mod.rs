@@ -112,7 +112,8 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// All identity rows of a kind, by id.
     async fn identities(&self, kind: IdentityKind) -> Result<Vec<IdentityRow>>;
 
-    /// Forgets identity rows that expired longer ago than `age`, at most `limit` of them; how many they were.
+    /// Forgets identity rows that expired longer ago than `age`, at most `limit` of them, with those that hang on
+    /// them; how many had expired.
     async fn forget_expired_identities(&self, age: Duration, limit: usize) -> Result<usize>;
 
     /// Audit events, the oldest first, and the sequence number up to which all were looked at.

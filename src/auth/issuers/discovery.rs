@@ -79,14 +79,17 @@ impl Provider {
         if settings.audiences.is_empty() {
             return Err(wrong("it needs audiences"));
         }
-        if let Some(file) = &settings.jwks_file {
-            return Ok(Self::File(file.clone()));
-        }
         let url = Url::parse(&settings.url).map_err(|error| wrong(&error.to_string()))?;
         let host = match (url.scheme(), url.host_str(), url.query()) {
             ("https", Some(host), None) => host.to_owned(),
             _ => return Err(wrong("its url must be https://HOST, without a query")),
         };
+        if let Some(file) = &settings.jwks_file {
+            if settings.ca_file.is_some() || !settings.jwks_hosts.is_empty() {
+                return Err(wrong("jwks_file goes with neither ca_file nor jwks_hosts"));
+            }
+            return Ok(Self::File(file.clone()));
+        }
         let mut builder = Client::builder()
             .timeout(TIMEOUT)
             .redirect(redirect::Policy::none())

@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::NotAuthenticated;
+use super::{FRESHNESS, NotAuthenticated};
 use crate::model::Timestamp;
 use discovery::Provider;
 pub(super) use discovery::SetupError;
@@ -119,10 +119,9 @@ impl Issuers {
     /// Fetches the keys of all issuers again and again. The future never ends.
     pub(super) async fn keep_fresh(&self) {
         let issuers = self.0.iter().map(|issuer| async {
-            let pause = Duration::from_secs(issuer.settings.refresh_seconds.max(1));
             loop {
                 issuer.fetch().await;
-                tokio::time::sleep(pause).await;
+                tokio::time::sleep(issuer.pause()).await;
             }
         });
         futures_util::future::join_all(issuers).await;
@@ -149,6 +148,14 @@ impl Issuer {
             keys: RwLock::default(),
             asked_for_unknown: Mutex::default(),
         })
+    }
+
+    /// The pause between two fetches; a file is read as often as the store is.
+    fn pause(&self) -> Duration {
+        match self.settings.jwks_file {
+            Some(_) => FRESHNESS,
+            None => Duration::from_secs(self.settings.refresh_seconds.max(1)),
+        }
     }
 
     fn keys(&self) -> Arc<Keys> {
@@ -178,19 +185,21 @@ impl Issuer {
     pub(super) async fn verify(&self, jwt: &str) -> Result<Verified, NotAuthenticated> {
         match self.judge(jwt) {
             Err(Wrong::UnknownKey) => {
-                let mut asked = self.asked_for_unknown.lock().await;
-                let pause = Duration::from_secs(self.settings.refresh_seconds.max(1));
-                if asked.is_none_or(|asked| asked.elapsed() >= pause) {
+                // One request fetches; others do not wait for an issuer that may hang.
+                if let Ok(mut asked) = self.asked_for_unknown.try_lock()
+                    && asked.is_none_or(|asked| asked.elapsed() >= self.pause())
+                {
                     *asked = Some(Instant::now());
                     self.fetch().await;
                 }
-                drop(asked);
                 self.judge(jwt)
             }
             judged => judged,
         }
         .map_err(|wrong| {
-            tracing::info!(issuer = self.settings.name, why = %wrong, "a JWT was refused");
+            // As a text, which the log quotes: parts of the JWT may be in it.
+            let why = wrong.to_string();
+            tracing::info!(issuer = self.settings.name, why, "a JWT was refused");
             NotAuthenticated::invalid_token()
         })
     }

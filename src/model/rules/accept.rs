@@ -44,7 +44,8 @@ impl Command for Accept {
     ) -> Result<Decision<Accepted>, Refusal> {
         let mut draft = Draft::new(fresh, facts, now);
         let first = key(&self.request).and_then(|key| facts.operation_of_key(&key));
-        permissions::demand(&self.request.rights, &self.change, first, facts)?;
+        let same = first.filter(|first| first.idempotency == self.request.idempotency);
+        permissions::demand(&self.request.rights, &self.change, same, facts)?;
         if let Some(first) = repeated(&self.request, first)? {
             return draft.decide(Accepted {
                 operation: first.operation(),

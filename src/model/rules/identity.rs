@@ -7,6 +7,9 @@ use crate::model::{
     WorkingSet,
 };
 
+/// The most tokens of one credential at a time: each is a row, and a client needs one an hour.
+const MOST_EXCHANGED: usize = 1000;
+
 /// Adds an identity row, or removes one with all rows that hang on it.
 #[derive(Debug, Clone)]
 pub(crate) struct ChangeIdentity {
@@ -21,8 +24,8 @@ pub(crate) enum IdentityChange {
     /// Adds a token that was exchanged for another credential, which was found to be good.
     Issue(Box<IdentityRow>),
     Remove(IdentityKey),
-    /// Ends a token that was exchanged, at the wish of somebody who holds it.
-    GiveUp(IdentityKey),
+    /// Ends a token that was exchanged, for somebody who holds it.
+    End(IdentityKey),
 }
 
 impl Command for ChangeIdentity {
@@ -33,9 +36,12 @@ impl Command for ChangeIdentity {
             IdentityChange::Put(row) | IdentityChange::Issue(row) => {
                 let mut lookups = vec![Lookup::Identity(row.key())];
                 lookups.extend(row.parent().map(Lookup::Identity));
+                if matches!(self.change, IdentityChange::Issue(_)) {
+                    lookups.extend(row.parent().map(Lookup::IdentityChildren));
+                }
                 lookups
             }
-            IdentityChange::Remove(key) | IdentityChange::GiveUp(key) => vec![
+            IdentityChange::Remove(key) | IdentityChange::End(key) => vec![
                 Lookup::Identity(key.clone()),
                 Lookup::IdentityChildren(key.clone()),
             ],
@@ -46,7 +52,7 @@ impl Command for ChangeIdentity {
         match &self.change {
             IdentityChange::Put(_) | IdentityChange::Issue(_) => Vec::new(),
             // Keys of an account have tokens of their own; nothing hangs on those.
-            IdentityChange::Remove(key) | IdentityChange::GiveUp(key) => found
+            IdentityChange::Remove(key) | IdentityChange::End(key) => found
                 .identity_children(key)
                 .into_iter()
                 .map(|child| Lookup::IdentityChildren(child.key()))
@@ -66,12 +72,21 @@ impl Command for ChangeIdentity {
                 self.demand_admin(&row_folder(row))?;
                 self.put(&mut draft, row)?;
             }
-            IdentityChange::Issue(row) => self.put(&mut draft, row)?,
+            IdentityChange::Issue(row) => {
+                if let Some(parent) = row.parent() {
+                    let children = facts.identity_children(&parent).into_iter();
+                    let live = children.filter(|it| it.expires_at().is_some_and(|at| at > now));
+                    if live.count() >= MOST_EXCHANGED {
+                        return Err(Refusal::TooManyTokens);
+                    }
+                }
+                self.put(&mut draft, row)?;
+            }
             IdentityChange::Remove(key) => {
                 self.demand_admin(&key_folder(key))?;
                 self.remove(&mut draft, key)?;
             }
-            IdentityChange::GiveUp(key) => self.remove(&mut draft, key)?,
+            IdentityChange::End(key) => self.remove(&mut draft, key)?,
         }
         draft.decide(())
     }

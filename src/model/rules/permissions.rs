@@ -5,8 +5,9 @@ use crate::model::{
     Role, WorkingSet,
 };
 
-/// Demands what a change takes. Of a change that is repeated, whose image may be gone since, the first operation
-/// tells the folder.
+/// Demands what a change takes. Of a change that is repeated, whose image may be gone since, `first`, the operation of
+/// the same request, tells the folder. An image that is missing is refused as one that is hidden, before anything else of
+/// the request can tell them apart.
 ///
 /// # Errors
 /// [`Refusal::FolderDenied`] and [`Refusal::UriDenied`] where a role is missing; [`Refusal::ImageNotFound`] for an
@@ -20,12 +21,12 @@ pub(super) fn demand(
     match change {
         Change::CopyDesktopImage(new) => {
             rights.demand(Role::Editor, &new.folder_id)?;
-            demand_source(rights, &new.compute_image_id, facts)
+            demand_source(rights, &new.compute_image_id, first, facts)
         }
         Change::CreateComputeImage { new, origin } => {
             rights.demand(Role::Editor, &new.folder_id)?;
             match origin {
-                Origin::ComputeImage(id) => demand_source(rights, id, facts),
+                Origin::ComputeImage(id) => demand_source(rights, id, first, facts),
                 Origin::Uri(uri) => rights.demand_import(&new.folder_id, uri),
                 Origin::Upload => Ok(()),
             }
@@ -42,10 +43,17 @@ pub(super) fn demand(
 }
 
 /// Demands that the image to be copied may be known.
-fn demand_source(rights: &Rights, id: &str, facts: &WorkingSet) -> Result<(), Refusal> {
+fn demand_source(
+    rights: &Rights,
+    id: &str,
+    first: Option<&OperationRow>,
+    facts: &WorkingSet,
+) -> Result<(), Refusal> {
     let row = Id::parse(COMPUTE_IMAGE_PREFIX, id).and_then(|id| facts.compute_image(id));
-    // One that is missing is refused where it is needed.
     match row {
+        // The source of a repeated copy may be gone.
+        None if first.is_some() => Ok(()),
+        None => Err(Refusal::ImageNotFound { id: id.to_owned() }),
         Some(row) if !rights.see(&row.image.folder_id) => {
             Err(Refusal::ImageNotFound { id: id.to_owned() })
         }
@@ -62,7 +70,6 @@ fn demand_editor(
     let missing = || Refusal::ImageNotFound { id: id.to_owned() };
     match folder_id.or(first.map(|first| &*first.folder_id)) {
         Some(folder_id) => rights.demand_of(Role::Editor, folder_id, missing),
-        // It is refused where it is needed.
-        None => Ok(()),
+        None => Err(missing()),
     }
 }

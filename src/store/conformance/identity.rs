@@ -167,6 +167,8 @@ pub(super) async fn what_has_expired_is_forgotten(backend: Backend) {
     ] {
         let row = token(id, expires_at, None);
         fixture.change_identity(put(row)).await.unwrap();
+        let row = grant(&format!("token:{id}"), "", Role::Viewer);
+        fixture.change_identity(put(row)).await.unwrap();
     }
     fixture.pass(Duration::from_secs(10));
     let store = &fixture.store;
@@ -174,5 +176,6 @@ pub(super) async fn what_has_expired_is_forgotten(backend: Backend) {
     assert_eq!(forget(1).await.unwrap(), 1);
     assert_eq!(forget(10).await.unwrap(), 1);
     assert_eq!(forget(10).await.unwrap(), 0);
-    assert_eq!(fixture.identities().await, ["c", "d"]);
+    let left = ["c", "d", "token:c@", "token:d@"];
+    assert_eq!(fixture.identities().await, left);
 }

@@ -67,20 +67,28 @@ pub(super) fn delete(transaction: &Transaction<'_>, key: &IdentityKey) -> Result
     Ok(())
 }
 
-/// Forgets rows that expired before `before`, at most `limit` of them; how many they were.
+/// Forgets rows that expired before `before`, at most `limit` of them, with those that hang on them; how many had
+/// expired.
 pub(super) fn forget_expired(
     transaction: &Transaction<'_>,
     before: Timestamp,
     limit: usize,
 ) -> Result<usize> {
-    // Rows that hang on an expired one are of no use, and expire before it, but for grants.
-    Ok(transaction
-        .prepare_cached(
-            "DELETE FROM identity WHERE (kind, id) IN (
-                 SELECT kind, id FROM identity
-                 WHERE expires_at IS NOT NULL AND expires_at < ?1 LIMIT ?2)",
-        )?
-        .execute(params![before.0, limit as i64])?)
+    let expired = {
+        let mut statement = transaction.prepare_cached(
+            "SELECT row FROM identity WHERE expires_at IS NOT NULL AND expires_at < ?1
+             ORDER BY kind, id LIMIT ?2",
+        )?;
+        let rows = statement.query_map(params![before.0, limit as i64], from_row)?;
+        rows.collect::<rusqlite::Result<Vec<_>>>()?
+    };
+    for row in &expired {
+        for child in children(transaction, &row.key())? {
+            delete(transaction, &child.key())?;
+        }
+        delete(transaction, &row.key())?;
+    }
+    Ok(expired.len())
 }
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<IdentityRow> {
