@@ -19,14 +19,13 @@ use tonic::Status;
 use super::cors::AllowedOrigin;
 use super::docs::Docs;
 use super::peer::Peer;
+use crate::auth::SignedPath;
 
 /// The longest origin that a refusal repeats.
 const LONGEST_ECHO: usize = 100;
 
 /// The scheme of tokens (RFC 6750), with what stands behind it.
 const BEARER: &[u8] = b"bearer ";
-/// The query field of a signed address.
-const SIGNATURE: &str = "signature";
 
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
@@ -160,21 +159,15 @@ impl Guard {
     }
 }
 
-/// Whether a request has credentials that a browser does not send by itself: a token, or a signature in its address.
-/// Whoever authenticates it must judge them, and never take the connection's rights where they are wrong.
+/// Whether a request has credentials that a browser does not send by itself: a token, or a signature in its address as
+/// the authenticator reads it. The authenticator then never takes the rights of the connection in their place.
 pub(crate) fn has_own_credentials<B>(request: &Request<B>) -> bool {
     let is_bearer = |value: &HeaderValue| {
         let scheme = value.as_bytes().get(..BEARER.len());
         scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(BEARER))
     };
     let mut authorizations = request.headers().get_all(header::AUTHORIZATION).iter();
-    authorizations.any(is_bearer) || has_signature(request.uri().query().unwrap_or_default())
-}
-
-/// Whether a query has the field of a signed address.
-fn has_signature(query: &str) -> bool {
-    let mut names = query.split('&').map(|field| field.split('=').next());
-    names.any(|name| name == Some(SIGNATURE))
+    authorizations.any(is_bearer) || SignedPath::of(request.method(), request.uri()).is_some()
 }
 
 /// Whether somebody follows a link to the documentation, which does nothing and cannot be framed.
@@ -336,8 +329,11 @@ mod tests {
             ("/a", Some("Basic x"), false),
             ("/a", Some("Bearer"), false),
             ("/a", None, false),
-            ("/a?signature=x", None, true),
             ("/a?expires=1&signature=x", None, true),
+            // Not as the authenticator reads a signature: the certificate of the connection would count.
+            ("/a?signature=x", None, false),
+            ("/a?signature=x&expires=1", None, false),
+            ("/a?expires=1&signature", None, false),
             ("/a?not-signature=x", None, false),
             ("/signature", None, false),
         ] {

@@ -13,6 +13,7 @@
 
 mod audit;
 mod authentication;
+mod certificates;
 mod clients;
 mod command_connections;
 mod command_words;
