@@ -344,7 +344,8 @@ impl Server {
             sockets.only_for(&proxies);
         }
         if let Some(settings) = config.tls {
-            let names = certificates::names(&sockets.bound, &config.allow_hosts);
+            let advertise = config.advertise.as_deref();
+            let names = certificates::names(&sockets.bound, &config.allow_hosts, advertise);
             let acceptor = certificates::keep(settings, &folder, names, stop.clone()).await?;
             sockets.speak_tls(&acceptor);
         }

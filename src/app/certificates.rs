@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use http::uri::Authority;
 use tokio_util::sync::CancellationToken;
 
 use super::listeners::Bound;
@@ -14,7 +15,7 @@ use crate::tls::{Acceptor, Keeper, Names, TlsSettings};
 const FOLDER: &str = "tls";
 
 /// The names that a server has by its listeners, and that it is told.
-pub(super) fn names(bound: &[Bound], hosts: &[AllowedHost]) -> Names {
+pub(super) fn names(bound: &[Bound], hosts: &[AllowedHost], advertise: Option<&str>) -> Names {
     let mut names = Names::of_this_machine();
     for bound in bound {
         if let Bound::Tcp(address) = bound {
@@ -23,6 +24,10 @@ pub(super) fn names(bound: &[Bound], hosts: &[AllowedHost]) -> Names {
     }
     for host in hosts {
         names.add(host.name());
+    }
+    let advertised = advertise.and_then(|address| address.parse::<Authority>().ok());
+    if let Some(advertised) = advertised {
+        names.add(advertised.host());
     }
     names
 }

@@ -140,7 +140,7 @@ fn tell_trust(authority: &Path) {
         (
             "Java",
             format!(
-                "keytool -importcert -noprompt -file {ca} -keystore trust.p12 -alias desktop-images, then -Djavax.net.ssl.trustStore=trust.p12"
+                "keytool -importcert -noprompt -file {ca} -keystore trust.p12 -storepass changeit -alias desktop-images, then -Djavax.net.ssl.trustStore=trust.p12"
             ),
         ),
         (

@@ -172,6 +172,9 @@ impl Folder {
             source,
         };
         create_folder(&self.path).map_err(failed)?;
+        for key in [self.authority_key(), self.files(None).key] {
+            restrict(&key).map_err(failed)?;
+        }
         let authority = Known::read(&self.authority());
         let authority = authority.filter(|known| {
             let key = fs::read_to_string(self.authority_key()).ok();
@@ -317,6 +320,17 @@ fn create_folder(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Takes from others what they may do with a key, as after a backup was put back.
+fn restrict(key: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(key) {
+        Ok(found) if found.is_file() && found.permissions().mode() & 0o077 != 0 => {
+            fs::set_permissions(key, Permissions::from_mode(KEY_MODE))
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Writes a file as a whole: whoever reads it finds the old bytes or the new ones.
 fn write(path: &Path, text: &str, mode: u32) -> Result<(), Error> {
     let new = path.with_extension("new");
@@ -441,6 +455,23 @@ mod tests {
                 path.display()
             );
             assert_eq!(folder.renew(&names, now).unwrap(), Made::Nothing);
+        }
+    }
+
+    #[test]
+    fn keys_are_for_the_servers_user_alone() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = Folder::new(temporary.path().join("tls"));
+        let (names, now) = (names(&["localhost"], None), SystemTime::now());
+        folder.renew(&names, now).unwrap();
+        let keys = [folder.authority_key(), folder.files(None).key];
+        for key in &keys {
+            fs::set_permissions(key, Permissions::from_mode(0o644)).unwrap();
+        }
+        assert_eq!(folder.renew(&names, now).unwrap(), Made::Nothing);
+        for key in &keys {
+            let mode = fs::metadata(key).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, KEY_MODE);
         }
     }
 
