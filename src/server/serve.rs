@@ -46,7 +46,8 @@ const HTTP2_HEADERS: u32 = 16 << 10;
 /// streams that the server has reset for an error of the client. A connection with more of them is ended.
 const RESET_UNSEEN: usize = 20;
 const RESET_FOR_ERRORS: usize = 1024;
-/// The headers of a request over HTTP/1, and their bytes, which are also those that one read takes of a body.
+/// The headers of a request over HTTP/1, and their bytes, which are also those that one read takes of a body: what a last
+/// read brings beyond them still counts.
 const HTTP1_HEADERS: usize = 100;
 const HTTP1_BUFFER: usize = 64 << 10;
 
@@ -233,6 +234,11 @@ async fn connection<A, R, B>(
     let stream = TokioIo::new(stream);
     let streams = Streams::new(transfers.unread);
     let builder = builder(streams.executor());
+    // What follows goes by the version that is known.
+    let builder = match http2 {
+        true => builder.http2_only(),
+        false => builder.http1_only(),
+    };
     let served = builder.serve_connection(stream, service).into_owned();
     let times = connections::Times {
         idle,
