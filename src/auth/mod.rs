@@ -227,6 +227,11 @@ impl Identity {
         self.inner.issuers.keep_fresh().await;
     }
 
+    /// Whether callers need credentials.
+    pub(crate) fn is_required(&self) -> bool {
+        self.inner.is_required
+    }
+
     /// Reads grants and keys anew. To be called at least every [`FRESHNESS`], since other processes change them.
     ///
     /// # Errors

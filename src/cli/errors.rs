@@ -100,13 +100,23 @@ impl Error {
     }
 }
 
+/// The words for a connection that broke, with what may help: a server that speaks TLS closes a connection on which a
+/// client does not.
+fn broken(why: &str) -> String {
+    let advice = match why.ends_with("connection closed") {
+        true => "; does the server speak TLS? then its address is https://",
+        false => "",
+    };
+    format!("the connection to the server broke: {why}{advice}")
+}
+
 impl From<Status> for Error {
     fn from(status: Status) -> Self {
         // A status made on this side has a cause; one that the server sent has none.
         if let Some(cause) = StdError::source(&status) {
             return Self::Refused {
                 code: Code::Unavailable,
-                message: format!("the connection to the server broke: {}", chain(cause)),
+                message: broken(&chain(cause)),
             };
         }
         Self::Refused {

@@ -8,6 +8,8 @@ use std::time::Duration;
 use governor::clock::Clock;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
 use super::peer::Share;
 
 /// The number of subjects from which on those that are not active are forgotten at each new one.
@@ -22,11 +24,16 @@ pub struct SubjectSettings {
     pub transfers: Option<usize>,
 }
 
+/// The requests of unknown callers that are under way at a time, where callers must be known. Each may be a stream that
+/// keeps its connection from being closed when descriptors run short.
+const OF_UNKNOWN_CALLERS: usize = 64;
+
 /// The limits of all subjects. Only those that are known have any, so that strangers add none.
 pub(crate) struct SubjectLimits {
     rate: Option<DefaultKeyedRateLimiter<String>>,
     transfers: Option<usize>,
     shares: Mutex<HashMap<String, Arc<Share>>>,
+    unknown: Arc<Semaphore>,
 }
 
 /// The transfers that are left to a subject, in the extensions of its requests.
@@ -40,6 +47,7 @@ impl SubjectLimits {
             rate: rate.map(|rate| RateLimiter::keyed(Quota::per_second(rate))),
             transfers: settings.transfers,
             shares: Mutex::default(),
+            unknown: Arc::new(Semaphore::new(OF_UNKNOWN_CALLERS)),
         }
     }
 
@@ -58,6 +66,11 @@ impl SubjectLimits {
         }
         rate.check_key(&subject.to_owned())
             .map_err(|early| early.wait_time_from(rate.clock().now()))
+    }
+
+    /// A permit for a request of an unknown caller, as long as there are not too many.
+    pub(super) fn unknown(&self) -> Option<OwnedSemaphorePermit> {
+        self.unknown.clone().try_acquire_owned().ok()
     }
 
     /// The transfers of a subject.

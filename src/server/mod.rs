@@ -45,6 +45,7 @@ use std::sync::Arc;
 use futures_util::TryFutureExt;
 use http::uri::Authority;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http_body_util::BodyExt;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::service::Routes;
@@ -212,7 +213,7 @@ impl Gateway {
 
     fn dispatch(self: &Arc<Self>, request: Request<Body>, request_id: &str) -> Reply {
         if open::concerns(&request) {
-            return self.dispatch_for(None, request, request_id);
+            return self.dispatch_unknown(request, request_id);
         }
         match context::authenticate(&*self.callers.authenticator, &request) {
             Authentication::Known(known) => self.dispatch_known(known, request, request_id),
@@ -224,6 +225,28 @@ impl Gateway {
                 })
             }
         }
+    }
+
+    /// Answers a request at an open path, whoever sends it.
+    fn dispatch_unknown(self: &Arc<Self>, request: Request<Body>, request_id: &str) -> Reply {
+        if !self.callers.identity.is_required() {
+            return self.dispatch_for(None, request, request_id);
+        }
+        let Some(permit) = self.callers.limits.unknown() else {
+            let status = grpc::busy("Too many requests of unknown callers are under way");
+            return at_once(refused(&request, &status, request_id));
+        };
+        let reply = self.dispatch_for(None, request, request_id);
+        Box::pin(reply.map_ok(|response| {
+            response.map(|body| {
+                let counted = body.map_frame(move |frame| {
+                    // The permit is kept until the end of the body.
+                    let _ = &permit;
+                    frame
+                });
+                Body::new(counted).into()
+            })
+        }))
     }
 
     fn dispatch_known(

@@ -82,3 +82,32 @@ async fn a_subject_has_so_many_uploads_under_way_on_all_its_connections() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn unknown_callers_have_so_many_requests_under_way() {
+    let guarded = Guarded::start().await;
+    let watch = || {
+        let request = guarded
+            .server
+            .http
+            .post(guarded.server.url("/grpc.health.v1.Health/Watch"));
+        let request = request.header("accept", "application/x-ndjson").body("{}");
+        async { request.send().await.unwrap() }
+    };
+    let mut streams = Vec::new();
+    for _ in 0..64 {
+        let stream = watch().await;
+        assert_eq!(stream.status(), 200);
+        streams.push(stream);
+    }
+    assert_eq!(watch().await.status(), 429);
+    let (status, _) = guarded
+        .send(&guarded.admin, Method::GET, GET, &Value::Null)
+        .await;
+    assert_eq!(status, 404, "those who are known are not concerned");
+    streams.clear();
+    eventually("there is room again", || async {
+        (watch().await.status() == 200).then_some(())
+    })
+    .await;
+}

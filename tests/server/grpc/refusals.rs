@@ -38,8 +38,8 @@ async fn unimplemented_names_the_method() {
             "yandex.cloud.compute.v1.ImageService/ListAccessBindings",
         ),
         (
-            "/yandex.cloud.iam.v1.IamTokenService/Create",
-            "yandex.cloud.iam.v1.IamTokenService/Create",
+            "/yandex.cloud.iam.v1.IamTokenService/CreateForServiceAccount",
+            "yandex.cloud.iam.v1.IamTokenService/CreateForServiceAccount",
         ),
         ("/x", "x"),
         ("/", "/package.Service/Method"),
