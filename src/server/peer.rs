@@ -46,11 +46,6 @@ impl fmt::Display for Address {
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
     pub address: Address,
-    #[expect(
-        dead_code,
-        reason = "authorization is to tell the clients of Unix sockets from others"
-    )]
-    pub transport: Transport,
     /// Whether the listener is one that only programs of this machine reach.
     pub is_loopback: bool,
     /// Whether the client speaks TLS, to this server or to a trusted proxy.
@@ -61,13 +56,6 @@ pub(crate) struct Peer {
     pub certificate: Option<Arc<str>>,
     /// The permits of the transfers of the connection.
     pub share: Arc<Share>,
-}
-
-/// The kind of socket that a connection came on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Transport {
-    Tcp,
-    Unix,
 }
 
 /// The permits that are left for transfers of a connection.
@@ -93,7 +81,6 @@ impl Peer {
     pub(crate) fn at(is_loopback: bool) -> Self {
         Self {
             address: Address::Unix,
-            transport: Transport::Tcp,
             is_loopback,
             is_tls: false,
             is_proxied: false,

@@ -104,6 +104,8 @@ impl TrustedProxies {
             peer.is_proxied = true;
             peer.is_tls = told.is_https.unwrap_or(peer.is_tls);
             peer.address = told.client.map_or(peer.address, Address::Behind);
+            // The certificate is the proxy's, not its client's.
+            peer.certificate = None;
         }
         Ok(told.host)
     }

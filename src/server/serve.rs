@@ -23,7 +23,7 @@ use super::descriptors::Descriptors;
 use super::handshake::{self, Complaints};
 use super::lingering::Lingering;
 use super::listener::{Accepted, Listener, Listeners};
-use super::peer::{Peer, Share, Transport};
+use super::peer::{Peer, Share};
 use super::small_writes::Connection;
 use super::stalls::Told;
 use super::stream::Socket;
@@ -165,10 +165,6 @@ async fn connection<A, R, B>(
         tls,
         only,
     } = accepted;
-    let transport = match socket {
-        Socket::Tcp(_) => Transport::Tcp,
-        Socket::Unix(_) => Transport::Unix,
-    };
     if let Some(only) = only
         && !only.trusts(address)
     {
@@ -204,7 +200,6 @@ async fn connection<A, R, B>(
     let unread = discards.connection(ip, http2);
     let peer = Peer {
         address,
-        transport,
         is_loopback,
         is_tls: begun.is_tls,
         is_proxied: false,
