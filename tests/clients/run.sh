@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Starts a server on a free port, imports a real disk, and runs the clients of other languages
-# against it. Environment: PYTHON, GO, GRPCURL, NODE, NGINX, CONNECT and what the scripts of the
-# folders here name, each a program or a folder, or empty to leave that out; SERVER, the program under test (default target/debug/desktop-images).
+# against it. Environment: PYTHON, GO, GRPCURL, NODE, NGINX, CONNECT and what the scripts of the folders here name, each a
+# program or a folder, or empty to leave that out; SERVER, the program under test (default target/debug/desktop-images).
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
