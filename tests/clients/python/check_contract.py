@@ -125,20 +125,8 @@ EXEMPTIONS = [
     ),
     Exemption(
         "published",
-        "method yandex.cloud.iam.v1.IamTokenService.Revoke",
-        1,
-        "the contract has Create alone",
-    ),
-    Exemption(
-        "published",
         "message yandex.cloud.iam.v1.CreateIamTokenForServiceAccountRequest",
         1,
-        "belongs to a method that is left out",
-    ),
-    Exemption(
-        "published",
-        "message yandex.cloud.iam.v1.RevokeIamToken*",
-        2,
         "belongs to a method that is left out",
     ),
 ]
