@@ -1,39 +1,17 @@
 //! The work of the gateway for every message: content codings, deadlines, gRPC-Web, pages of other origins.
 
-use std::io::{Read, Write};
-
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 use test_support::{Disk, Fill, TestServer};
+
+use super::codings::{Codec, gzip, ungzip, unzstd, zstd};
 
 use super::grpc;
 
 const PAGE: &str = "https://app.example";
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    encoder.write_all(bytes).expect("memory");
-    encoder.finish().expect("memory")
-}
-
-fn ungzip(bytes: &[u8]) -> Vec<u8> {
-    let mut decoded = Vec::new();
-    let mut decoder = flate2::read::GzDecoder::new(bytes);
-    decoder.read_to_end(&mut decoded).expect("gzip");
-    decoded
-}
-
-fn zstd(bytes: &[u8]) -> Vec<u8> {
-    zstd::encode_all(bytes, 19).expect("memory")
-}
-
-fn unzstd(bytes: &[u8]) -> Vec<u8> {
-    zstd::decode_all(bytes).expect("zstd")
-}
-
 #[tokio::test]
 async fn messages_are_encoded_as_the_client_likes() {
-    type Codec = fn(&[u8]) -> Vec<u8>;
     let server = TestServer::start().await;
     server
         .compute_image("f", "", &Disk::mbr(1, Fill::Sparse(1)))
@@ -80,7 +58,7 @@ async fn messages_are_decoded_within_the_limit() {
     let url = server.url("/cloud-desktop/v1/images:copy");
     let body = json!({"folderId": "f", "name": "n", "imageId": "x"}).to_string();
     let bomb = vec![b' '; 64 << 20];
-    for (encoding, encode) in [("gzip", gzip as fn(&[u8]) -> Vec<u8>), ("zstd", zstd)] {
+    for (encoding, encode) in [("gzip", gzip as Codec), ("zstd", zstd)] {
         for (bytes, status, message) in [
             (encode(body.as_bytes()), 404, "Image \"x\" not found"),
             (encode(&bomb), 413, "larger than the limit of 4194304 bytes"),

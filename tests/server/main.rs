@@ -15,6 +15,7 @@ mod audit;
 mod authentication;
 mod certificates;
 mod clients;
+mod codings;
 mod command_connections;
 mod command_words;
 mod commands;

@@ -1,35 +1,11 @@
 //! gzip and zstd, of requests and of replies.
 
-use std::io::{Read, Write};
-
 use test_support::{Disk, Fill, TestServer};
 use tonic::Code;
 
+use super::super::codings::{Codec, gzip, ungzip, unzstd, zstd};
 use super::frames::padding;
 use super::{LIMIT, LIST, LIST_REQUEST, call, frame};
-
-type Codec = fn(&[u8]) -> Vec<u8>;
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    encoder.write_all(bytes).expect("memory");
-    encoder.finish().expect("memory")
-}
-
-fn ungzip(bytes: &[u8]) -> Vec<u8> {
-    let mut decoded = Vec::new();
-    let mut decoder = flate2::read::GzDecoder::new(bytes);
-    decoder.read_to_end(&mut decoded).expect("gzip");
-    decoded
-}
-
-fn zstd(bytes: &[u8]) -> Vec<u8> {
-    zstd::encode_all(bytes, 3).expect("memory")
-}
-
-fn unzstd(bytes: &[u8]) -> Vec<u8> {
-    zstd::decode_all(bytes).expect("zstd")
-}
 
 const CODECS: [(&str, Codec, Codec); 2] = [("gzip", gzip, ungzip), ("zstd", zstd, unzstd)];
 
