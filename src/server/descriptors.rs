@@ -70,13 +70,13 @@ impl Descriptors {
 
     /// The pause before the next try after a failure to accept.
     pub(crate) fn not_accepted(&mut self, error: &io::Error) -> Duration {
+        tracing::debug!(%error, "a connection was not accepted");
         let errno = Errno::from_io_error(error);
         if !matches!(
             errno,
             Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
         ) {
             // The client's: it went away meanwhile.
-            tracing::debug!(%error, "a connection was not accepted");
             return Duration::ZERO;
         }
         let count = self.connections.count();

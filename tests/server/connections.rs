@@ -1,5 +1,6 @@
 //! Connections: how long they are kept, and what becomes of them when descriptors run short.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,7 @@ async fn ask(stream: &mut TcpStream, path: &str) -> std::io::Result<u16> {
     loop {
         let read = within("a reply", stream.read_buf(&mut reply)).await?;
         if read == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
+            return Err(ErrorKind::UnexpectedEof.into());
         }
         let text = String::from_utf8_lossy(&reply);
         let Some((head, body)) = text.split_once("\r\n\r\n") else {
@@ -43,25 +44,32 @@ const QUOTAS: &str = "/desktop-images/v1/quotas";
 async fn a_connection_is_kept_for_the_idle_timeout() {
     let server = TestServer::start_with(|config| config.idle_timeout = IDLE).await;
     let mut used = TcpStream::connect(server.address).await.unwrap();
-    let mut unused = TcpStream::connect(server.address).await.unwrap();
+    let unused = TcpStream::connect(server.address).await.unwrap();
     let connected = Instant::now();
-    assert_eq!(ask(&mut used, QUOTAS).await.unwrap(), 200);
-    let begun = Instant::now();
-    // Shorter than the timeout, and it counts from the last request.
-    tokio::time::sleep(IDLE / 4).await;
-    assert_eq!(ask(&mut used, QUOTAS).await.unwrap(), 200);
-    let mut rest = Vec::new();
-    let read = within("the server closes it", used.read_to_end(&mut rest)).await;
-    assert_eq!((read.unwrap(), &*rest), (0, &b""[..]));
-    assert!(begun.elapsed() >= IDLE, "{:?}", begun.elapsed());
-    let read = within("the server closes it", unused.read_to_end(&mut rest)).await;
-    assert_eq!(read.unwrap(), 0);
-    // Sooner than headers have time: none have begun.
-    let lived = connected.elapsed();
+    // The timeout counts from the last request: who asks again and again outlives who does not ask.
+    let outliving = async {
+        loop {
+            let asked = Instant::now();
+            assert_eq!(ask(&mut used, QUOTAS).await.unwrap(), 200);
+            match unused.try_read(&mut [0]) {
+                Ok(read) => break (asked, read),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+            }
+        }
+    };
+    let (asked, read) = within("the server closes the unused one", outliving).await;
+    assert_eq!(read, 0);
+    // Sooner than headers have time: none have begun. The server counts whole milliseconds.
+    let lived = connected.elapsed() + Duration::from_millis(2);
     assert!(
         lived >= IDLE && lived < Duration::from_secs(20),
         "{lived:?}"
     );
+    let mut rest = Vec::new();
+    let read = within("the server closes it", used.read_to_end(&mut rest)).await;
+    assert_eq!((read.unwrap(), &*rest), (0, &b""[..]));
+    let kept = asked.elapsed() + Duration::from_millis(2);
+    assert!(kept >= IDLE, "{kept:?}");
 }
 
 #[tokio::test]
@@ -84,7 +92,12 @@ async fn what_takes_longer_than_the_idle_timeout_is_not_idle() {
     let server = TestServer::start_with(|config| config.idle_timeout = IDLE).await;
     let disk = Disk::mbr(1, Fill::Random(1));
     let upload = test_support::SlowUpload::start(&server, "f", "n", &disk[..1000]).await;
-    tokio::time::sleep(3 * IDLE).await;
+    // Connections that are idle from now on are closed, one after the other: so long the upload sends nothing.
+    for _ in 0..3 {
+        let mut idle = TcpStream::connect(server.address).await.unwrap();
+        let read = within("the server closes it", idle.read(&mut [0])).await;
+        assert_eq!(read.unwrap(), 0);
+    }
     upload.send(&disk[1000..]).await;
     test_support::response(&upload.finish().await);
 }
@@ -93,6 +106,8 @@ async fn what_takes_longer_than_the_idle_timeout_is_not_idle() {
 async fn with_descriptors(folder: &Path, count: u32) -> ServerProcess {
     let mut limited = Command::new("prlimit");
     limited.args([&format!("--nofile={count}:{count}"), &Program::path()]);
+    // Each try to accept a connection has a line.
+    limited.env("RUST_LOG", "info,desktop_images::server::descriptors=debug");
     ServerProcess::listening(ServerProcess::serve(limited, folder), folder).await
 }
 
@@ -168,8 +183,12 @@ async fn without_descriptors_requests_are_unavailable_and_that_is_said_once() {
     assert_eq!(refused.headers()["retry-after"], "1");
     drop(held);
     connection.abort();
-    // Long enough for more than one pause between two tries.
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    let tries = || lines(folder.path(), "a connection was not accepted");
+    let before = tries();
+    eventually("more tries to accept one", || async {
+        (tries() >= before + 5).then_some(())
+    })
+    .await;
     assert_eq!(lines(folder.path(), "no connection can be accepted"), 1);
     drop(busy);
     let clients = Clients::new(server.address);
