@@ -24,6 +24,8 @@ pub(crate) const DISK_FULL_PAUSE: Duration = Duration::from_secs(30);
 pub(crate) const SHORT_PAUSE: Duration = Duration::from_secs(1);
 /// The domain and the reasons of ErrorInfo.
 pub(crate) const DOMAIN: &str = "desktop-images";
+/// The reason of an error after which the change may have been made.
+const OUTCOME_UNKNOWN: &str = "OUTCOME_UNKNOWN";
 pub(crate) const QUOTA_REASON: &str = "QUOTA_EXCEEDED";
 
 /// The most bytes of words in a status, those beyond ASCII counted twice. They travel three times,
@@ -111,6 +113,17 @@ pub(super) fn from_store(error: store::Error) -> Status {
         E::PageTokenExpired => invalid_field("page_token", "has expired; start again without one"),
         E::Full => disk_full(),
         E::Closed => unavailable("The server is shutting down", SHORT_PAUSE),
+        error @ E::Unreachable(_) => {
+            tracing::error!(%error, "a request failed");
+            unavailable("The server's database cannot be reached", SHORT_PAUSE)
+        }
+        error @ E::OutcomeUnknown => {
+            tracing::error!(%error, "a request failed");
+            let details = ErrorDetails::with_error_info(OUTCOME_UNKNOWN, DOMAIN, HashMap::new());
+            let message =
+                "The server's database went away; whether the change was made is not known";
+            Status::with_error_details(Code::Unavailable, message, details)
+        }
         error @ E::CannotOpen(_) => no_descriptors(&error),
         error @ E::ReadOnly(_) => {
             tracing::error!(%error, "a request failed");

@@ -3,7 +3,8 @@
 //! same transaction decides on what this one left. The store in memory is a working set that knows all rows.
 //!
 //! A working set that is loaded forgets the rows that an effect changes, but for quotas, which most commands of a
-//! transaction share: the rows are written by then, and are loaded again if another command looks them up.
+//! transaction share: the rows are written by then, and are loaded again if another command looks them up. One that
+//! keeps them ([`WorkingSet::keeping`]) is for stores that write the effects of all commands at the end.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
@@ -23,6 +24,8 @@ pub(crate) enum Lookup {
     DesktopImage(Id),
     /// A compute image, with the blob that it refers to.
     ComputeImage(Id),
+    /// The same, where it is only read: others may read it at once.
+    SourceImage(Id),
     /// The desktop image of a name.
     DesktopImageName(NameIn),
     /// The compute image of a name, which is not empty.
@@ -66,6 +69,8 @@ impl NameIn {
 pub(crate) struct WorkingSet {
     /// Whether what is not here is nowhere.
     is_complete: bool,
+    /// Whether the rows that an effect changes stay, as the effect leaves them.
+    keeps: bool,
     desktop_images: BTreeMap<Id, Option<DesktopImageRow>>,
     compute_images: BTreeMap<Id, Option<ComputeImageRow>>,
     desktop_image_names: HashMap<NameIn, Option<Id>>,
@@ -107,6 +112,15 @@ impl WorkingSet {
         }
     }
 
+    /// A working set that keeps what effects leave. All that an effect touches is looked up before it is decided, or
+    /// is new, so that what is loaded later was not touched.
+    pub(crate) fn keeping() -> Self {
+        Self {
+            keeps: true,
+            ..Self::default()
+        }
+    }
+
     /// Whether the answer of a lookup is here.
     pub(crate) fn knows(&self, lookup: &Lookup) -> bool {
         self.is_complete
@@ -114,7 +128,9 @@ impl WorkingSet {
                 Lookup::IdempotencyKey(key) => self.keys.contains_key(key),
                 Lookup::Operation(id) => self.operations.contains_key(id),
                 Lookup::DesktopImage(id) => self.desktop_images.contains_key(id),
-                Lookup::ComputeImage(id) => self.compute_images.contains_key(id),
+                Lookup::ComputeImage(id) | Lookup::SourceImage(id) => {
+                    self.compute_images.contains_key(id)
+                }
                 Lookup::DesktopImageName(name) => self.desktop_image_names.contains_key(name),
                 Lookup::ComputeImageName(name) => self.compute_image_names.contains_key(name),
                 Lookup::Quotas(scope) => self.quotas.contains_key(scope),
@@ -283,7 +299,8 @@ impl WorkingSet {
     /// Does what an effect says. The store has written it. Rows that no decision looks up (checksums, tombstones,
     /// former names, audit events) are not kept here.
     pub(crate) fn apply(&mut self, effect: Effect) {
-        if !self.is_complete && !matches!(effect, Effect::UpdateQuota(_)) {
+        let keeps = self.is_complete || self.keeps;
+        if !keeps && !matches!(effect, Effect::UpdateQuota(_)) {
             return self.forget(&effect);
         }
         match effect {
@@ -316,8 +333,11 @@ impl WorkingSet {
             Effect::PutIdentity(row) => {
                 self.identities.insert(row.key(), Some(*row));
             }
-            Effect::DeleteIdentity(key) => {
+            Effect::DeleteIdentity(key) if self.is_complete => {
                 self.identities.remove(&key);
+            }
+            Effect::DeleteIdentity(key) => {
+                self.identities.insert(key, None);
             }
             Effect::PutChecksums { .. }
             | Effect::InsertTombstone(_)

@@ -42,6 +42,12 @@ pub enum Error {
         "{0} is not a database of this program, or one from before its first release: move it away"
     )]
     Foreign(PathBuf),
+    /// Nothing was done.
+    #[error("the database cannot be reached: {0}")]
+    Unreachable(Source),
+    /// The connection was lost while the database committed, and it has not come back to say what it did.
+    #[error("the database went away during a commit; whether the change was made is not known")]
+    OutcomeUnknown,
     #[error("the store is shutting down")]
     Closed,
     #[error("database: {0}")]
@@ -58,6 +64,8 @@ impl Error {
                 | Self::CannotOpen(_)
                 | Self::ReadOnly(_)
                 | Self::Damaged(_)
+                | Self::Unreachable(_)
+                | Self::OutcomeUnknown
         )
     }
 }

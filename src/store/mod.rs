@@ -7,6 +7,9 @@ mod call;
 mod conformance;
 mod error;
 pub(crate) mod memory;
+// Nothing starts it yet: tests do.
+#[cfg_attr(not(test), expect(dead_code))]
+pub(crate) mod postgres;
 pub(crate) mod sqlite;
 
 use std::collections::HashSet;

@@ -13,7 +13,7 @@ pub(super) fn lookups(change: &Change) -> Vec<Lookup> {
     match change {
         Change::CopyDesktopImage(new) => {
             let mut lookups = quotas::lookups(&new.folder_id);
-            lookups.extend(compute_images::lookup(&new.compute_image_id));
+            lookups.extend(compute_images::source_lookup(&new.compute_image_id));
             lookups.push(Lookup::DesktopImageName(NameIn::new(
                 &new.folder_id,
                 &new.name,
@@ -22,7 +22,8 @@ pub(super) fn lookups(change: &Change) -> Vec<Lookup> {
         }
         Change::CreateComputeImage { new, origin } => {
             let mut lookups = quotas::lookups(&new.folder_id);
-            lookups.extend(compute_images::source(origin).and_then(compute_images::lookup));
+            let source = compute_images::source(origin);
+            lookups.extend(source.and_then(compute_images::source_lookup));
             lookups.extend(compute_images::name_lookup(&new.folder_id, &new.name));
             lookups
         }

@@ -303,6 +303,11 @@ pub(super) fn lookup(id: &str) -> Option<Lookup> {
     parse(id).map(Lookup::ComputeImage)
 }
 
+/// The lookup of an image that another is made of, if it can be one.
+pub(super) fn source_lookup(id: &str) -> Option<Lookup> {
+    parse(id).map(Lookup::SourceImage)
+}
+
 /// The lookup of a name, where it must be free.
 pub(super) fn name_lookup(folder_id: &str, name: &str) -> Option<Lookup> {
     (!name.is_empty()).then(|| Lookup::ComputeImageName(NameIn::new(folder_id, name)))

@@ -3,7 +3,7 @@
 use super::*;
 
 pub(super) async fn equal_requests_at_once_make_one_image(backend: Backend) {
-    let fixture = Fixture::new(backend);
+    let fixture = Fixture::new(backend).await;
     let source = fixture.compute_image("f", "source").await;
     let accept = RequestContext {
         idempotency: Some(Idempotency {
@@ -46,7 +46,7 @@ pub(super) async fn equal_requests_at_once_make_one_image(backend: Backend) {
 }
 
 pub(super) async fn each_of_many_at_once_leaves_its_own_operation_and_events(backend: Backend) {
-    let fixture = Fixture::new(backend);
+    let fixture = Fixture::new(backend).await;
     let source = fixture.compute_image("f", "source").await;
     // Enough without keys, too, that one statement writes many.
     let calls = (0..60_u8).map(|n| {
@@ -83,7 +83,7 @@ pub(super) async fn each_of_many_at_once_leaves_its_own_operation_and_events(bac
 }
 
 pub(super) async fn events_have_the_order_in_which_changes_were_accepted(backend: Backend) {
-    let fixture = Fixture::new(backend);
+    let fixture = Fixture::new(backend).await;
     let source = fixture.compute_image("f", "source").await;
     let calls = (0..60).map(|n| {
         let start = [Start::Now, Start::After(LEASE)][n % 2];
@@ -100,7 +100,7 @@ pub(super) async fn events_have_the_order_in_which_changes_were_accepted(backend
 }
 
 pub(super) async fn a_refused_request_leaves_nothing_behind(backend: Backend) {
-    let fixture = Fixture::new(backend);
+    let fixture = Fixture::new(backend).await;
     let source = fixture.compute_image("f", "source").await;
     fixture
         .accept(copy("f", "taken", &source), Start::Now)
@@ -148,7 +148,7 @@ pub(super) async fn a_refused_request_leaves_nothing_behind(backend: Backend) {
 }
 
 pub(super) async fn limits_are_exact_whatever_comes_at_once(backend: Backend) {
-    let fixture = Fixture::new(backend);
+    let fixture = Fixture::new(backend).await;
     let source = fixture.compute_image("f", "source").await;
     let folder = |id: &str| QuotaScope::Folder(id.to_owned());
     let limits = [
@@ -219,7 +219,7 @@ pub(super) async fn limits_are_exact_whatever_comes_at_once(backend: Backend) {
 pub(super) async fn an_import_is_counted_when_it_is_accepted_and_weighed_when_it_is_whole(
     backend: Backend,
 ) {
-    let fixture = Fixture::new(backend);
+    let fixture = Fixture::new(backend).await;
     let scope = QuotaScope::Folder("f".to_owned());
     let store = &fixture.store;
     store
@@ -271,7 +271,7 @@ pub(super) async fn an_import_is_counted_when_it_is_accepted_and_weighed_when_it
 pub(super) async fn a_copy_that_meets_the_deletion_of_its_source_is_refused_or_keeps_the_blob(
     backend: Backend,
 ) {
-    let fixture = Fixture::new(backend);
+    let fixture = Fixture::new(backend).await;
     for _ in 0..20 {
         let source = fixture.compute_image("f", "source").await;
         let deletion = Change::DeleteComputeImage { id: source.clone() };
@@ -310,7 +310,7 @@ pub(super) async fn a_copy_that_meets_the_deletion_of_its_source_is_refused_or_k
 
 pub(super) async fn a_copy_takes_of_its_source_what_it_is_when_its_turn_comes(backend: Backend) {
     const LARGER: i64 = 1 << 40;
-    let fixture = Fixture::new(backend);
+    let fixture = Fixture::new(backend).await;
     let updated = fixture.compute_image("f", "updated").await;
     let deleted = fixture.compute_image("f", "deleted").await;
     let update = Change::UpdateComputeImage {
@@ -356,7 +356,7 @@ pub(super) async fn a_copy_takes_of_its_source_what_it_is_when_its_turn_comes(ba
 pub(super) async fn operations_and_their_keys_are_forgotten_together_in_their_time(
     backend: Backend,
 ) {
-    let fixture = Fixture::new(backend);
+    let fixture = Fixture::new(backend).await;
     let source = fixture.compute_image("f", "source").await;
     let accept = RequestContext {
         idempotency: Some(Idempotency {

@@ -20,18 +20,24 @@ struct Compared {
 }
 
 impl Compared {
-    fn new(seed: u64) -> Self {
+    async fn new(seed: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new(START));
         let path = folder.path().join("metadata.sqlite");
         let made = clock.clone();
         let sqlite = SqliteStore::open_with(&path, clock.clone(), |_| ids(made, seed)).unwrap();
         let memory = MemoryStore::with_ids(clock.clone(), ids(clock.clone(), seed));
+        let mut stores = vec![
+            ("SQLite", Tested(Arc::new(sqlite))),
+            ("memory", Tested(Arc::new(memory))),
+        ];
+        if postgres_server::is_installed("agreement of stores") {
+            let (url, made) = (postgres_server::database().await, clock.clone());
+            let open = PostgresStore::open_with(&url, clock.clone(), |_| ids(made, seed));
+            stores.push(("PostgreSQL", Tested(Arc::new(open.await.unwrap()))));
+        }
         Self {
-            stores: vec![
-                ("SQLite", Tested(Arc::new(sqlite))),
-                ("memory", Tested(Arc::new(memory))),
-            ],
+            stores,
             clock,
             _folder: folder,
         }
@@ -264,7 +270,7 @@ async fn random_commands_have_the_same_replies_and_leave_the_same_rows() {
 
 async fn sequence(seed: u64) {
     println!("sequence with the seed {seed}");
-    let (stores, mut world) = (Compared::new(seed), World::new(seed));
+    let (stores, mut world) = (Compared::new(seed).await, World::new(seed));
     for _ in 0..BATCHES {
         let count = world.random.random_range(1..8);
         let commands: Vec<_> = (0..count).map(|_| world.command()).collect();

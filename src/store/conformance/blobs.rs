@@ -23,7 +23,7 @@ impl Fixture {
 pub(super) async fn equal_bytes_take_the_place_of_those_that_were_there_for_all_images(
     backend: Backend,
 ) {
-    let fixture = Fixture::new(backend);
+    let fixture = Fixture::new(backend).await;
     let source = fixture.compute_image("f", "source").await;
     let made_before = fixture.copied("before", &source).await;
     let old = fixture.blob_of(&made_before).await;
@@ -50,7 +50,7 @@ pub(super) async fn equal_bytes_take_the_place_of_those_that_were_there_for_all_
 }
 
 pub(super) async fn a_worker_that_lost_its_lease_takes_no_place(backend: Backend) {
-    let fixture = Fixture::new(backend);
+    let fixture = Fixture::new(backend).await;
     let source = fixture.compute_image("f", "source").await;
     let copied = fixture.copied("copied", &source).await;
     let old = fixture.blob_of(&copied).await;
@@ -70,7 +70,7 @@ pub(super) async fn a_worker_that_lost_its_lease_takes_no_place(backend: Backend
 }
 
 pub(super) async fn what_is_known_as_damaged_is_not_copied_until_it_is_mended(backend: Backend) {
-    let fixture = Fixture::new(backend);
+    let fixture = Fixture::new(backend).await;
     let source = fixture.compute_image("f", "source").await;
     let copied = fixture.copied("copied", &source).await;
     let changes = || {
@@ -113,7 +113,7 @@ pub(super) async fn what_is_known_as_damaged_is_not_copied_until_it_is_mended(ba
 }
 
 pub(super) async fn a_blob_goes_with_its_last_image_and_not_before(backend: Backend) {
-    let fixture = Fixture::new(backend);
+    let fixture = Fixture::new(backend).await;
     let source = fixture.compute_image("f", "source").await;
     let copies = [
         fixture.copied("a", &source).await,

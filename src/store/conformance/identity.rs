@@ -84,7 +84,7 @@ impl Fixture {
 }
 
 pub(super) async fn what_hangs_on_an_account_or_a_token_goes_with_it(backend: Backend) {
-    let fixture = Fixture::new(backend);
+    let fixture = Fixture::new(backend).await;
     let by_key = |id: &str| Some(IdentityKey::new(IdentityKind::ServiceAccountKey, id));
     let by_token = |id: &str| Some(IdentityKey::new(IdentityKind::Token, id));
     for change in [
@@ -128,7 +128,7 @@ pub(super) async fn what_hangs_on_an_account_or_a_token_goes_with_it(backend: Ba
 }
 
 pub(super) async fn a_row_hangs_on_one_that_is_there(backend: Backend) {
-    let fixture = Fixture::new(backend);
+    let fixture = Fixture::new(backend).await;
     let expired = START.before(Duration::from_secs(1));
     fixture
         .change_identity(put(token("old", Some(expired), None)))
@@ -158,7 +158,7 @@ pub(super) async fn a_row_hangs_on_one_that_is_there(backend: Backend) {
 }
 
 pub(super) async fn what_has_expired_is_forgotten(backend: Backend) {
-    let fixture = Fixture::new(backend);
+    let fixture = Fixture::new(backend).await;
     for (id, expires_at) in [
         ("a", Some(START.after(Duration::from_secs(1)))),
         ("b", Some(START.after(Duration::from_secs(2)))),

@@ -24,7 +24,7 @@ async fn is_powerless(store: &Tested, lease: &Lease) {
 }
 
 pub(super) async fn a_worker_that_was_silent_for_too_long_can_commit_nothing(backend: Backend) {
-    let fixture = Fixture::new(backend);
+    let fixture = Fixture::new(backend).await;
     let late = fixture.upload("f", "n").await;
     assert_eq!(fixture.next().await, None, "the lease is held");
     fixture.pass(LEASE);
@@ -59,7 +59,7 @@ pub(super) async fn a_worker_that_was_silent_for_too_long_can_commit_nothing(bac
 }
 
 pub(super) async fn a_lease_that_is_renewed_is_kept_and_tells_of_a_cancel(backend: Backend) {
-    let fixture = Fixture::new(backend);
+    let fixture = Fixture::new(backend).await;
     let lease = fixture.upload("f", "n").await;
     for done in 1..20 {
         fixture.pass(LEASE / 2);
@@ -112,7 +112,7 @@ pub(super) async fn a_lease_that_is_renewed_is_kept_and_tells_of_a_cancel(backen
 }
 
 pub(super) async fn what_was_being_rolled_back_is_rolled_back_by_the_next_worker(backend: Backend) {
-    let fixture = Fixture::new(backend);
+    let fixture = Fixture::new(backend).await;
     let lease = fixture.upload("f", "n").await;
     fixture
         .store
@@ -143,7 +143,7 @@ pub(super) async fn what_was_being_rolled_back_is_rolled_back_by_the_next_worker
 pub(super) async fn attempts_are_rescheduled_for_a_bounded_time_and_the_last_failure_is_kept(
     backend: Backend,
 ) {
-    let fixture = Fixture::new(backend);
+    let fixture = Fixture::new(backend).await;
     fixture
         .accept(
             import("f", "n", Origin::Uri("file:///n".to_owned())),
@@ -181,7 +181,7 @@ pub(super) async fn attempts_are_rescheduled_for_a_bounded_time_and_the_last_fai
 }
 
 pub(super) async fn a_worker_that_has_to_stop_gives_back_the_attempt(backend: Backend) {
-    let fixture = Fixture::new(backend);
+    let fixture = Fixture::new(backend).await;
     fixture.upload("f", "n").await;
     for _ in 0..30 {
         fixture.pass(LEASE);
@@ -197,7 +197,7 @@ pub(super) async fn a_worker_that_has_to_stop_gives_back_the_attempt(backend: Ba
 
 pub(super) async fn a_clock_that_goes_back_an_hour_stops_nothing(backend: Backend) {
     let hour = Duration::from_secs(3600);
-    let mut fixture = Fixture::new(backend);
+    let mut fixture = Fixture::new(backend).await;
     let source = fixture.compute_image("f", "source").await;
     let before = fixture
         .accept(copy("f", "before", &source), Start::Now)
@@ -242,7 +242,7 @@ pub(super) async fn a_clock_that_goes_back_an_hour_stops_nothing(backend: Backen
 pub(super) async fn a_folder_with_a_thousand_imports_does_not_stand_before_another(
     backend: Backend,
 ) {
-    let fixture = Fixture::new(backend);
+    let fixture = Fixture::new(backend).await;
     let import = |folder: &str, n: usize| {
         let uri = Origin::Uri("file:///n".to_owned());
         fixture.accept(import(folder, &format!("n{n}"), uri), Start::Now)

@@ -27,7 +27,7 @@ async fn pages(store: &Tested, order: &[(Column, Direction)], size: usize) -> Ve
 }
 
 pub(super) async fn pages_of_every_order_show_each_image_once(backend: Backend) {
-    let fixture = Fixture::new(backend);
+    let fixture = Fixture::new(backend).await;
     let source = fixture.compute_image("f", "source").await;
     for n in 0..12_u64 {
         let name = format!("n{}", n * 7 % 12);
@@ -87,7 +87,7 @@ pub(super) async fn pages_of_every_order_show_each_image_once(backend: Backend) 
 pub(super) async fn a_page_goes_on_where_the_last_ended_though_its_last_item_is_gone(
     backend: Backend,
 ) {
-    let fixture = Fixture::new(backend);
+    let fixture = Fixture::new(backend).await;
     let source = fixture.compute_image("f", "source").await;
     for name in ["a", "b", "c", "d"] {
         fixture

@@ -7,6 +7,7 @@ mod blobs;
 mod identity;
 mod leases;
 mod lists;
+mod postgres_server;
 mod states;
 mod uploads;
 
@@ -18,6 +19,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::memory::MemoryStore;
+use super::postgres::PostgresStore;
 use super::sqlite::SqliteStore;
 use super::*;
 use crate::model::rules::*;
@@ -34,6 +36,14 @@ macro_rules! conformance {
             $($(#[tokio::test]
             async fn $test() {
                 super::$module::$test(super::Backend::Sqlite).await;
+            })+)+
+        }
+        mod postgres {
+            $($(#[tokio::test]
+            async fn $test() {
+                if super::postgres_server::is_installed(stringify!($test)) {
+                    super::$module::$test(super::Backend::Postgres).await;
+                }
             })+)+
         }
         mod memory {
@@ -89,6 +99,7 @@ conformance! {
 #[derive(Debug, Clone, Copy)]
 enum Backend {
     Sqlite,
+    Postgres,
     Memory,
 }
 
@@ -221,13 +232,20 @@ struct Fixture {
     clock: Arc<ManualClock>,
     backend: Backend,
     folder: TempDir,
+    /// Of a database on a server.
+    url: String,
 }
 
 impl Fixture {
-    fn new(backend: Backend) -> Self {
+    async fn new(backend: Backend) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new(START));
+        let url = match backend {
+            Backend::Postgres => postgres_server::database().await,
+            Backend::Sqlite | Backend::Memory => String::new(),
+        };
         let store: Arc<dyn Store> = match backend {
+            Backend::Postgres => Arc::new(PostgresStore::open(&url, clock.clone()).await.unwrap()),
             Backend::Sqlite => {
                 let path = folder.path().join("metadata.sqlite");
                 Arc::new(SqliteStore::open(&path, clock.clone()).unwrap())
@@ -239,6 +257,7 @@ impl Fixture {
             clock,
             backend,
             folder,
+            url,
         }
     }
 
@@ -251,6 +270,14 @@ impl Fixture {
                 let store = SqliteStore::open(&path, self.clock.clone()).unwrap();
                 Self {
                     store: Tested(Arc::new(store)),
+                    ..self
+                }
+            }
+            Backend::Postgres => {
+                self.store.close().await;
+                let store = PostgresStore::open(&self.url, self.clock.clone()).await;
+                Self {
+                    store: Tested(Arc::new(store.unwrap())),
                     ..self
                 }
             }

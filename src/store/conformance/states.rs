@@ -38,7 +38,7 @@ fn changes(source: &str, target: &str) -> [(Change, bool); 4] {
 }
 
 async fn follow(backend: Backend, change: usize, events: Vec<Event>) {
-    let fixture = Fixture::new(backend);
+    let fixture = Fixture::new(backend).await;
     let store = &fixture.store;
     let source = fixture.compute_image("f", "source").await;
     let target = fixture
@@ -162,7 +162,7 @@ pub(super) async fn no_order_of_events_leads_astray(backend: Backend) {
     });
     let ended = tokio::task::spawn_blocking(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
+            .enable_all()
             .build()
             .unwrap();
         runner.run(&strategy, |(change, events)| {

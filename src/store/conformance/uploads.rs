@@ -32,7 +32,7 @@ impl Fixture {
 }
 
 pub(super) async fn a_retry_supersedes_an_upload_until_its_body_is_there(backend: Backend) {
-    let fixture = Fixture::new(backend);
+    let fixture = Fixture::new(backend).await;
     let store = &fixture.store;
     // One image at a time.
     let (scope, metric) = (QuotaScope::Total, Metric::ComputeImagesCount);
@@ -96,7 +96,7 @@ pub(super) async fn what_an_upload_fails_of_decides_whether_its_key_is_free(back
         (R::Cancelled, false, false),
     ] {
         for (tied, free) in [(false, free_before), (true, free_after)] {
-            let fixture = Fixture::new(backend);
+            let fixture = Fixture::new(backend).await;
             let lease = fixture.keyed_upload().await;
             if tied {
                 fixture.store.tie_key(&lease).await.unwrap();
@@ -120,7 +120,7 @@ pub(super) async fn what_an_upload_fails_of_decides_whether_its_key_is_free(back
 pub(super) async fn one_that_fails_or_is_cancelled_makes_room_only_where_its_key_will_be_free(
     backend: Backend,
 ) {
-    let fixture = Fixture::new(backend);
+    let fixture = Fixture::new(backend).await;
     let store = &fixture.store;
     let lease = fixture.keyed_upload().await;
     let failure = Failure::new(Reason::Aborted, "cut short");
@@ -149,7 +149,7 @@ pub(super) async fn one_that_fails_or_is_cancelled_makes_room_only_where_its_key
 
 pub(super) async fn an_upload_of_a_process_that_is_gone_makes_room(backend: Backend) {
     for tied in [false, true] {
-        let fixture = Fixture::new(backend);
+        let fixture = Fixture::new(backend).await;
         let lease = fixture.keyed_upload().await;
         if tied {
             fixture.store.tie_key(&lease).await.unwrap();

@@ -49,7 +49,7 @@ fn load_one(transaction: &Transaction<'_>, facts: &mut WorkingSet, lookup: Looku
             facts.learn_desktop_image(id, image);
             blob.into_iter().for_each(|blob| facts.learn_blob(blob));
         }
-        Lookup::ComputeImage(id) => {
+        Lookup::ComputeImage(id) | Lookup::SourceImage(id) => {
             let found = transaction
                 .prepare_cached(&format!(
                     "{SELECT_COMPUTE_IMAGE_ROW} WHERE image.key = ?1 AND image.id_rest = ?2"

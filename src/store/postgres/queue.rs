@@ -1,0 +1,78 @@
+//! The search for work: which operation may be claimed next. The rows that have not ended are the queue.
+
+use std::time::Duration;
+
+use super::super::Result;
+use super::columns::{Columns, columns_of};
+use super::connection::Connection;
+use crate::model::{Candidate, NextClaim, Occupied, Phase, Rank, Timestamp};
+
+/// Of each folder in which something waits or runs, the operation that may be claimed and has waited longest, and when
+/// the next may be claimed. Folders are found without a look at the rest of the queue; an operation that another
+/// process is just changing is not waited for. The condition on the phase is in the words of the index; together with
+/// those on `claimable_at` it is what `model::is_due` admits.
+const FIRST_OF_FOLDERS: &str = "WITH RECURSIVE busy (folder_key) AS (
+        (SELECT folder_key FROM operations WHERE phase < 3 ORDER BY folder_key LIMIT 1)
+        UNION ALL
+        SELECT (SELECT folder_key FROM operations
+                WHERE phase < 3 AND folder_key > busy.folder_key ORDER BY folder_key LIMIT 1)
+        FROM busy WHERE busy.folder_key IS NOT NULL)
+    SELECT folder.id, due.key, due.id_rest, due.claimable_at,
+        (SELECT claimable_at FROM operations
+         WHERE folder_key = folder.key AND phase < 3 AND claimable_at > $1
+         ORDER BY claimable_at LIMIT 1)
+    FROM busy JOIN folders AS folder ON folder.key = busy.folder_key
+    LEFT JOIN LATERAL (
+        SELECT key, id_rest, claimable_at FROM operations
+        WHERE folder_key = folder.key AND phase < 3
+          AND (claimable_at <= $1 OR claimable_at > $2)
+          AND (NOT ($7 OR folder.id = ANY($3)) OR cancel_requested OR phase = $4)
+          AND NOT EXISTS (SELECT 1 FROM unnest($5::bigint[], $6::bigint[]) AS held (key, rest)
+                          WHERE held.key = operations.key AND held.rest = operations.id_rest)
+        ORDER BY claimable_at, key, id_rest LIMIT 1 FOR KEY SHARE OF operations SKIP LOCKED
+    ) AS due ON true";
+
+/// The operation whose turn is next.
+pub(super) async fn next_claim(
+    connection: &Connection,
+    occupied: &Occupied,
+    now: Timestamp,
+    horizon: Duration,
+) -> Result<NextClaim> {
+    let full = occupied.in_slots.iter().map(|it| &it.folder_id);
+    let mut full: Vec<&String> = full.collect();
+    full.retain(|folder_id| occupied.in_folder(folder_id) >= occupied.folder_limit);
+    let (keys, rests) = columns_of(occupied.held.iter().map(|it| &it.id));
+    let rows = connection
+        .query(
+            FIRST_OF_FOLDERS,
+            &[
+                &now.0,
+                &now.after(horizon).0,
+                &full,
+                &(Phase::RollingBack as i64),
+                &keys,
+                &rests,
+                &(occupied.folder_limit == 0),
+            ],
+        )
+        .await?;
+    let mut best: Option<(Rank, Candidate)> = None;
+    let mut next_at: Option<Timestamp> = None;
+    for row in &rows {
+        let mut columns = Columns::of(row);
+        let folder_id: String = columns.take()?;
+        let due = columns.take_optional_id()?;
+        if let (Some(id), Some(since)) = (due, columns.take_time()?) {
+            let rank = Rank::new(occupied.in_folder(&folder_id), since, now, id);
+            if best.as_ref().is_none_or(|(least, _)| rank < *least) {
+                best = Some((rank, Candidate { id, folder_id }));
+            }
+        }
+        next_at = [next_at, columns.take_time()?].into_iter().flatten().min();
+    }
+    Ok(NextClaim {
+        candidate: best.map(|(_, candidate)| candidate),
+        next_at,
+    })
+}

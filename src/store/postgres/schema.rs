@@ -1,0 +1,126 @@
+//! Numbered migrations, applied in one transaction by whichever process comes first.
+
+use std::path::PathBuf;
+
+use super::super::{Error, Result};
+use super::connection::Pool;
+use super::transaction::Transaction;
+
+/// A migration: its number, the lowest version of a program that may work with what it leaves, and its statements.
+/// Migrations only add; what is no longer used is taken away by one of a later release.
+struct Migration {
+    version: i64,
+    readable_from: i64,
+    sql: &'static str,
+}
+
+const MIGRATIONS: [Migration; 1] = [Migration {
+    version: 1,
+    readable_from: 1,
+    sql: include_str!("../../../migrations/postgres/0001_initial.sql"),
+}];
+
+/// Tells a database of this program from others.
+const APPLICATION: &str = "desktop-images";
+/// The number of the lock under which migrations are applied: "dimg".
+const LOCK: &str = "SELECT pg_advisory_xact_lock(1684630887)";
+
+/// Brings the schema up to date.
+///
+/// # Errors
+/// [`Error::Foreign`] where the schema holds another program's tables, and [`Error::NewerSchema`] where a later
+/// version has left what this one cannot work with.
+pub(super) async fn migrate(pool: &Pool, shown: &str) -> Result<()> {
+    let transaction = Transaction::begin(pool).await?;
+    let migrated = apply(&transaction, shown).await;
+    transaction.end(migrated).await
+}
+
+async fn apply(transaction: &Transaction<'_>, shown: &str) -> Result<()> {
+    transaction.run(LOCK).await?;
+    let known = MIGRATIONS[MIGRATIONS.len() - 1].version;
+    let found = match found(transaction).await? {
+        Found::Empty => 0,
+        Found::Foreign => return Err(Error::Foreign(PathBuf::from(shown))),
+        Found::Version {
+            readable_from,
+            version,
+        } if readable_from > known => {
+            return Err(Error::NewerSchema {
+                path: PathBuf::from(shown),
+                found: version,
+                known,
+            });
+        }
+        Found::Version { version, .. } => version,
+    };
+    for migration in MIGRATIONS.iter().filter(|it| it.version > found) {
+        transaction.run(migration.sql).await?;
+        transaction
+            .execute(
+                "INSERT INTO schema_version (application, version, readable_from)
+                 VALUES ($1, $2, $3) ON CONFLICT (one)
+                 DO UPDATE SET version = excluded.version, readable_from = excluded.readable_from",
+                &[&APPLICATION, &migration.version, &migration.readable_from],
+            )
+            .await?;
+        tracing::info!(version = migration.version, "the database was migrated");
+    }
+    Ok(())
+}
+
+enum Found {
+    Empty,
+    Foreign,
+    Version { version: i64, readable_from: i64 },
+}
+
+async fn found(transaction: &Transaction<'_>) -> Result<Found> {
+    let row = transaction
+        .query_opt(
+            "SELECT count(*), count(*) FILTER (WHERE relname = 'schema_version')
+             FROM pg_class WHERE relnamespace = current_schema()::regnamespace
+               AND NOT EXISTS (SELECT 1 FROM pg_depend
+                               WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid
+                                 AND deptype = 'e')",
+            &[],
+        )
+        .await?;
+    let (objects, ours) = match row {
+        None => (0, 0),
+        Some(row) => (row.try_get::<_, i64>(0)?, row.try_get::<_, i64>(1)?),
+    };
+    if ours == 0 {
+        return Ok(if objects == 0 {
+            Found::Empty
+        } else {
+            Found::Foreign
+        });
+    }
+    // Another program may have a table of this name, with other columns.
+    let named: i64 = transaction
+        .query_opt(
+            "SELECT count(*) FROM pg_attribute
+             WHERE attrelid = 'schema_version'::regclass
+               AND attname IN ('application', 'version', 'readable_from')",
+            &[],
+        )
+        .await?
+        .map_or(Ok(0), |row| row.try_get(0))?;
+    if named != 3 {
+        return Ok(Found::Foreign);
+    }
+    let row = transaction
+        .query_opt(
+            "SELECT version, readable_from FROM schema_version WHERE application = $1",
+            &[&APPLICATION],
+        )
+        .await?;
+    Ok(match row {
+        None => Found::Foreign,
+        Some(row) => Found::Version {
+            version: row.try_get(0)?,
+            readable_from: row.try_get(1)?,
+        },
+    })
+}
