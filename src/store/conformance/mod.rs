@@ -8,6 +8,7 @@ mod identity;
 mod leases;
 mod lists;
 mod postgres_server;
+mod replicas;
 mod states;
 mod uploads;
 

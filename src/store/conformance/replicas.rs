@@ -1,0 +1,146 @@
+//! Two stores on one PostgreSQL database, as two processes have them.
+
+use super::*;
+use crate::model::rules::random::ids;
+
+/// Two stores whose ids have the same few random bits, so that they clash.
+async fn two(clock: &Arc<ManualClock>) -> (String, [Tested; 2]) {
+    let url = postgres_server::database().await;
+    let mut stores = Vec::new();
+    for _ in 0..2 {
+        let made = ids(clock.clone(), 1);
+        let store = PostgresStore::open_with(&url, clock.clone(), |_| made).await;
+        stores.push(Tested(Arc::new(store.unwrap())));
+    }
+    let stores = stores.try_into().unwrap_or_else(|_| unreachable!());
+    (url, stores)
+}
+
+async fn source(store: &Tested) -> String {
+    let change = import("f", "source", Origin::Upload);
+    let accepted = store.accept(caller(), change, Start::Here(LEASE)).await;
+    let lease = *accepted.unwrap().lease.unwrap();
+    let done = store.complete_import(&lease, facts("source"), Vec::new());
+    done.await.unwrap().image_id
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn equal_names_keys_and_ids_from_two_processes_have_the_outcomes_of_the_rules() {
+    if !postgres_server::is_installed("two processes") {
+        return;
+    }
+    let clock = Arc::new(ManualClock::new(START));
+    let (_, stores) = two(&clock).await;
+    let source = source(&stores[0]).await;
+    let scope = QuotaScope::Folder("f".to_owned());
+    let metric = Metric::DesktopImagesCount;
+    stores[1].set_limit(scope, metric, Some(40)).await.unwrap();
+    // Each name is asked for four times: by each process with the key 0, and with another one.
+    let calls = (0..240_usize).map(|n| {
+        let (store, name, kind) = (&stores[n % 2], n / 4, (n / 2 % 2) as u8);
+        let request = RequestContext {
+            idempotency: Some(Idempotency {
+                key: [kind * (n % 2 + 1) as u8; 16],
+                request_hash: [name as u8; 32],
+            }),
+            subject: format!("of {name}"),
+            ..caller()
+        };
+        store.accept(request, copy("f", &format!("n{name}"), &source), Start::Now)
+    });
+    let ended = futures_util::future::join_all(calls).await;
+    let (mut made, mut repeated) = (0, 0);
+    for ended in ended {
+        match ended {
+            Ok(accepted) if accepted.repeated => repeated += 1,
+            Ok(_) => made += 1,
+            Err(Error::Refused(Refusal::NameTaken { .. } | Refusal::QuotaExceeded(_))) => {}
+            Err(error) => panic!("{error}: {error:?}"),
+        }
+    }
+    assert_eq!(made, 40, "as many as the limit admits");
+    assert!(repeated <= made);
+    let quotas = stores[0].quotas().await.unwrap();
+    assert_eq!(quotas[0].used, 40);
+    for store in &stores {
+        store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_is_committed_late_is_not_skipped() {
+    if !postgres_server::is_installed("late events") {
+        return;
+    }
+    let clock = Arc::new(ManualClock::new(START));
+    let (url, stores) = two(&clock).await;
+    source(&stores[0]).await;
+    let (late, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    late.batch_execute(
+        "BEGIN; INSERT INTO audit_events (recorded_at, status, kind, subject, request_id,
+             folder_key, operation_key, operation_rest, image_key, image_rest, peer)
+         VALUES (0, 0, 4, 'late', '', 1, 1, 0, 1, 0, '')",
+    )
+    .await
+    .unwrap();
+    let change = import("f", "other", Origin::Upload);
+    stores[1]
+        .accept(caller(), change, Start::Here(LEASE))
+        .await
+        .unwrap();
+    let after = |after| AuditQuery {
+        after,
+        folder_id: None,
+        limit: NonZeroUsize::MAX,
+    };
+    let (first, seen) = stores[0].audit_events(after(0)).await.unwrap();
+    assert_eq!(first.len(), 3, "those of both stores");
+    late.batch_execute("COMMIT").await.unwrap();
+    let (rest, _) = stores[1].audit_events(after(seen)).await.unwrap();
+    let rest: Vec<_> = rest.iter().map(|event| event.subject.as_str()).collect();
+    assert_eq!(rest, ["late"]);
+}
+
+#[tokio::test]
+async fn a_database_of_another_program_or_of_a_later_version_is_refused() {
+    if !postgres_server::is_installed("foreign databases") {
+        return;
+    }
+    let clock = Arc::new(ManualClock::new(START));
+    for (sql, expected) in [
+        (
+            "CREATE TABLE theirs (a int)",
+            "is not a database of this program",
+        ),
+        (
+            "CREATE TABLE schema_version (version int)",
+            "is not a database of this program",
+        ),
+        ("", ""),
+    ] {
+        let url = postgres_server::database().await;
+        let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        client.batch_execute(sql).await.unwrap();
+        let opened = PostgresStore::open(&url, clock.clone()).await;
+        if !expected.is_empty() {
+            let error = opened.err().unwrap().to_string();
+            assert!(error.contains(expected), "{error}");
+            continue;
+        }
+        // A later version that this one may still work with, and one that it may not.
+        for (readable_from, is_served) in [(1, true), (1_000, false)] {
+            let sql = format!(
+                "UPDATE schema_version SET version = 1000, readable_from = {readable_from}"
+            );
+            client.batch_execute(&sql).await.unwrap();
+            let opened = PostgresStore::open(&url, clock.clone()).await;
+            assert_eq!(opened.is_ok(), is_served, "{readable_from}");
+        }
+    }
+}
