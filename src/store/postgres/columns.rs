@@ -1,5 +1,7 @@
 //! Columns of a row, read one after the other, in the order of its SELECT.
 
+use std::collections::HashSet;
+
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
 
@@ -60,4 +62,9 @@ impl<'row> Columns<'row> {
 /// The keys and the rests of ids, as two arrays.
 pub(super) fn columns_of<'i>(ids: impl IntoIterator<Item = &'i Id>) -> (Vec<i64>, Vec<i64>) {
     ids.into_iter().map(|id| (id.key, id.rest)).unzip()
+}
+
+/// The ids in the first two columns of rows.
+pub(super) fn ids(rows: &[Row]) -> Result<HashSet<Id>> {
+    rows.iter().map(|row| Columns::of(row).take_id()).collect()
 }

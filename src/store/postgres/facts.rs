@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use tokio_postgres::Row;
 
 use super::super::Result;
-use super::columns::{Columns, columns_of};
+use super::columns::{Columns, columns_of, ids};
 use super::connection::{Connection, Pipeline, value};
 use super::error::{from_json, overtaken};
 use super::image_rows::{
@@ -223,11 +223,6 @@ impl Facts {
         }
         Ok(())
     }
-}
-
-/// The ids in the first two columns.
-fn ids(rows: &[Row]) -> Result<HashSet<Id>> {
-    rows.iter().map(|row| Columns::of(row).take_id()).collect()
 }
 
 /// Each name, with the image that has it.
