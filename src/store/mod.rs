@@ -7,8 +7,8 @@ mod call;
 mod conformance;
 mod error;
 pub(crate) mod memory;
-// Nothing starts it yet: tests do.
-#[cfg_attr(not(test), expect(dead_code))]
+// Only tests start it so far.
+#[cfg(test)]
 pub(crate) mod postgres;
 pub(crate) mod sqlite;
 

@@ -214,7 +214,7 @@ impl<'p> Pooled<'p> {
 impl std::ops::Deref for Pooled<'_> {
     type Target = Connection;
 
-    #[expect(clippy::expect_used, reason = "only `discard` takes it")]
+    #[allow(clippy::expect_used, reason = "only `discard` takes it")]
     fn deref(&self) -> &Connection {
         self.connection.as_ref().expect("in use")
     }
