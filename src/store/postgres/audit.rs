@@ -11,9 +11,8 @@ use std::time::Duration;
 use tokio_postgres::Row;
 
 use super::super::{CLOCK_SLIP, Result};
-use super::columns::Columns;
+use super::columns::{Columns, column, try_column};
 use super::connection::{Connection, Pipeline, Pool};
-use super::effects::{column, try_column};
 use super::error::{numbered, to_json, unreadable};
 use super::folders::key_of;
 use super::transaction::Transaction;

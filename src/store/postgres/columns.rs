@@ -1,4 +1,4 @@
-//! Columns of a row, read one after the other, in the order of its SELECT.
+//! Columns: of a row, read one after the other, in the order of its SELECT; and of many rows, to be written.
 
 use std::collections::HashSet;
 
@@ -6,6 +6,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
 
 use super::super::Result;
+use super::connection::{Value, value};
 use super::error::from_json;
 use crate::model::{Id, Timestamp};
 
@@ -67,4 +68,21 @@ pub(super) fn columns_of<'i>(ids: impl IntoIterator<Item = &'i Id>) -> (Vec<i64>
 /// The ids in the first two columns of rows.
 pub(super) fn ids(rows: &[Row]) -> Result<HashSet<Id>> {
     rows.iter().map(|row| Columns::of(row).take_id()).collect()
+}
+
+/// A column of each row.
+pub(super) fn column<R, T>(rows: &[&R], value_of: impl Fn(&R) -> T) -> Value
+where
+    Vec<T>: tokio_postgres::types::ToSql + Sync + Send + 'static,
+{
+    value(rows.iter().map(|row| value_of(row)).collect::<Vec<T>>())
+}
+
+/// The same where a value may be one that cannot be written.
+pub(super) fn try_column<R, T>(rows: &[&R], value_of: impl Fn(&R) -> Result<T>) -> Result<Value>
+where
+    Vec<T>: tokio_postgres::types::ToSql + Sync + Send + 'static,
+{
+    let values: Result<Vec<T>> = rows.iter().map(|row| value_of(row)).collect();
+    Ok(value(values?))
 }

@@ -173,7 +173,7 @@ impl Pool {
         };
         let connection = match idle {
             Some(connection) => connection,
-            None => self.settings.connect().await?,
+            None => Connection::new(self.settings.connect().await?),
         };
         Ok(Pooled {
             connection: Some(connection),

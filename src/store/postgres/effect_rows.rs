@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::super::Result;
+use super::columns::{column, try_column};
 use super::connection::Pipeline;
-use super::effects::{column, try_column};
 use super::error::to_json;
 use super::folders::key_of;
 use super::image_rows::{LIVE, PENDING};

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::Result;
 use super::columns::columns_of;
-use super::connection::{Connection, Pipeline, Value, value};
+use super::connection::{Connection, Pipeline, value};
 use super::facts::Facts;
 use super::{effect_rows, folders};
 use crate::model::{
@@ -295,21 +295,4 @@ impl Effects {
         }
         Ok(())
     }
-}
-
-/// A column of each row.
-pub(super) fn column<R, T>(rows: &[&R], value_of: impl Fn(&R) -> T) -> Value
-where
-    Vec<T>: tokio_postgres::types::ToSql + Sync + Send + 'static,
-{
-    value(rows.iter().map(|row| value_of(row)).collect::<Vec<T>>())
-}
-
-/// The same where a value may be one that cannot be written.
-pub(super) fn try_column<R, T>(rows: &[&R], value_of: impl Fn(&R) -> Result<T>) -> Result<Value>
-where
-    Vec<T>: tokio_postgres::types::ToSql + Sync + Send + 'static,
-{
-    let values: Result<Vec<T>> = rows.iter().map(|row| value_of(row)).collect();
-    Ok(value(values?))
 }

@@ -15,7 +15,6 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::super::{Error, Result};
-use super::connection::Connection;
 use super::password;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -82,14 +81,12 @@ impl Settings {
     }
 
     /// A new connection, which runs in a task of its own until it is dropped.
-    pub(super) async fn connect(&self) -> Result<Connection> {
+    pub(super) async fn connect(&self) -> Result<Client> {
         let client = match self.tls.clone() {
             None => serve(self.config.connect(NoTls).await),
             Some(tls) => serve(self.config.connect(tls).await),
         };
-        client
-            .map(Connection::new)
-            .map_err(|error| Error::Unreachable(error.into()))
+        client.map_err(|error| Error::Unreachable(error.into()))
     }
 }
 
