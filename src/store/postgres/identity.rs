@@ -66,15 +66,20 @@ pub(super) async fn forget_expired(
     before: Timestamp,
     limit: usize,
 ) -> Result<usize> {
-    // Rows that hang on an expired one are of no use, and expire before it, but for grants.
-    let forgotten = transaction
-        .execute(
-            "DELETE FROM identity WHERE (kind, id) IN (
+    let expired = transaction
+        .query_opt(
+            "WITH expired AS (
                  SELECT kind, id FROM identity
                  WHERE expires_at IS NOT NULL AND expires_at < $1
-                 ORDER BY kind, id LIMIT $2 FOR UPDATE SKIP LOCKED)",
+                 ORDER BY kind, id LIMIT $2 FOR UPDATE SKIP LOCKED),
+             gone AS (
+                 DELETE FROM identity USING expired
+                 WHERE (identity.kind = expired.kind AND identity.id = expired.id)
+                    OR (identity.parent_kind = expired.kind AND identity.parent_id = expired.id))
+             SELECT count(*) FROM expired",
             &[&before.0, &(limit as i64)],
         )
         .await?;
-    Ok(forgotten as usize)
+    let count: i64 = expired.map_or(Ok(0), |row| row.try_get(0))?;
+    Ok(usize::try_from(count).unwrap_or_default())
 }
