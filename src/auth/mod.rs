@@ -154,7 +154,7 @@ pub enum IdentityError {
     PermissionsFile(#[from] PermissionsFileError),
 }
 
-/// Who callers are and what they may do, by the rows of the store. Cheap to clone.
+/// Identities and rights of callers, by the rows of the store. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Identity {
     inner: Arc<Inner>,
@@ -390,7 +390,7 @@ impl Identity {
         })
     }
 
-    /// What is granted to a subject and its groups now.
+    /// The grants of a subject and its groups as they are now.
     fn granted(&self, holders: Arc<[String]>) -> Rights {
         Rights::Granted {
             holders,

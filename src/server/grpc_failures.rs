@@ -12,9 +12,9 @@ use tonic::body::Body;
 use transcoding::ResponseBody;
 
 const STATUS: &str = "grpc-status";
-/// What belongs to a status, and stands in trailers alone.
+/// Headers that belong to a status, and stand in trailers alone.
 const OF_STATUS: [&str; 3] = [STATUS, "grpc-message", "grpc-status-details-bin"];
-/// What belongs to messages, and stands in headers alone.
+/// Headers that belong to messages, and stand in headers alone.
 const OF_MESSAGES: [&str; 3] = ["content-type", "grpc-encoding", "grpc-accept-encoding"];
 const GRPC: &[u8] = b"application/grpc";
 

@@ -211,7 +211,7 @@ async fn first_bytes(socket: &Socket) -> io::Result<Version> {
         if length == start.len() {
             return Ok(Version::Http2);
         }
-        // What is there makes the next look return at once.
+        // Bytes that are there make the next look return at once.
         tokio::time::sleep(PREFACE_PAUSE).await;
     }
 }

@@ -31,7 +31,7 @@ const FORWARDING: [HeaderName; 6] = [
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TrustedProxy {
     Network(IpNet),
-    /// Whoever may connect to the Unix socket.
+    /// All who may connect to the Unix socket.
     Unix,
 }
 

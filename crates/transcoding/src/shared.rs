@@ -1,4 +1,4 @@
-//! What all calls of a transcoder share, and the way of one from the head of its request to its response.
+//! The parts that all calls of a transcoder share, and the way of one from the head of its request to its response.
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
@@ -51,7 +51,7 @@ pub(crate) struct Opened {
 pub(crate) type Later = Pin<Box<dyn Future<Output = Response<ResponseBody>> + Send>>;
 
 impl Shared {
-    /// What [`Transcoder::new`](crate::Transcoder::new) compiles.
+    /// The parts that [`Transcoder::new`](crate::Transcoder::new) compiles.
     pub(crate) fn new(
         pool: &DescriptorPool,
         services: impl IntoIterator<Item = impl AsRef<str>>,

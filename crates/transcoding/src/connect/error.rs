@@ -1,4 +1,4 @@
-//! What went wrong, as the protocol writes it.
+//! Errors, as the protocol writes them.
 
 use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
 use bytes::Bytes;
@@ -57,7 +57,7 @@ pub(super) fn end_of_stream(
 ) -> String {
     let (error, metadata) = match end {
         Ok(()) => (None, metadata_json(trailers)),
-        // What came in front of the messages was sent already, and does no harm here.
+        // Headers in front of the messages were sent already, and do no harm here.
         Err(status) => (
             Some(format!("\"error\":{}", error_json(status, pool))),
             metadata_json(status.metadata().as_ref()),

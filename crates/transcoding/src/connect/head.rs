@@ -80,7 +80,7 @@ pub(super) enum Shape {
     Stream,
 }
 
-/// What the head of a request asks for.
+/// The head of a request, as it is understood.
 pub(super) struct Head {
     pub shape: Shape,
     pub format: Format,

@@ -80,7 +80,7 @@ impl Connect {
         Some(Target::Known(Arc::clone(method)))
     }
 
-    /// What a request asks for that no HTTP rule matches.
+    /// The call that a request asks for, where no HTTP rule matches.
     #[cold]
     pub(crate) fn unmatched(&self, parts: &Parts, says_so: bool) -> Option<Target> {
         let is_post = parts.method == HttpMethod::POST;

@@ -25,7 +25,7 @@ use crate::{
     stream::{ACCEL_BUFFERING, StreamEnd},
 };
 
-/// What a reply is written by.
+/// The settings that a reply is written by.
 pub(super) struct To {
     pub method: Arc<Method>,
     pub format: Format,

@@ -340,7 +340,7 @@ async fn what_is_wrong_is_told_as_the_protocol_tells_it() {
     }
 }
 
-/// What does not say that it is Connect, and has an HTTP rule, is what it was.
+/// A request that does not say that it is Connect, and has an HTTP rule, is what it was.
 #[tokio::test]
 async fn other_requests_keep_their_form() {
     let line = "POST /transcoding.test.Things/WithoutRule";
@@ -520,7 +520,7 @@ async fn metadata_behind_the_reply_has_the_prefix_of_trailers() {
     assert!(!headers.contains_key("trailer-grpc-status"));
 }
 
-/// What stands in front can refuse in the protocol, too.
+/// A service in front can refuse in the protocol, too.
 #[tokio::test]
 async fn layers_in_front_can_answer_in_the_protocol() {
     let status = tonic::Status::permission_denied("no");
