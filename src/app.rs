@@ -5,6 +5,7 @@ mod data_folder;
 mod exposure;
 mod health;
 mod listeners;
+mod maintenance;
 pub mod verification;
 
 use std::io;
@@ -17,12 +18,11 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::{Anonymous, FRESHNESS, FirstAdminError, Identity, IdentitySettings};
+use crate::auth::{Anonymous, FirstAdminError, Identity, IdentitySettings};
 pub use crate::auth::{
     Authentication, Authenticator, Caller, Credentials, IdentityError, IssuerSettings,
     NotAuthenticated,
 };
-use crate::ballast::Ballast;
 use crate::grpc;
 pub use crate::images::UploadSettings;
 use crate::images::{self, Images};
@@ -41,21 +41,10 @@ pub use crate::tls::{Certificate, ClientCertificates, SubjectKind, TlsSettings};
 use data_folder::{DataFolder, Lock};
 pub use listeners::{Bound, Listen};
 use listeners::{SocketFile, Sockets};
-
-/// The interval between garbage collections, beside those that follow a tombstone at once.
-const GARBAGE_COLLECTION_INTERVAL: Duration = Duration::from_secs(60);
-/// The interval between looks for room on the disk while it is short, and how many times as long it is otherwise.
-const ROOM_INTERVAL: Duration = Duration::from_secs(1);
-const LOOKS: u64 = 60;
-/// The time for which a page token lives on after its last item was deleted or renamed.
-const FORMER_NAMES: Duration = Duration::from_secs(24 * 60 * 60);
+use maintenance::{keep_fresh, keep_room, maintain};
 
 /// The name of the file for the token of the first admin, in the data folder.
 const BOOTSTRAP_TOKEN: &str = "bootstrap-token";
-
-/// Expired rows that are pruned by one transaction, and the pause before the next ones.
-const BATCH: usize = 200;
-const BATCH_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long a connection without a request is kept unless told otherwise: longer than proxies keep theirs
 /// (nginx 60 s, Caddy 120 s), which would else send a request on a connection that closes.
@@ -429,88 +418,4 @@ fn open_import_folder(path: &Path) -> Result<ImportFolder, Error> {
         path: path.to_owned(),
         source,
     })
-}
-
-/// Reads anew what other processes may have changed of permissions and keys.
-async fn keep_fresh(identity: Identity, stop: CancellationToken) {
-    let issuers = identity.clone();
-    let issuers = tokio::spawn(async move { issuers.keep_issuers_fresh().await });
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(FRESHNESS / 2) => {}
-            () = stop.cancelled() => return issuers.abort(),
-        }
-        if let Err(error) = identity.refresh().await {
-            tracing::warn!(%error, "permissions were not read anew; those read before stay");
-        }
-    }
-}
-
-/// Takes back the room that was given away on a full disk, once there is enough.
-async fn keep_room(ballast: Ballast, stop: CancellationToken) {
-    let mut looks = 0;
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(ROOM_INTERVAL) => looks += 1,
-            () = stop.cancelled() => return,
-        }
-        // It may never have been made, for want of room.
-        if ballast.is_given() || looks % LOOKS == 0 {
-            let ballast = ballast.clone();
-            if let Err(error) = tokio::task::spawn_blocking(move || ballast.take_back()).await {
-                tracing::error!(%error, "room was not taken back");
-            }
-        }
-    }
-}
-
-async fn maintain(
-    images: Images,
-    engine: Engine,
-    store: Arc<dyn Store>,
-    retention: Retention,
-    stop: CancellationToken,
-) {
-    let mut interval = tokio::time::interval(GARBAGE_COLLECTION_INTERVAL);
-    loop {
-        tokio::select! {
-            _ = interval.tick() => {}
-            () = stop.cancelled() => return,
-        }
-        engine.prune();
-        if let Err(error) = images.collect_garbage().await {
-            tracing::warn!(%error, "blobs were not removed; the next garbage collection tries again");
-        }
-        if let Err(error) = store.prune_former_names(FORMER_NAMES).await {
-            tracing::warn!(%error, "former names were not pruned");
-        }
-        tokio::select! {
-            pruned = prune_expired(&*store, &retention) => if let Err(error) = pruned {
-                tracing::warn!(%error, "expired operations and audit events were not pruned");
-            },
-            () = stop.cancelled() => return,
-        }
-    }
-}
-
-/// Prunes expired operations and audit events in small batches, between which others write.
-async fn prune_expired(store: &dyn Store, retention: &Retention) -> store::Result<()> {
-    while store.forget_operations(retention.operations, BATCH).await? > 0 {
-        tokio::time::sleep(BATCH_PAUSE).await;
-    }
-    while store
-        .forget_expired_identities(Duration::ZERO, BATCH)
-        .await?
-        > 0
-    {
-        tokio::time::sleep(BATCH_PAUSE).await;
-    }
-    while store
-        .forget_audit_events(retention.audit_events, BATCH)
-        .await?
-        > 0
-    {
-        tokio::time::sleep(BATCH_PAUSE).await;
-    }
-    Ok(())
 }

@@ -7,12 +7,12 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::secrets::{self, hex};
+use super::secrets;
 use super::{Identity, NotAuthenticated};
 use crate::model::rules::{ChangeIdentity, IdentityChange};
 use crate::model::{
     IdentityKey, IdentityKind, IdentityRow, Refusal, RequestContext, SERVICE_ACCOUNT_SUBJECT,
-    ServiceAccountKey, Token,
+    ServiceAccountKey, Token, hex,
 };
 use crate::store;
 

@@ -36,7 +36,7 @@ use issuers::Issuers;
 use issuers::SetupError as IssuerError;
 use permissions_file::PermissionsFileError;
 pub(crate) use tokens::NewToken;
-pub(crate) use url_keys::{LONGEST_LIFETIME, SignedPath, USUAL_LIFETIME};
+pub(crate) use url_keys::{LONGEST_LIFETIME, SignedPath, USUAL_LIFETIME, escaped};
 
 /// The subject of a request without credentials, where none are asked for.
 pub(crate) const ANONYMOUS: &str = "anonymous";

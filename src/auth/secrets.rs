@@ -33,11 +33,6 @@ pub(super) fn token_id(text: &str) -> Option<&str> {
     (is_id && secret.len() == 43).then_some(id)
 }
 
-/// Bytes as hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,11 +6,11 @@ use std::time::Duration;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use sha2::{Digest, Sha256};
 
-use super::secrets::{self, hex};
+use super::secrets;
 use super::{Authentication, Caller, Identity, NotAuthenticated};
 use crate::model::rules::IdentityChange;
 use crate::model::{
-    IdentityKey, IdentityKind, IdentityRow, RequestContext, Role, TOKEN_SUBJECT, Token,
+    IdentityKey, IdentityKind, IdentityRow, RequestContext, Role, TOKEN_SUBJECT, Token, hex,
 };
 use crate::store;
 

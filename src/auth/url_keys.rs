@@ -28,11 +28,15 @@ const SIGNING_KEY: &str = "signing-key";
 pub(crate) const USUAL_LIFETIME: Duration = Duration::from_secs(60 * 60);
 pub(crate) const LONGEST_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-const KEPT: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'~');
+/// A text as a segment of a path, or a value of a query, of a URL to be signed.
+pub(crate) fn escaped(text: &str) -> String {
+    const KEPT: &AsciiSet = &NON_ALPHANUMERIC
+        .remove(b'-')
+        .remove(b'_')
+        .remove(b'.')
+        .remove(b'~');
+    utf8_percent_encode(text, KEPT).to_string()
+}
 
 /// A path with a query that says it is signed.
 pub(crate) struct SignedPath<'a> {
@@ -112,7 +116,7 @@ impl Identity {
             fields.push(query.to_owned());
         }
         let mut add = |name: &str, value: &str| {
-            fields.push(format!("{name}={}", utf8_percent_encode(value, KEPT)));
+            fields.push(format!("{name}={}", escaped(value)));
         };
         add(EXPIRES, &(expires_at.0 / 1_000_000).to_string());
         add(SIGNER, &request.subject);

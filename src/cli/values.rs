@@ -36,7 +36,7 @@ fn is_host_name(text: &str) -> bool {
                 .all(|it| it.is_ascii_alphanumeric() || it == b'-')
     };
     let is_address_or_name = match text.rsplit('.').next() {
-        // What ends in a number is an address, or nothing.
+        // A name that ends in a number is an address, or nothing.
         Some(last) if last.bytes().all(|byte| byte.is_ascii_digit()) => {
             text.parse::<Ipv4Addr>().is_ok()
         }

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tonic::{Request, Response, Status};
 
 use super::convert::{lifetime, timestamp};
 use super::{Service, request, status};
-use crate::auth::{LONGEST_LIFETIME, USUAL_LIFETIME};
+use crate::auth::{LONGEST_LIFETIME, USUAL_LIFETIME, escaped};
 use crate::contract::desktopimages::v1::{
     CreateSignedUrlRequest, ListUrlKeysRequest, ListUrlKeysResponse, RevokeUrlKeyRequest,
     RotateUrlKeyRequest, SignedUrl, UrlKey, create_signed_url_request::Target,
@@ -18,12 +17,6 @@ use crate::model::{self, RequestContext, Role};
 /// The lifetime of the URL of a stream, which a page opens at once.
 const USUAL_WATCH: Duration = Duration::from_secs(5 * 60);
 const LONGEST_WATCH: Duration = Duration::from_secs(15 * 60);
-
-const KEPT: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'~');
 
 #[tonic::async_trait]
 impl SignedUrlService for Service {
@@ -86,7 +79,6 @@ impl Service {
         context: &RequestContext,
         target: Option<Target>,
     ) -> Result<(String, String), Status> {
-        let escaped = |text: &str| utf8_percent_encode(text, KEPT).to_string();
         match target {
             Some(Target::ImageId(id)) => {
                 let image = self.images.desktop_image(context, &id).await;

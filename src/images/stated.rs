@@ -1,6 +1,6 @@
 //! A digest that a caller states.
 
-use crate::model::{Failure, Reason};
+use crate::model::{Failure, Reason, hex};
 
 /// A SHA-256 that a body must have, and the field that says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,8 +23,4 @@ impl StatedSha256 {
         );
         Err(Failure::new(Reason::OtherDigest, message))
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -8,6 +8,7 @@ mod blobs;
 mod changes;
 mod command;
 mod effects;
+mod hex;
 mod identity;
 mod ids;
 mod images;
@@ -34,6 +35,7 @@ pub(crate) use changes::{
 };
 pub(crate) use command::{Command, Fresh, Room};
 pub(crate) use effects::{Decision, Effect, Tombstone};
+pub(crate) use hex::hex;
 pub(crate) use identity::{
     IdentityKey, IdentityKind, IdentityRow, SERVICE_ACCOUNT_SUBJECT, ServiceAccount,
     ServiceAccountKey, TOKEN_SUBJECT, Token, UrlKey, owner,

@@ -21,6 +21,7 @@ use crate::contract::rules::Violation;
 use crate::contract::texts;
 use crate::grpc;
 use crate::images::Images;
+use crate::model::hex;
 
 const PREFIX: &str = "/cloud-desktop/v1/images/";
 const SUFFIX: &str = ":download";
@@ -210,10 +211,6 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

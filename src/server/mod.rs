@@ -421,14 +421,8 @@ fn refused(request: &Request<Body>, status: &Status, request_id: &str) -> Respon
     if grpc_requests::concerns(request) {
         return grpc_requests::refusal(request, status);
     }
-    let mut response = transcoding::connect_error(request, status, contract::descriptor_pool())
-        .unwrap_or_else(|| error(status, request_id));
-    if response.status() == StatusCode::UNAUTHORIZED {
-        let challenge = HeaderValue::from_static("Bearer");
-        let headers = response.headers_mut();
-        headers.insert(header::WWW_AUTHENTICATE, challenge);
-    }
-    response
+    transcoding::connect_error(request, status, contract::descriptor_pool())
+        .unwrap_or_else(|| error(status, request_id))
 }
 
 /// Refuses a request that could be read in two ways, in the words of HTTP whatever it carries. What

@@ -246,7 +246,7 @@ fn ip(text: &str) -> Option<IpAddr> {
     address.map(|address| address.to_canonical())
 }
 
-/// What one proxy tells by `Forwarded`.
+/// The element of `Forwarded` that one proxy has added.
 struct Element(Vec<(String, String)>);
 
 impl Element {

@@ -229,7 +229,7 @@ async fn connection<A, R, B>(
     let stream = TokioIo::new(stream);
     let streams = Streams::new(transfers.unread);
     let builder = builder(streams.executor());
-    // What follows goes by the version that is known.
+    // From here on the version of HTTP is known.
     let builder = match http2 {
         true => builder.http2_only(),
         false => builder.http1_only(),

@@ -257,7 +257,7 @@ fn named(name: &str) -> DistinguishedName {
     distinguished
 }
 
-/// What a certificate on the disk says.
+/// The contents of a certificate on the disk.
 struct Known {
     expires: SystemTime,
     public_key: Vec<u8>,

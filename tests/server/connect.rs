@@ -157,7 +157,7 @@ async fn a_stream_ends_with_how_it_ended() {
     assert_eq!(envelopes[0].1["error"]["code"], "not_found");
 }
 
-/// What stands in front of the services refuses in the protocol, too.
+/// Layers in front of the services refuse in the protocol, too.
 #[tokio::test]
 async fn pages_of_other_sites_are_refused_in_the_protocol() {
     let server = TestServer::start().await;

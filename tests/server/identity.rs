@@ -57,7 +57,7 @@ impl Guarded {
         (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
     }
 
-    /// What the admin asks for, which must be granted.
+    /// A request of the admin, which must be granted.
     pub(crate) async fn ask(&self, method: Method, path: &str, body: Value) -> Value {
         let (status, reply) = self.send(&self.admin, method, path, &body).await;
         assert_eq!(status, 200, "{path} {body}: {reply}");

@@ -83,7 +83,7 @@ async fn a_service_account_exchanges_what_it_signs_for_a_token_that_ends() {
         let (status, reply) = guarded.send(token, Method::GET, LIST, &Value::Null).await;
         assert_eq!(status, 200, "{reply}");
     }
-    // What the account has signed is good for nothing else.
+    // The JWT of the account is good for nothing else.
     let (status, _) = guarded.send(&signed, Method::GET, LIST, &Value::Null).await;
     assert_eq!(status, 401);
     // An exchanged token is exchanged for none that would live longer.

@@ -185,7 +185,7 @@ impl Pool {
     /// Waits until all connections are given back, and closes them.
     pub(super) async fn close(&self, size: u32) {
         self.is_closed.store(true, Ordering::Release);
-        // What is under way ends.
+        // Requests under way end first.
         let all = self.room.acquire_many(size).await;
         drop(all);
         self.room.close();

@@ -61,7 +61,7 @@ pub(super) async fn remove_unreferenced(
         return Ok(0);
     }
     let (keys, rests) = columns_of(&candidates);
-    // Whoever is about to refer to one has locked it, and is waited for. What it left is seen by the next statement.
+    // A transaction that is about to refer to a blob has locked it, and is waited for. The next statement sees its rows.
     transaction
         .query(
             "SELECT 1 FROM blobs AS blob JOIN unnest($1::bigint[], $2::bigint[]) AS it (key, rest)

@@ -25,7 +25,7 @@ pub(super) struct Turn {
     _ended: oneshot::Sender<()>,
 }
 
-/// What waits for its turn.
+/// A command or a statement that waits for its turn.
 enum Work {
     Call(Box<dyn Call>),
     Turn(oneshot::Sender<Turn>),
@@ -211,7 +211,7 @@ async fn decide_all(
         .collect();
     facts.load(transaction, rows).await?;
     for call in calls {
-        // What the commands before have left may ask for other rows.
+        // Rows that the commands before have left may lead to others.
         let rows = call.rows(&facts.rows);
         facts.load(transaction, rows).await?;
         let fresh = shared.ids.fresh();

@@ -1,26 +1,19 @@
 //! The Connect protocol: calls of one message, as its clients make them.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE};
-use http::{HeaderMap, Request};
-use http_body_util::{BodyExt, Full};
-use proptest::prelude::*;
+use http_body_util::BodyExt;
 use prost::Message;
-use prost_reflect::DynamicMessage;
-use prost_types::Any;
 use tower::ServiceExt;
 
-use super::{
-    super::{connect_error, is_connect},
-    pool, request, send, send_request, thing, thing_of, transcoder,
-};
+use super::{request, send, thing_of, transcoder};
 
-const CONNECT: (&str, &str) = ("connect-protocol-version", "1");
-const JSON: (&str, &str) = ("content-type", "application/json");
-const PROTO: (&str, &str) = ("content-type", "application/proto");
-const METHOD: &str = "/transcoding.test.Things/Create";
+pub(super) const CONNECT: (&str, &str) = ("connect-protocol-version", "1");
+pub(super) const JSON: (&str, &str) = ("content-type", "application/json");
+pub(super) const PROTO: (&str, &str) = ("content-type", "application/proto");
+pub(super) const METHOD: &str = "/transcoding.test.Things/Create";
 
 /// The head and the bytes of a response.
-async fn ask(
+pub(super) async fn ask(
     line: &str,
     headers: &[(&str, &str)],
     body: &[u8],
@@ -31,7 +24,7 @@ async fn ask(
     (head, body)
 }
 
-fn header<'h>(head: &'h http::response::Parts, name: &str) -> Option<&'h str> {
+pub(super) fn header<'h>(head: &'h http::response::Parts, name: &str) -> Option<&'h str> {
     head.headers
         .get(name)
         .map(|value| value.to_str().expect("text"))
@@ -438,213 +431,4 @@ async fn details_are_sent_encoded_and_shown() {
         json["details"][2],
         serde_json::json!({"type": "a.B", "value": "AQI"})
     );
-}
-
-#[tokio::test]
-async fn headers_are_metadata_both_ways() {
-    let headers = [
-        PROTO,
-        CONNECT,
-        ("connect-timeout-ms", "5000"),
-        ("connect-accept-encoding", "gzip"),
-        ("authorization", "Bearer t"),
-        ("x-data-bin", "AP8="),
-        ("accept-encoding", "gzip"),
-        ("x-many", "1"),
-        ("x-many", "2"),
-    ];
-    let (head, _) = ask(&format!("POST {METHOD}"), &headers, b"").await;
-    let mut seen: Vec<_> = head
-        .headers
-        .iter()
-        .filter_map(|(name, value)| Some((name.as_str().strip_prefix("seen-")?, value)))
-        .map(|(name, value)| format!("{name}: {}", value.to_str().expect("text")))
-        .collect();
-    seen.sort();
-    assert_eq!(
-        seen,
-        [
-            "authorization: Bearer t",
-            "bytes: 5",
-            "content-type: application/grpc",
-            "grpc-timeout: 5000m",
-            "line: POST /transcoding.test.Things/Create HTTP/2.0",
-            "te: trailers",
-            "x-data-bin: AP8",
-            "x-many: 1",
-            "x-many: 2",
-        ]
-    );
-    assert_eq!(header(&head, "x-reply"), Some("from the service"));
-    assert_eq!(header(&head, "grpc-metadata-x-reply"), None);
-    assert_eq!(header(&head, "grpc-encoding"), None);
-    let (head, body) = ask(
-        "POST /transcoding.test.Things/Create",
-        &[PROTO, ("connect-timeout-ms", "9999999999")],
-        b"",
-    )
-    .await;
-    assert_eq!(head.status, 200, "{body:?}");
-    assert_eq!(header(&head, "seen-grpc-timeout"), Some("9999999S"));
-}
-
-#[tokio::test]
-async fn metadata_behind_the_reply_has_the_prefix_of_trailers() {
-    use http_body::Frame;
-    use tonic::body::Body;
-
-    let service = tower::service_fn(|_: Request<Body>| async {
-        let mut trailers = HeaderMap::new();
-        trailers.insert("grpc-status", "0".parse().expect("a value"));
-        trailers.append("x-cost", "1".parse().expect("a value"));
-        trailers.append("x-cost", "2".parse().expect("a value"));
-        trailers.insert("x-data-bin", "AP8".parse().expect("a value"));
-        let frames = vec![Frame::data(super::data(b"")), Frame::trailers(trailers)];
-        Ok(http::Response::new(Body::new(super::Pieces(
-            frames.into_iter(),
-        ))))
-    });
-    let transcoder = super::Transcoder::new(
-        pool(),
-        [super::SERVICE],
-        service,
-        super::Settings::default(),
-    )
-    .expect("the rules are right");
-    let request = request(&format!("POST {METHOD}"), &[PROTO], b"");
-    let Ok(response) = transcoder.oneshot(request).await;
-    let headers = response.headers();
-    let costs: Vec<_> = headers.get_all("trailer-x-cost").iter().collect();
-    assert_eq!(costs, ["1", "2"]);
-    assert_eq!(headers["trailer-x-data-bin"], "AP8");
-    assert!(!headers.contains_key("trailer-grpc-status"));
-}
-
-/// A service in front can refuse in the protocol, too.
-#[tokio::test]
-async fn layers_in_front_can_answer_in_the_protocol() {
-    let status = tonic::Status::permission_denied("no");
-    for (line, headers, expected) in [
-        (
-            "POST /a/b",
-            &[CONNECT][..],
-            Some((
-                403,
-                "application/json",
-                &b"{\"code\":\"permission_denied\",\"message\":\"no\"}"[..],
-            )),
-        ),
-        (
-            "GET /a/b?x=y&connect=v1",
-            &[],
-            Some((
-                403,
-                "application/json",
-                b"{\"code\":\"permission_denied\",\"message\":\"no\"}",
-            )),
-        ),
-        (
-            "POST /a/b",
-            &[("content-type", "application/connect+proto")],
-            Some((
-                200,
-                "application/connect+proto",
-                b"\x02\0\0\0\x35{\"error\":{\"code\":\"permission_denied\",\"message\":\"no\"}}",
-            )),
-        ),
-        ("POST /a/b", &[JSON], None),
-        ("GET /a/b?x=connect=v1", &[], None),
-        ("POST /a/b?connect=v1", &[], None),
-    ] {
-        let request = request(line, headers, b"");
-        assert_eq!(is_connect(&request), expected.is_some(), "{line}");
-        let response = connect_error(&request, &status, pool());
-        assert_eq!(response.is_some(), expected.is_some(), "{line}");
-        if let (Some(response), Some((status, content_type, body))) = (response, expected) {
-            assert_eq!(response.status(), status);
-            assert_eq!(response.headers()["content-type"], content_type);
-            let got = response
-                .into_body()
-                .collect()
-                .await
-                .expect("a body")
-                .to_bytes();
-            assert_eq!(got[..], body[..], "{line}");
-        }
-    }
-}
-
-/// The message and the code of a gRPC call.
-async fn over_grpc(method: &str, message: &[u8]) -> (HeaderMap, Vec<u8>) {
-    let request = Request::post(format!("/transcoding.test.Things/{method}"))
-        .header("content-type", "application/grpc")
-        .body(Full::new(super::data(message)))
-        .expect("a request");
-    let Ok(response) = transcoder().oneshot(request).await;
-    let mut headers = response.headers().clone();
-    let body = response.into_body().collect().await.expect("a body");
-    headers.extend(body.trailers().cloned().unwrap_or_default());
-    let bytes = body.to_bytes();
-    let message = bytes.get(5..).unwrap_or_default().to_vec();
-    (headers, message)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
-
-    /// A call over Connect is the call over gRPC: the same message in, the same message or status out.
-    #[test]
-    fn connect_equals_grpc(
-        text in "\\PC{0,12}",
-        data in proptest::collection::vec(any::<u8>(), 0..40),
-        number in any::<i64>(),
-        float in -1e300..1e300_f64,
-        tags in proptest::collection::vec("\\PC{0,4}", 0..4),
-        labels in proptest::collection::btree_map("[a-z]{0,3}", "\\PC{0,4}", 0..2),
-        code in 1_i32..17,
-        in_trailers in any::<bool>(),
-    ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-        let mut json = serde_json::json!({
-            "text": text, "longNumber": number.to_string(), "wideFloat": float, "tags": tags, "labels": labels,
-        });
-        json["child"] = json.clone();
-        let mut message = thing_of(&json.to_string());
-        message.set_field_by_name("data", prost_reflect::Value::Bytes(data.into()));
-        let wire = message.encode_to_vec();
-        let (_, replied) = runtime.block_on(over_grpc("Create", &wire));
-        let (head, body) = runtime.block_on(ask(&format!("POST {METHOD}"), &[PROTO], &wire));
-        prop_assert_eq!(head.status, 200);
-        prop_assert_eq!(&body[..], &replied[..]);
-        let written = super::super::to_json(&message).expect("JSON");
-        let (head, body) = runtime.block_on(ask(&format!("POST {METHOD}"), &[JSON, CONNECT], &written));
-        prop_assert_eq!(head.status, 200, "{:?}", body);
-        let body = String::from_utf8(body.to_vec()).expect("text");
-        let expected = DynamicMessage::decode(thing(), &replied[..]).expect("it decodes");
-        prop_assert_eq!(thing_of(&body), expected);
-
-        let failure = serde_json::json!({
-            "code": code, "message": text, "inTrailers": in_trailers,
-            "details": [{"@type": "type.googleapis.com/transcoding.test.Thing", "text": text}],
-        });
-        let failure = failure.to_string();
-        let descriptor = pool().get_message_by_name("transcoding.test.Failure").expect("it is declared");
-        let mut deserializer = serde_json::Deserializer::from_str(&failure);
-        let encoded = DynamicMessage::deserialize(descriptor, &mut deserializer).expect("a failure").encode_to_vec();
-        let (headers, _) = runtime.block_on(over_grpc("Fail", &encoded));
-        let status = tonic::Status::from_header_map(&headers).expect("a status");
-        let full = tonic_types::pb::Status::decode(status.details()).expect("details");
-        let reply = runtime.block_on(send_request(request(
-            "POST /transcoding.test.Things/Fail", &[JSON, CONNECT], failure.as_bytes(),
-        )));
-        let json = reply.json();
-        prop_assert_eq!(json["message"].as_str(), Some(status.message()));
-        let detail = &json["details"][0];
-        let value = base64::prelude::BASE64_STANDARD_NO_PAD.decode(detail["value"].as_str().expect("text"));
-        let sent = Any {
-            type_url: format!("type.googleapis.com/{}", detail["type"].as_str().expect("text")),
-            value: value.expect("base64"),
-        };
-        prop_assert_eq!(&[sent][..], &full.details[..]);
-    }
 }

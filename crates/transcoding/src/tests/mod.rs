@@ -5,6 +5,8 @@ mod arriving;
 mod build;
 mod calls;
 mod connect;
+mod connect_equals_grpc;
+mod connect_headers;
 mod connect_streams;
 mod negative_zero;
 mod openapi;
