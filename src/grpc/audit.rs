@@ -65,6 +65,7 @@ fn change(change: FieldChange) -> audit_event::Change {
 fn event_type(kind: AuditKind) -> String {
     let kind = match kind {
         AuditKind::Operation(kind) => kind,
+        AuditKind::Cancel(_) => return "desktopimages.audit.operation.CancelOperation".to_owned(),
         AuditKind::SetQuota => return "desktopimages.audit.quota.SetQuota".to_owned(),
         AuditKind::Identity(action) => {
             return format!("desktopimages.audit.identity.{}", action.name());

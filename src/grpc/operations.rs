@@ -41,7 +41,7 @@ impl OperationService for Service {
         let (context, request) = request::read(request)?;
         reply(
             self.images
-                .cancel_operation(&context, &request.operation_id)
+                .cancel_operation(context, &request.operation_id)
                 .await,
         )
     }

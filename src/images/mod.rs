@@ -40,7 +40,7 @@ use upload_slots::UploadSlots;
 
 use crate::blobs::{self, LocalBlobs};
 use crate::model::rules::Accept;
-use crate::model::{Change, Operation, RequestContext, Role};
+use crate::model::{Change, Operation, RequestContext};
 use crate::operations::Engine;
 use crate::sources::ImportFolder;
 use crate::store::Store;
@@ -126,7 +126,7 @@ impl Images {
     /// [`Error::Store`] with `Refusal::OperationNotFound`.
     pub(crate) async fn operation(&self, request: &RequestContext, id: &str) -> Result<Operation> {
         let operation = self.store.operation(id).await?;
-        permissions::of_operation(request, Role::Viewer, &operation)?;
+        permissions::of_operation(request, &operation)?;
         Ok(operation)
     }
 
@@ -136,16 +136,14 @@ impl Images {
     /// [`Error::Store`] with `Refusal::OperationNotFound` or `FolderDenied`.
     pub(crate) async fn cancel_operation(
         &self,
-        request: &RequestContext,
+        request: RequestContext,
         id: &str,
     ) -> Result<Operation> {
-        let operation = self.store.operation(id).await?;
-        permissions::of_operation(request, Role::Editor, &operation)?;
         // A caller that hangs up must not take along what was begun.
         let (images, id) = (self.clone(), id.to_owned());
         let worker = Arc::new(self.clone());
         self.engine
-            .spawn(async move { images.engine.cancel(&id, worker).await })
+            .spawn(async move { images.engine.cancel(request, &id, worker).await })
             .await
             .map_err(|stopped| blobs::Error::Io(stopped.into()))?
             .map_err(Error::from)

@@ -137,9 +137,10 @@ impl Process {
                 limit: NonZeroUsize::MAX,
             };
             let (events, _) = self.store.audit_events(query).await.unwrap();
-            let of_it = events
-                .iter()
-                .filter(|event| event.operation_id == operation.id);
+            // A cancel has an event of its own.
+            let of_it = events.iter().filter(|event| {
+                event.operation_id == operation.id && matches!(event.kind, AuditKind::Operation(_))
+            });
             let statuses: Vec<AuditStatus> = of_it.map(|event| event.status).collect();
             let end = match &operation.outcome {
                 Some(Outcome::Succeeded(_)) => AuditStatus::Done,
@@ -173,7 +174,7 @@ impl Process {
     }
 }
 
-fn new() -> NewComputeImage {
+pub(super) fn new() -> NewComputeImage {
     NewComputeImage {
         folder_id: "f".to_owned(),
         name: "n".to_owned(),
@@ -354,7 +355,7 @@ fn a_cancel_reaches_an_import_at_any_step() {
         let id = &operation.id;
         let cancelled = process
             .runtime
-            .block_on(process.images.cancel_operation(&caller(), id));
+            .block_on(process.images.cancel_operation(caller(), id));
         assert_eq!(cancelled.unwrap().is_done(), is_after_the_end(place));
         // It hangs, so that the next process has to hear of it.
         process.kill();

@@ -27,7 +27,7 @@ impl Images {
         // The watch begins before the operation is read, so that no change is missed.
         let changes = self.engine.watch(id);
         let first = self.store.operation(id).await?;
-        permissions::of_operation(request, Role::Viewer, &first)?;
+        permissions::of_operation(request, &first)?;
         let images = self.clone();
         let state = Watch {
             images,

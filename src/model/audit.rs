@@ -53,9 +53,47 @@ impl AuditEvent {
 pub(crate) enum AuditKind {
     /// One that an operation carries out.
     Operation(Kind),
+    /// Somebody asked an operation of this kind to stop.
+    Cancel(Kind),
     /// A limit was set, or taken away.
     SetQuota,
     Identity(IdentityAction),
+}
+
+impl AuditKind {
+    const SET_QUOTA: i64 = 101;
+    /// Added to the number of the kind that is cancelled.
+    const CANCEL: i64 = 300;
+
+    /// The number under which events of this kind are stored.
+    pub(crate) fn number(self) -> i64 {
+        match self {
+            Self::Operation(kind) => kind as i64,
+            Self::Cancel(kind) => Self::CANCEL + kind as i64,
+            Self::SetQuota => Self::SET_QUOTA,
+            Self::Identity(action) => action as i64,
+        }
+    }
+
+    /// The kind stored under this number.
+    pub(crate) fn from_number(number: i64) -> Option<Self> {
+        let cancel = || Kind::from_number(number - Self::CANCEL).map(Self::Cancel);
+        match number {
+            Self::SET_QUOTA => Some(Self::SetQuota),
+            number => Kind::from_number(number)
+                .map(Self::Operation)
+                .or_else(|| IdentityAction::from_number(number).map(Self::Identity))
+                .or_else(cancel),
+        }
+    }
+
+    /// The kind of the operation that events of this kind name; None where they name none.
+    pub(crate) fn operation(self) -> Option<Kind> {
+        match self {
+            Self::Operation(kind) | Self::Cancel(kind) => Some(kind),
+            Self::SetQuota | Self::Identity(_) => None,
+        }
+    }
 }
 
 /// Defines the changes of identity rows, with the numbers that their audit events are stored under.
@@ -141,4 +179,23 @@ pub(crate) struct AuditQuery {
     /// About how many at the most: the two events of a mutation that was done at once are never
     /// parted.
     pub limit: NonZeroUsize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_stored_under_a_number_of_its_own() {
+        let kinds: Vec<AuditKind> = (-10..1000).filter_map(AuditKind::from_number).collect();
+        for kind in Kind::ALL {
+            assert!(kinds.contains(&AuditKind::Operation(*kind)));
+            assert!(kinds.contains(&AuditKind::Cancel(*kind)));
+        }
+        assert!(kinds.contains(&AuditKind::SetQuota));
+        assert!(kinds.contains(&AuditKind::Identity(IdentityAction::RevokeUrlKey)));
+        for kind in kinds {
+            assert_eq!(AuditKind::from_number(kind.number()), Some(kind));
+        }
+    }
 }

@@ -19,7 +19,7 @@ use super::worker::{Ended, Settings, Worker};
 use crate::model::rules::{Claim, Release, RequestCancel, Retry, RolledBack, StartRollback};
 use crate::model::{
     Candidate, Claimed, Failure, Lease, NextClaim, Occupied, Operation, Phase, Reason, Refusal,
-    Start,
+    RequestContext, Start,
 };
 use crate::store::{Result, Store};
 
@@ -396,13 +396,15 @@ impl Engine {
     /// once, one that runs elsewhere at its next heartbeat; one that runs nowhere is ended here.
     pub(crate) async fn cancel(
         &self,
+        request: RequestContext,
         operation_id: &str,
         worker: Arc<dyn Worker>,
     ) -> Result<Operation> {
-        let request = RequestCancel {
+        let command = RequestCancel {
+            request,
             operation_id: operation_id.to_owned(),
         };
-        let requested = self.inner.store.execute(request).await?;
+        let requested = self.inner.store.execute(command).await?;
         let runs_here = match self.running().get(operation_id) {
             Some(running) => {
                 running.signals.cancel();

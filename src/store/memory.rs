@@ -13,10 +13,10 @@ use tokio::sync::Notify;
 use super::{CLOCK_SLIP, Call, Error, Result, Store};
 use crate::model::rules::{self, SetQuota};
 use crate::model::{
-    AuditEvent, AuditKind, AuditQuery, AuditRow, AuditStatus, BlobRow, COMPUTE_IMAGE_PREFIX,
-    Candidate, Clock, ComputeImage, ComputeImageRow, ComputeImageStatus, DESKTOP_IMAGE_PREFIX,
-    DeletedBlob, DesktopImage, DesktopImageRow, DesktopImageStatus, Effect, Id, IdGenerator,
-    IdentityKey, IdentityKind, IdentityRow, KeyOf, ListQuery, LiveBlob, Metric, NextClaim,
+    AuditEvent, AuditQuery, AuditRow, AuditStatus, BlobRow, COMPUTE_IMAGE_PREFIX, Candidate, Clock,
+    ComputeImage, ComputeImageRow, ComputeImageStatus, DESKTOP_IMAGE_PREFIX, DeletedBlob,
+    DesktopImage, DesktopImageRow, DesktopImageStatus, Effect, Id, IdGenerator, IdentityKey,
+    IdentityKind, IdentityRow, KeyOf, Kind, ListQuery, LiveBlob, Metric, NextClaim,
     OPERATION_PREFIX, Occupied, Operation, OperationRow, Page, Phase, Position, Quota, QuotaScope,
     Rank, Refusal, RequestContext, SortKey, Timestamp, WorkingSet, is_due, name_hash, total_order,
 };
@@ -558,10 +558,7 @@ impl Rows {
 
 /// The event of a row as one that has started.
 fn started(number: i64, row: &AuditRow) -> AuditEvent {
-    let prefix = match row.kind {
-        AuditKind::Operation(kind) => kind.image_prefix(),
-        AuditKind::SetQuota | AuditKind::Identity(_) => "",
-    };
+    let prefix = row.kind.operation().map_or("", Kind::image_prefix);
     let text = |id: Option<Id>, prefix| id.map(|id| id.text(prefix)).unwrap_or_default();
     AuditEvent {
         sequence: 2 * number - 1,

@@ -109,6 +109,10 @@ async fn entries(clients: &Clients) -> BTreeMap<String, Entry> {
             assert_eq!((&*event.operation_id, &*event.image_id), ("", ""));
             continue;
         }
+        // It is about an operation that has events of its own.
+        if event.event_type.ends_with(".operation.CancelOperation") {
+            continue;
+        }
         let status = event.status();
         let AuditEvent {
             operation_id,

@@ -95,16 +95,23 @@ async fn what_fails_or_is_cancelled_ends_so() {
     let events = audit_events(&server, "f", 0).await;
     let outline: Vec<_> = events
         .iter()
-        .map(|event| ["operationId", "status", "errorMessage"].map(|name| text(event, name)))
+        .map(|event| {
+            let kind = text(event, "eventType").rsplit('.').next().unwrap();
+            let [operation, status, message] =
+                ["operationId", "status", "errorMessage"].map(|name| text(event, name));
+            [kind, operation, status, message]
+        })
         .collect();
-    let failed = text(&failed, "id");
+    let (failed, cancelled) = (text(&failed, "id"), upload.operation_id.as_str());
     assert_eq!(
         outline,
         [
-            [failed, "STARTED", ""],
-            [failed, "ERROR", why],
-            [&upload.operation_id, "STARTED", ""],
-            [&upload.operation_id, "CANCELLED", ""],
+            ["CreateImage", failed, "STARTED", ""],
+            ["CreateImage", failed, "ERROR", why],
+            ["CreateImage", cancelled, "STARTED", ""],
+            ["CancelOperation", cancelled, "STARTED", ""],
+            ["CancelOperation", cancelled, "DONE", ""],
+            ["CreateImage", cancelled, "CANCELLED", ""],
         ]
     );
 }

@@ -1,6 +1,7 @@
 //! Identity: who may call with which credentials.
 
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use desktop_images::app::Config;
 use http::Method;
@@ -341,5 +342,61 @@ async fn a_signed_url_reads_one_image_until_its_signer_may_no_more() {
         get(&download).await,
         403,
         "the token that signed it is revoked"
+    );
+}
+
+#[tokio::test]
+async fn a_cancel_takes_an_editor_and_the_audit_log_names_who_asked_for_it() {
+    let mut guarded = Guarded::start().await;
+    let source = guarded.compute_image("f", "source").await;
+    guarded.server.config.operations.simulated_latency = Duration::from_secs(3600);
+    guarded.server.restart().await;
+    let (editor, subject) = guarded.token().await;
+    guarded.grant(&subject, "f", "editor").await;
+    let viewer = guarded.token_with("f", "viewer").await;
+    let copy = json!({"folderId": "f", "name": "n", "imageId": source});
+    let path = "/cloud-desktop/v1/images:copy";
+    let running = guarded.ask(Method::POST, path, copy).await;
+    let id = text(&running, "id");
+    let cancel = format!("/operations/{id}:cancel");
+    let (status, refused) = guarded
+        .send(&viewer, Method::POST, &cancel, &json!({}))
+        .await;
+    assert_eq!((status, &refused["code"]), (403, &json!(7)), "{refused}");
+    // Asking twice is asking once.
+    for _ in 0..2 {
+        let (status, _) = guarded
+            .send(&editor, Method::POST, &cancel, &json!({}))
+            .await;
+        assert_eq!(status, 200);
+    }
+    eventually("the copy ends", || async {
+        let path = format!("/operations/{id}");
+        let operation = guarded.ask(Method::GET, &path, Value::Null).await;
+        (operation["done"] == true).then_some(())
+    })
+    .await;
+    let path = "/desktop-images/v1/auditEvents?folderId=f";
+    let events = guarded.ask(Method::GET, path, Value::Null).await;
+    let creator = text(&running, "createdBy");
+    let events = events.as_array().expect("events").iter();
+    let of_it: Vec<[String; 4]> = events
+        .filter(|event| event["operationId"] == id)
+        .map(|event| {
+            let told = ["eventType", "status", "subject", "peerAddress"];
+            told.map(|name| text(event, name).to_owned())
+        })
+        .collect();
+    let copied = "desktopimages.audit.clouddesktop.CopyDesktopImage";
+    let cancelled = "desktopimages.audit.operation.CancelOperation";
+    let address = "127.0.0.1";
+    assert_eq!(
+        of_it,
+        [
+            [copied, "STARTED", creator, address],
+            [cancelled, "STARTED", &subject, address],
+            [cancelled, "DONE", &subject, address],
+            [copied, "CANCELLED", creator, ""],
+        ]
     );
 }

@@ -207,6 +207,7 @@ impl World {
                     change: self.identity_change(),
                 }),
                 0 => AnyCommand::RequestCancel(RequestCancel {
+                    request: self.request(),
                     operation_id: self.pick(|world| &world.operations),
                 }),
                 1 => AnyCommand::Supersede(Supersede(self.request())),

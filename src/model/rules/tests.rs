@@ -21,6 +21,9 @@ struct Told {
 
 impl Told {
     fn note(&mut self, event: &AuditRow) {
+        let AuditKind::Operation(_) = event.kind else {
+            return;
+        };
         let Some(id) = event.operation else { return };
         if matches!(event.step, AuditStep::Started | AuditStep::StartedAndDone) {
             *self.started.entry(id).or_default() += 1;

@@ -200,8 +200,11 @@ impl Tested {
     }
 
     async fn request_cancel(&self, operation_id: &str) -> Result<CancelRequested> {
-        let operation_id = operation_id.to_owned();
-        self.execute(RequestCancel { operation_id }).await
+        let command = RequestCancel {
+            request: RequestContext::internal("somebody"),
+            operation_id: operation_id.to_owned(),
+        };
+        self.execute(command).await
     }
 
     async fn tie_key(&self, lease: &Lease) -> Result<()> {

@@ -17,12 +17,10 @@ use super::error::{numbered, to_json, unreadable};
 use super::folders::key_of;
 use super::transaction::Transaction;
 use crate::model::{
-    AuditEvent, AuditKind, AuditQuery, AuditRow, AuditStatus, AuditStep, Id, IdentityAction, Kind,
-    OPERATION_PREFIX, Timestamp,
+    AuditEvent, AuditKind, AuditQuery, AuditRow, AuditStatus, AuditStep, Id, OPERATION_PREFIX,
+    Timestamp,
 };
 
-/// The kind of a new limit. Others are those of operations.
-const SET_QUOTA: i64 = 101;
 /// In the place of the operation and the image of an event that has none.
 const NO_ID: Id = Id { key: 0, rest: 0 };
 /// How many rows get their numbers in one transaction.
@@ -42,11 +40,7 @@ pub(super) fn insert(
     let values = vec![
         column(rows, |row| row.time.0),
         column(rows, |row| row.step as i64),
-        column(rows, |row| match row.kind {
-            AuditKind::Operation(kind) => kind as i64,
-            AuditKind::SetQuota => SET_QUOTA,
-            AuditKind::Identity(action) => action as i64,
-        }),
+        column(rows, |row| row.kind.number()),
         column(rows, |row| row.subject.clone()),
         column(rows, |row| row.request_id.clone()),
         try_column(rows, |row| key_of(folders, &row.folder_id))?,
@@ -194,22 +188,16 @@ fn from_row(row: &Row) -> Result<Vec<AuditEvent>> {
     let number: i64 = columns.take()?;
     let step = numbered("step", AuditStep::from_number, columns.take()?)?;
     let time = Timestamp(columns.take()?);
-    let kind = match columns.take()? {
-        SET_QUOTA => AuditKind::SetQuota,
-        number => Kind::from_number(number)
-            .map(AuditKind::Operation)
-            .or_else(|| IdentityAction::from_number(number).map(AuditKind::Identity))
-            .ok_or_else(|| unreadable(format!("kind {number} of an audit event")))?,
-    };
+    let kind = numbered("kind", AuditKind::from_number, columns.take()?)?;
     let (subject, request_id, peer) = (columns.take()?, columns.take()?, columns.take()?);
     let folder_id = columns.take()?;
     let (operation, image) = (columns.take_id()?, columns.take_id()?);
-    let (operation_id, image_id) = match kind {
-        AuditKind::Operation(kind) => (
+    let (operation_id, image_id) = match kind.operation() {
+        Some(kind) => (
             operation.text(OPERATION_PREFIX),
             image.text(kind.image_prefix()),
         ),
-        AuditKind::SetQuota | AuditKind::Identity(_) => Default::default(),
+        None => Default::default(),
     };
     let started = AuditEvent {
         sequence: 2 * number - 1,

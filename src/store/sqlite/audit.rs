@@ -8,15 +8,13 @@ use rusqlite::{Row, params, params_from_iter};
 
 use super::super::{CLOCK_SLIP, Result};
 use super::Transaction;
-use super::error::{from_json, numbered, to_json, unreadable};
+use super::error::{from_json, numbered, to_json};
 use super::folders::{self, TOTAL};
 use crate::model::{
-    AuditEvent, AuditKind, AuditQuery, AuditRow, AuditStatus, AuditStep, Id, IdentityAction, Kind,
-    OPERATION_PREFIX, Timestamp,
+    AuditEvent, AuditKind, AuditQuery, AuditRow, AuditStatus, AuditStep, Id, OPERATION_PREFIX,
+    Timestamp,
 };
 
-/// The kind of a new limit. Others are those of operations.
-const SET_QUOTA: i64 = 101;
 /// In the place of the operation and the image of an event that has none.
 const NO_ID: Id = Id { key: 0, rest: 0 };
 /// No folder has this key.
@@ -38,11 +36,7 @@ pub(super) fn values(transaction: &Transaction<'_>, row: &AuditRow) -> Result<[V
     Ok([
         Value::from(row.time.0),
         Value::from(row.step as i64),
-        Value::from(match row.kind {
-            AuditKind::Operation(kind) => kind as i64,
-            AuditKind::SetQuota => SET_QUOTA,
-            AuditKind::Identity(action) => action as i64,
-        }),
+        Value::from(row.kind.number()),
         Value::from(row.subject.clone()),
         Value::from(row.request_id.clone()),
         Value::from(folder_key),
@@ -125,13 +119,7 @@ pub(super) fn forget(
 
 /// The event as one that has started.
 fn from_row(row: &Row<'_>) -> rusqlite::Result<AuditEvent> {
-    let kind = match row.get("kind")? {
-        SET_QUOTA => AuditKind::SetQuota,
-        number => Kind::from_number(number)
-            .map(AuditKind::Operation)
-            .or_else(|| IdentityAction::from_number(number).map(AuditKind::Identity))
-            .ok_or_else(|| unreadable(format!("kind {number} of an audit event")))?,
-    };
+    let kind = numbered("kind", AuditKind::from_number, row.get("kind")?)?;
     let changes: Option<String> = row.get("changes")?;
     let operation = Id {
         key: row.get("operation_key")?,
@@ -141,12 +129,12 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<AuditEvent> {
         key: row.get("image_key")?,
         rest: row.get("image_id_rest")?,
     };
-    let (operation_id, image_id) = match kind {
-        AuditKind::Operation(kind) => (
+    let (operation_id, image_id) = match kind.operation() {
+        Some(kind) => (
             operation.text(OPERATION_PREFIX),
             image.text(kind.image_prefix()),
         ),
-        AuditKind::SetQuota | AuditKind::Identity(_) => Default::default(),
+        None => Default::default(),
     };
     Ok(AuditEvent {
         sequence: 2 * row.get::<_, i64>("sequence")? - 1,
