@@ -135,6 +135,8 @@ fn error(failure: Failure) -> rpc::Status {
         Reason::FailedPrecondition => Code::FailedPrecondition,
         Reason::Cancelled => Code::Cancelled,
         Reason::Aborted | Reason::Superseded => Code::Aborted,
+        Reason::Unauthenticated => Code::Unauthenticated,
+        Reason::PermissionDenied => Code::PermissionDenied,
         Reason::Exhausted | Reason::QuotaExceeded => Code::ResourceExhausted,
         Reason::Unavailable => Code::Unavailable,
         Reason::Internal => Code::Internal,

@@ -335,7 +335,12 @@ async fn passed(deadline: Option<Instant>) {
 /// The failure of an upload whose sender was found to have lost the right to it.
 fn no_longer_allowed(why: &Error, received: u64) -> Failure {
     let message = format!("The upload was stopped after {received} bytes: {why}");
-    Failure::new(Reason::Aborted, message)
+    let reason = match why {
+        Error::Unauthenticated => Reason::Unauthenticated,
+        Error::Store(store::Error::Refused(_)) => Reason::PermissionDenied,
+        _ => Reason::Aborted,
+    };
+    Failure::new(reason, message)
 }
 
 /// The failure of an upload whose slot another got.
@@ -344,4 +349,81 @@ fn too_slow(received: u64) -> Failure {
         "The upload was stopped after {received} bytes: it came too slowly while others waited; send it again"
     );
     Failure::new(Reason::Aborted, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use futures_util::stream;
+
+    use super::super::UploadSettings;
+    use super::*;
+    use crate::blobs::LocalBlobs;
+    use crate::model::{Outcome, Permissions, Rights, Standing, SystemClock};
+    use crate::operations::{Engine, Settings};
+    use crate::store::memory::MemoryStore;
+
+    /// A viewer, who is no editor any more.
+    fn without_roles() -> Rights {
+        Rights::Granted {
+            holders: ["token:a".to_owned()].into(),
+            permissions: Arc::new(Permissions::new([])),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upload_whose_right_is_lost_says_how() {
+        for (lost, reason, words) in [
+            (
+                None,
+                Reason::Unauthenticated,
+                "Token is invalid or has expired.",
+            ),
+            (
+                Some(without_roles()),
+                Reason::PermissionDenied,
+                "Permission denied to folder f",
+            ),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let blobs = LocalBlobs::open(&folder.path().join("contents")).unwrap();
+            let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
+            let engine = Engine::new(store.clone(), Settings::default());
+            let images = Images::new(store, blobs, engine, None)
+                .with_upload_settings(UploadSettings::default());
+            let now = Arc::new(Mutex::new(Some(Rights::All)));
+            let told = now.clone();
+            let request = RequestContext {
+                standing: Standing::new(move || {
+                    Box::pin(std::future::ready(told.lock().unwrap().clone()))
+                }),
+                ..RequestContext::internal("token:a")
+            };
+            // Half a minute passes before each piece; the right is lost before the second one.
+            let body = stream::iter(0..3).then(move |piece| {
+                let (now, lost) = (now.clone(), lost.clone());
+                async move {
+                    tokio::time::advance(Duration::from_secs(31)).await;
+                    if piece == 1 {
+                        *now.lock().unwrap() = lost;
+                    }
+                    Ok(Piece::Data(Bytes::from_static(&[1; 512])))
+                }
+            });
+            let upload = Upload {
+                new: super::super::tests::new(),
+                sha256: None,
+                length: None,
+                body,
+            };
+            let operation = images.upload_compute_image(request, upload).await.unwrap();
+            let Some(Outcome::Failed(failure)) = operation.outcome else {
+                panic!("{operation:?}");
+            };
+            assert_eq!(failure.reason, reason);
+            let expected = format!("The upload was stopped after 512 bytes: {words}");
+            assert_eq!(failure.message, expected);
+        }
+    }
 }

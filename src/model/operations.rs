@@ -134,6 +134,10 @@ pub(crate) enum Reason {
     Superseded,
     /// Other bytes came than the caller said.
     OtherDigest,
+    /// The credentials of the caller were good no more before all was there.
+    Unauthenticated,
+    /// The caller lost the right to it before all was there.
+    PermissionDenied,
     /// The server lacks something for a moment.
     Unavailable,
     /// Room has run out.
@@ -145,7 +149,7 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
-    const NAMES: [(Self, &str); 12] = [
+    const NAMES: [(Self, &str); 14] = [
         (Self::Invalid, "invalid"),
         (Self::NotFound, "not_found"),
         (Self::AlreadyExists, "already_exists"),
@@ -154,6 +158,8 @@ impl Reason {
         (Self::Aborted, "aborted"),
         (Self::Superseded, "superseded"),
         (Self::OtherDigest, "other_digest"),
+        (Self::Unauthenticated, "unauthenticated"),
+        (Self::PermissionDenied, "permission_denied"),
         (Self::Unavailable, "unavailable"),
         (Self::Exhausted, "exhausted"),
         (Self::QuotaExceeded, "quota_exceeded"),

@@ -167,9 +167,12 @@ pub(super) fn frees_key(key: UploadKey, failure: &Failure) -> bool {
         // The image itself was at fault, or its caller gave it up: it would end so again.
         Reason::Invalid | Reason::Cancelled => UploadKey::None,
         // The bytes that came were not those that were sent, or are gone.
-        Reason::Aborted | Reason::Superseded | Reason::OtherDigest | Reason::Unavailable => {
-            UploadKey::Taken
-        }
+        Reason::Aborted
+        | Reason::Superseded
+        | Reason::OtherDigest
+        | Reason::Unauthenticated
+        | Reason::PermissionDenied
+        | Reason::Unavailable => UploadKey::Taken,
         Reason::NotFound
         | Reason::AlreadyExists
         | Reason::FailedPrecondition
