@@ -1,5 +1,6 @@
 //! `yandex.cloud.endpoint.ApiEndpointService`: the address of each service, which is this server's for all of them.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::uri::Authority;
@@ -15,7 +16,8 @@ use crate::contract::yandex::cloud::endpoint::{
 /// The ids that public clients look up, in their order. Each is listed once: a stock client throws on doubles.
 const IDS: [&str; 5] = ["clouddesktops", "compute", "endpoint", "iam", "operation"];
 
-/// The host and port that a request was sent to, in its extensions where nobody could have changed them on the way.
+/// The host and port that a request was sent to, in its extensions. They are those that it names where nobody could have
+/// changed them on the way, else those of the socket.
 #[derive(Debug, Clone)]
 pub(crate) struct AskedHost(Arc<str>);
 
@@ -27,6 +29,12 @@ impl AskedHost {
     }
 }
 
+impl From<SocketAddr> for AskedHost {
+    fn from(address: SocketAddr) -> Self {
+        Self(address.to_string().into())
+    }
+}
+
 /// The addresses that clients are told.
 #[derive(Debug, Clone)]
 pub(crate) struct Endpoints {
@@ -35,7 +43,7 @@ pub(crate) struct Endpoints {
 }
 
 impl Endpoints {
-    /// The address that is `advertised`, or that of the request where it is certain, or the listener's `own`.
+    /// The address that is `advertised`, or that of the request, or the listener's `own` where a request has none.
     pub(crate) fn new(advertised: Option<&str>, own: &str) -> Self {
         Self {
             advertised: advertised.map(Arc::from),

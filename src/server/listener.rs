@@ -2,13 +2,14 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::net::{TcpListener, UnixListener};
 
-use super::peer::Address;
+use super::peer::{Address, canonical};
 use super::proxies::TrustedProxies;
 use super::stream::Socket;
 use crate::tls::Acceptor;
@@ -34,6 +35,8 @@ enum Listening {
 pub(crate) struct Accepted {
     pub socket: Socket,
     pub address: Address,
+    /// The address of this server that the client has connected to; none of a Unix socket.
+    pub reached: Option<SocketAddr>,
     pub is_loopback: bool,
     pub tls: Option<Arc<Acceptor>>,
     /// The only peers that may be here.
@@ -79,19 +82,24 @@ impl Listener {
     }
 
     fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
-        let (socket, address) = match &self.socket {
+        let (socket, address, reached) = match &self.socket {
             Listening::Tcp(socket) => match socket.poll_accept(context)? {
-                Poll::Ready((socket, address)) => (Socket::Tcp(socket), Address::of(address)),
+                Poll::Ready((socket, address)) => {
+                    // A client that has gone already needs no address.
+                    let reached = socket.local_addr().ok().map(canonical);
+                    (Socket::Tcp(socket), Address::of(address), reached)
+                }
                 Poll::Pending => return Poll::Pending,
             },
             Listening::Unix(socket) => match socket.poll_accept(context)? {
-                Poll::Ready((socket, _)) => (Socket::Unix(socket), Address::Unix),
+                Poll::Ready((socket, _)) => (Socket::Unix(socket), Address::Unix, None),
                 Poll::Pending => return Poll::Pending,
             },
         };
         Poll::Ready(Ok(Accepted {
             socket,
             address,
+            reached,
             is_loopback: self.is_loopback,
             tls: self.tls.clone(),
             only: self.only.clone(),

@@ -402,16 +402,21 @@ fn error(status: &Status, request_id: &str) -> Response<ResponseBody> {
     errors::error_response(status, Some(request_id), contract::descriptor_pool())
 }
 
-/// Notes the host that a request was sent to, where nobody on the way could have changed it.
+/// Notes the host that a request was sent to, where nobody on the way could have changed it, else the address that its
+/// connection came to.
 fn tell_asked_host(request: &mut Request<Body>, authority: Option<&Authority>) {
-    let peer = request.extensions().get::<Peer>();
-    let default_port = match peer {
-        Some(peer) if peer.is_tls => 443,
-        Some(peer) if peer.is_proxied => 80,
-        _ => return,
+    let Some(peer) = request.extensions().get::<Peer>() else {
+        return;
     };
-    if let Some(authority) = authority {
-        let asked = grpc::AskedHost::new(authority, default_port);
+    let sure = match peer {
+        peer if peer.is_tls => Some(443),
+        peer if peer.is_proxied => Some(80),
+        _ => None,
+    };
+    let named = sure.zip(authority);
+    let named = named.map(|(port, authority)| grpc::AskedHost::new(authority, port));
+    let reached = || peer.reached.map(grpc::AskedHost::from);
+    if let Some(asked) = named.or_else(reached) {
         request.extensions_mut().insert(asked);
     }
 }

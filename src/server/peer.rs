@@ -20,7 +20,7 @@ pub(crate) enum Address {
 impl Address {
     /// The address of a socket: one of IPv4 as such, also where a socket for IPv6 took the connection.
     pub(crate) fn of(address: SocketAddr) -> Self {
-        Self::Tcp(SocketAddr::new(address.ip().to_canonical(), address.port()))
+        Self::Tcp(canonical(address))
     }
 
     pub(crate) fn ip(&self) -> Option<IpAddr> {
@@ -30,6 +30,11 @@ impl Address {
             Self::Unix => None,
         }
     }
+}
+
+/// An address of IPv4 as such, also where a socket for IPv6 has it.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 impl fmt::Display for Address {
@@ -46,6 +51,8 @@ impl fmt::Display for Address {
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
     pub address: Address,
+    /// The address of this server that the connection came to; none of a Unix socket.
+    pub reached: Option<SocketAddr>,
     /// Whether the listener is one that only programs of this machine reach.
     pub is_loopback: bool,
     /// Whether the client speaks TLS, to this server or to a trusted proxy.
@@ -81,6 +88,7 @@ impl Peer {
     pub(crate) fn at(is_loopback: bool) -> Self {
         Self {
             address: Address::Unix,
+            reached: None,
             is_loopback,
             is_tls: false,
             is_proxied: false,

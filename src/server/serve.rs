@@ -161,6 +161,7 @@ async fn connection<A, R, B>(
     let Accepted {
         socket,
         address,
+        reached,
         is_loopback,
         tls,
         only,
@@ -200,6 +201,7 @@ async fn connection<A, R, B>(
     let unread = discards.connection(ip, http2);
     let peer = Peer {
         address,
+        reached,
         is_loopback,
         is_tls: begun.is_tls,
         is_proxied: false,

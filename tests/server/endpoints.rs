@@ -1,5 +1,8 @@
 //! Where clients find the services.
 
+use std::net::Ipv6Addr;
+
+use desktop_images::app::Listen;
 use desktop_images::contract::yandex::cloud::endpoint::{
     GetApiEndpointRequest, ListApiEndpointsRequest,
     api_endpoint_service_client::ApiEndpointServiceClient,
@@ -46,6 +49,27 @@ async fn every_service_is_found_once_over_grpc_and_rest() {
             let reply = client.get(request).await.unwrap();
             assert_eq!(to_json(reply.get_ref()), endpoint);
         }
+    }
+}
+
+#[tokio::test]
+async fn a_server_on_all_addresses_tells_the_one_that_it_was_reached_at() {
+    let server = TestServer::start_with(|config| {
+        let all = (Ipv6Addr::UNSPECIFIED, 0);
+        config.listen = vec![Listen::Tcp(all.into())];
+        config.insecure_plaintext = true;
+        config.insecure_allow_anonymous = true;
+        config.allow_hosts = vec!["images.example".parse().unwrap()];
+    })
+    .await;
+    let port = server.address.port();
+    for host in ["127.0.0.1", "[::1]"] {
+        let url = format!("http://{host}:{port}/endpoints/compute");
+        // Over plain HTTP anybody on the way can change the name.
+        let request = server.http.get(url).header("host", "images.example");
+        let told = request.send().await.unwrap().bytes().await.unwrap();
+        let told: Value = serde_json::from_slice(&told).unwrap();
+        assert_eq!(told["address"], format!("{host}:{port}"), "{told}");
     }
 }
 
