@@ -26,7 +26,7 @@ impl IamTokenService for Service {
         let exchanged = self.identity.exchange(context, credential).await;
         let exchanged = exchanged.map_err(status::not_authenticated)?;
         let (token, iam_token) = exchanged.map_err(status::from_store)?;
-        Ok(Response::new(CreateIamTokenResponse {
+        Ok(request::secret(CreateIamTokenResponse {
             iam_token,
             expires_at: token.expires_at.map(timestamp),
         }))

@@ -4,7 +4,7 @@ use http::Extensions;
 use prost::Message;
 use sha2::{Digest, Sha256};
 use tonic::Status;
-use tonic::metadata::MetadataMap;
+use tonic::metadata::{MetadataMap, MetadataValue};
 
 use super::{idempotency_key, status};
 use crate::contract::rules::{Check, Violation, violations};
@@ -37,6 +37,14 @@ pub(crate) fn context(extensions: &mut Extensions) -> Result<RequestContext, Sta
 #[derive(Debug, thiserror::Error)]
 #[error("a request has come without a context")]
 struct NoContext;
+
+/// The reply that holds a secret, which no cache may keep (RFC 6749, section 5.1).
+pub(super) fn secret<T>(message: T) -> tonic::Response<T> {
+    let mut response = tonic::Response::new(message);
+    let no_store = MetadataValue::from_static("no-store");
+    response.metadata_mut().insert("cache-control", no_store);
+    response
+}
 
 /// A request taken apart: its context, its metadata, its message.
 pub(super) fn unpack<T>(

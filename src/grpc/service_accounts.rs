@@ -56,7 +56,7 @@ impl ServiceAccountService for Service {
         let identity = &self.identity;
         let created = identity.create_service_account_key(context, account_id, request.description);
         let (key, private_key) = created.await.map_err(status::from_store)?;
-        Ok(Response::new(CreateServiceAccountKeyResponse {
+        Ok(request::secret(CreateServiceAccountKeyResponse {
             key: Some(key_message(key)),
             private_key,
         }))

@@ -34,7 +34,7 @@ impl SignedUrlService for Service {
         let (path, query) = self.path_of(&context, request.target).await?;
         let signed = self.identity.sign(&context, &path, &query, lifetime).await;
         let (path, expires_at) = signed.map_err(status::from_store)?;
-        Ok(Response::new(SignedUrl {
+        Ok(request::secret(SignedUrl {
             url: self.identity.url(&path).unwrap_or_default(),
             path,
             expires_at: Some(timestamp(expires_at)),

@@ -33,7 +33,7 @@ impl TokenService for Service {
         };
         let created = self.identity.create_token(context, new).await;
         let (token, secret) = created.map_err(status::from_store)?;
-        Ok(Response::new(CreateTokenResponse {
+        Ok(request::secret(CreateTokenResponse {
             token: Some(message(token)),
             secret,
         }))

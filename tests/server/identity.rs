@@ -400,3 +400,32 @@ async fn a_cancel_takes_an_editor_and_the_audit_log_names_who_asked_for_it() {
         ]
     );
 }
+
+#[tokio::test]
+async fn no_cache_keeps_a_reply_with_a_secret() {
+    let guarded = Guarded::start().await;
+    let source = guarded.compute_image("f", "source").await;
+    let copy = json!({"folderId": "f", "name": "n", "imageId": source});
+    let copied = guarded
+        .ask(Method::POST, "/cloud-desktop/v1/images:copy", copy)
+        .await;
+    let accounts = "/desktop-images/v1/serviceAccounts";
+    let account = guarded
+        .ask(Method::POST, accounts, json!({"name": "ci"}))
+        .await;
+    let keys = format!("{accounts}/{}/keys", text(&account, "id"));
+    let exchange = json!({"yandexPassportOauthToken": guarded.admin});
+    let signed = json!({"imageId": image_id(&copied)});
+    for (path, body) in [
+        ("/desktop-images/v1/tokens", json!({})),
+        (keys.as_str(), json!({})),
+        ("/iam/v1/tokens", exchange),
+        ("/desktop-images/v1/signedUrls", signed),
+    ] {
+        let request = guarded.server.http.post(guarded.server.url(path));
+        let request = request.bearer_auth(&guarded.admin).body(body.to_string());
+        let reply = request.send().await.unwrap();
+        assert_eq!(reply.status(), 200, "{path}");
+        assert_eq!(reply.headers()["cache-control"], "no-store", "{path}");
+    }
+}
