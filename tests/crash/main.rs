@@ -11,9 +11,11 @@
 )]
 
 mod audit;
+mod callers;
 mod checks;
 mod data_folder;
 mod disks;
+mod embedded;
 mod kill;
 mod load;
 mod model;
@@ -42,7 +44,7 @@ fn main() {
     let options = Options::parse();
     let (rounds, seed) = (options.rounds, options.seed);
     let trial = Trial::test("what_was_acknowledged_survives_every_kill", move || {
-        rounds::run(rounds, seed).map_err(Into::into)
+        rounds::run::<embedded::Embedded>(rounds, seed).map_err(Into::into)
     });
     let conclusion: Conclusion = libtest_mimic::run(&options.harness, vec![trial]);
     conclusion.exit();
