@@ -79,7 +79,7 @@ impl Identity {
             folder_id: new.folder_id,
             role: new.role,
             import_uris: new.import_uris,
-            created_at: self.inner.store.now(),
+            created_at: Some(self.inner.store.now()),
             created_by: request.subject.clone(),
         };
         let row = Box::new(IdentityRow::Grant(grant.clone()));
@@ -101,7 +101,8 @@ impl Identity {
         self.change(request, IdentityChange::Remove(key)).await
     }
 
-    /// The grants in a folder, or all of them where its id is empty.
+    /// The grants in a folder, or all of them where its id is empty: those of the store, then those of the file of
+    /// permissions.
     ///
     /// # Errors
     /// `Refusal::Denied` or `FolderDenied`, and those of the store.
@@ -112,13 +113,13 @@ impl Identity {
     ) -> store::Result<Vec<Grant>> {
         request.rights.demand_in(Role::Admin, folder_id)?;
         let rows = self.inner.store.identities(IdentityKind::Grant).await?;
-        let grants = rows.into_iter().filter_map(|row| match row {
-            IdentityRow::Grant(grant) if folder_id.is_empty() || grant.folder_id == folder_id => {
-                Some(grant)
-            }
+        let stored = rows.into_iter().filter_map(|row| match row {
+            IdentityRow::Grant(grant) => Some(grant),
             _ => None,
         });
-        Ok(grants.collect())
+        let all = stored.chain(self.file_grants().await);
+        let asked = |grant: &Grant| folder_id.is_empty() || grant.folder_id == folder_id;
+        Ok(all.filter(asked).collect())
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::grants::{check_holder, check_import_uris};
-use crate::model::{Grant, Role, Timestamp};
+use crate::model::{Grant, Role};
 
 /// The creator of the grants of a file.
 const CREATOR: &str = "permissions-file";
@@ -63,7 +63,7 @@ fn parse(text: &str) -> Result<Vec<Grant>, String> {
             folder_id: grant.folder_id,
             role: grant.role,
             import_uris: grant.import_uri_prefixes,
-            created_at: Timestamp(0),
+            created_at: None,
             created_by: CREATOR.to_owned(),
         })
     });

@@ -59,7 +59,7 @@ fn message(grant: Grant) -> AccessGrant {
         folder_id: grant.folder_id,
         role: grant.role.name().to_owned(),
         import_uri_prefixes: grant.import_uris,
-        created_at: Some(timestamp(grant.created_at)),
+        created_at: grant.created_at.map(timestamp),
         created_by: grant.created_by,
     }
 }

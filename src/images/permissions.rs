@@ -72,7 +72,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::model::{Grant, Permissions, Rights, Standing, Timestamp};
+    use crate::model::{Grant, Permissions, Rights, Standing};
     use crate::store;
 
     fn rights(role: Role) -> Rights {
@@ -81,7 +81,7 @@ mod tests {
             folder_id: "f".to_owned(),
             role,
             import_uris: Vec::new(),
-            created_at: Timestamp(0),
+            created_at: None,
             created_by: "token:admin".to_owned(),
         };
         Rights::Granted {

@@ -54,7 +54,8 @@ pub(crate) struct Grant {
     /// The beginnings of uris that may be imported by this grant; all where there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub import_uris: Vec<String>,
-    pub created_at: Timestamp,
+    /// None of a grant of the file of permissions.
+    pub created_at: Option<Timestamp>,
     pub created_by: String,
 }
 
@@ -220,7 +221,7 @@ mod tests {
             folder_id: folder_id.to_owned(),
             role,
             import_uris: import_uris.iter().map(|uri| (*uri).to_owned()).collect(),
-            created_at: Timestamp(0),
+            created_at: None,
             created_by: "token:admin".to_owned(),
         }
     }

@@ -429,3 +429,46 @@ async fn no_cache_keeps_a_reply_with_a_secret() {
         assert_eq!(reply.headers()["cache-control"], "no-store", "{path}");
     }
 }
+
+#[tokio::test]
+async fn roles_of_a_file_hold_are_listed_and_follow_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("permissions.toml");
+    std::fs::write(&file, "").unwrap();
+    let guarded = Guarded::start_with(|config| config.permissions_file = Some(file.clone())).await;
+    let (token, subject) = guarded.token().await;
+    let path = "/compute/v1/images?folderId=f";
+    let (status, _) = guarded.send(&token, Method::GET, path, &Value::Null).await;
+    assert_eq!(status, 403);
+    let grant =
+        format!("[[grant]]\nsubject = \"{subject}\"\nrole = \"viewer\"\nfolder_id = \"f\"\n");
+    std::fs::write(&file, grant).unwrap();
+    eventually("the role of the file holds", || async {
+        let (status, _) = guarded.send(&token, Method::GET, path, &Value::Null).await;
+        (status == 200).then_some(())
+    })
+    .await;
+    let listed = "/desktop-images/v1/access?folderId=f";
+    let listed = guarded.ask(Method::GET, listed, Value::Null).await;
+    let grant = &listed["grants"][0];
+    assert_eq!(grant["subject"], subject, "{listed}");
+    assert_eq!(grant["createdBy"], "permissions-file", "{listed}");
+    assert_eq!(grant.get("createdAt"), None, "{listed}");
+    // What is not as it must be changes nothing.
+    std::fs::write(&file, "[[grant]]").unwrap();
+    let (other, other_subject) = guarded.token().await;
+    guarded.grant(&other_subject, "f", "viewer").await;
+    eventually("a role that was granted holds", || async {
+        let (status, _) = guarded.send(&other, Method::GET, path, &Value::Null).await;
+        (status == 200).then_some(())
+    })
+    .await;
+    let (status, _) = guarded.send(&token, Method::GET, path, &Value::Null).await;
+    assert_eq!(status, 200);
+    std::fs::write(&file, "").unwrap();
+    eventually("the role is gone with the file's", || async {
+        let (status, _) = guarded.send(&token, Method::GET, path, &Value::Null).await;
+        (status == 403).then_some(())
+    })
+    .await;
+}

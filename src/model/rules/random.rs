@@ -292,7 +292,7 @@ impl World {
             },
             role: *Role::ALL.choose(&mut self.random).expect("some"),
             import_uris: Vec::new(),
-            created_at: Timestamp(1),
+            created_at: Some(Timestamp(1)),
             created_by: "somebody".to_owned(),
         }
     }

@@ -50,7 +50,7 @@ fn grant(holder: &str, folder_id: &str, role: Role) -> IdentityRow {
         folder_id: folder_id.to_owned(),
         role,
         import_uris: Vec::new(),
-        created_at: START,
+        created_at: Some(START),
         created_by: "somebody".to_owned(),
     })
 }
