@@ -1,5 +1,6 @@
 //! The composition root: the one place that names concrete backends.
 
+mod backends;
 mod certificates;
 mod data_folder;
 mod exposure;
@@ -14,7 +15,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +26,6 @@ pub use crate::auth::{
 use crate::grpc;
 pub use crate::images::UploadSettings;
 use crate::images::{self, Images};
-use crate::model::SystemClock;
 use crate::operations::Engine;
 pub use crate::operations::Settings as OperationSettings;
 use crate::server::{self, Callers, Gateway, Guard, SubjectLimits, TrustedProxies, serve};
@@ -34,11 +33,11 @@ pub use crate::server::{
     AllowedHost, AllowedOrigin, OPEN, Open, SubjectSettings, TransferSettings, TrustedProxy,
 };
 use crate::sources::ImportFolder;
-use crate::store::memory::MemoryStore;
 use crate::store::{self, Store};
 use crate::tls;
 pub use crate::tls::{Certificate, ClientCertificates, SubjectKind, TlsSettings};
-use data_folder::{DataFolder, Lock};
+pub use backends::StoreSettings;
+use backends::{Backends, Held};
 pub use listeners::{Bound, Listen};
 use listeners::{SocketFile, Sockets};
 use maintenance::{keep_fresh, keep_room, maintain};
@@ -73,6 +72,7 @@ pub struct Config {
     /// Whether other machines may reach the server without saying who calls.
     pub insecure_allow_anonymous: bool,
     pub data: Data,
+    pub store: StoreSettings,
     /// The folder below which `file://` uris may be imported.
     pub import_dir: Option<PathBuf>,
     /// Whether ISO 9660 and UDF images are imported too, which are made to install from.
@@ -116,6 +116,7 @@ impl Config {
             insecure_plaintext: false,
             insecure_allow_anonymous: false,
             data,
+            store: StoreSettings::default(),
             import_dir: None,
             allow_installer_images: false,
             cors_allow_origins: Vec::new(),
@@ -223,9 +224,7 @@ pub struct Server {
     maintenance: JoinHandle<()>,
     engine: Engine,
     store: Arc<dyn Store>,
-    /// Held as long as the data folder is in use.
-    _lock: Lock,
-    temporary: Option<TempDir>,
+    held: Held,
 }
 
 impl From<FirstAdminError> for Error {
@@ -240,20 +239,6 @@ impl From<FirstAdminError> for Error {
 impl Server {
     /// Opens the data, resumes what an earlier process left unfinished, and listens.
     pub async fn start(config: Config) -> Result<Self, Error> {
-        Self::start_on(config, |store| store).await
-    }
-
-    /// The same with a store in memory, which keeps nothing beyond the end of the process: no command does this. Benchmarks measure
-    /// the durable store against it.
-    pub async fn start_in_memory(config: Config) -> Result<Self, Error> {
-        let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
-        Self::start_on(config, |_| store).await
-    }
-
-    async fn start_on(
-        config: Config,
-        choose: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
-    ) -> Result<Self, Error> {
         server::raise_descriptor_limit();
         // First of all: a taken port must leave all as it was.
         let mut sockets = Sockets::bind(&config.listen).await?;
@@ -261,15 +246,6 @@ impl Server {
             return Err(Error::Exposed(refusal));
         }
         exposure::warn(&sockets.bound, &config);
-        let adopt_empty = matches!(config.data, Data::AdoptEmpty(_));
-        let (folder, temporary) = match &config.data {
-            Data::Folder(folder) | Data::AdoptEmpty(folder) => (folder.clone(), None),
-            Data::Ephemeral => {
-                let temporary =
-                    TempDir::with_prefix("desktop-images-").map_err(Error::Temporary)?;
-                (temporary.path().to_owned(), Some(temporary))
-            }
-        };
         let import_dir = config.import_dir.clone();
         let opened = tokio::task::spawn_blocking(move || {
             import_dir.as_deref().map(open_import_folder).transpose()
@@ -277,8 +253,14 @@ impl Server {
         let import_folder = opened
             .await
             .map_err(|stopped| Error::Temporary(stopped.into()))??;
-        let data = DataFolder::open(&folder, Arc::new(SystemClock), adopt_empty).await?;
-        let store = choose(data.store);
+        let Backends {
+            store,
+            blobs,
+            place,
+            ballast,
+            folder,
+            held,
+        } = Backends::open(&config).await?;
 
         let settings = IdentitySettings {
             require_auth: config.require_auth,
@@ -299,14 +281,9 @@ impl Server {
         };
 
         let engine = Engine::new(store.clone(), config.operations.clone());
-        let images = Images::new(
-            store.clone(),
-            data.place.blobs.clone(),
-            engine.clone(),
-            import_folder,
-        )
-        .allow_installer_images(config.allow_installer_images)
-        .with_upload_settings(config.uploads.clone());
+        let images = Images::new(store.clone(), blobs, engine.clone(), import_folder)
+            .allow_installer_images(config.allow_installer_images)
+            .with_upload_settings(config.uploads.clone());
         images.serve().await?;
         let own = sockets.bound.iter().map(Bound::to_string).next();
         let own = own.unwrap_or_default();
@@ -356,11 +333,13 @@ impl Server {
             config.retention.clone(),
             stop.clone(),
         ));
-        tokio::spawn(health::watch(data.place, health, stop.clone()));
+        tokio::spawn(health::watch(place, health, stop.clone()));
         if config.require_auth {
             tokio::spawn(keep_fresh(identity, stop.clone()));
         }
-        tokio::spawn(keep_room(data.ballast, stop.clone()));
+        if let Some(ballast) = ballast {
+            tokio::spawn(keep_room(ballast, stop.clone()));
+        }
         for address in &sockets.bound {
             tracing::info!(%address, "listening");
         }
@@ -372,8 +351,7 @@ impl Server {
             maintenance,
             engine,
             store,
-            _lock: data.lock,
-            temporary,
+            held,
         })
     }
 
@@ -404,9 +382,7 @@ impl Server {
         drop(self.socket_files);
         self.engine.stop().await;
         self.store.close().await;
-        if let Some(temporary) = self.temporary {
-            temporary.close().map_err(Error::Temporary)?;
-        }
+        self.held.release()?;
         tracing::info!("stopped");
         Ok(())
     }

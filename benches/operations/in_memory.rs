@@ -5,7 +5,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use desktop_images::app::{Config, Data, Server};
+use desktop_images::app::{Config, Data, Server, StoreSettings};
 use desktop_images::telemetry::log::{self, LogFormat};
 
 /// The word that has this program serve, before the arguments of `desktop-images serve` that follow.
@@ -23,7 +23,11 @@ pub fn serve() -> Result<ExitCode, Box<dyn Error>> {
     log::start(LogFormat::Text, &level).map_err(|error| error.to_string())?;
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
-        let server = Server::start_in_memory(Config::new(Data::Folder(data))).await?;
+        let server = Server::start(Config {
+            store: StoreSettings::Memory,
+            ..Config::new(Data::Folder(data))
+        })
+        .await?;
         println!("Listening on http://{}", server.address());
         std::future::pending::<()>().await;
         Ok(ExitCode::SUCCESS)

@@ -38,9 +38,8 @@ pub(super) struct DataFolder {
 #[derive(Clone)]
 pub(super) struct Place {
     pub blobs: LocalBlobs,
-    database: PathBuf,
-    /// Device and inode of the database.
-    identity: (u64, u64),
+    /// The file of an embedded database, with its device and inode.
+    database: Option<(PathBuf, (u64, u64))>,
 }
 
 impl DataFolder {
@@ -82,8 +81,7 @@ impl DataFolder {
                 store,
                 place: Place {
                     blobs: blobs.beside(ballast.clone()),
-                    database,
-                    identity,
+                    database: Some((database, identity)),
                 },
                 ballast,
                 lock,
@@ -96,17 +94,32 @@ impl DataFolder {
     }
 }
 
+/// Opens a folder for blobs alone, without a database in it.
+pub(super) async fn open_blobs_alone(folder: &Path) -> Result<(Lock, Place), Error> {
+    let path = folder.to_owned();
+    blocking(move || {
+        let lock = Lock::take(&path)?;
+        let blobs = LocalBlobs::open(&path.join(CONTENTS)).map_err(failed(&path))?;
+        let database = None;
+        Ok((lock, Place { blobs, database }))
+    })
+    .await
+}
+
 impl Place {
     /// Fails where database or blobs are no longer those that were opened. Blocks.
     pub(super) fn check(&self) -> Result<(), String> {
         self.blobs.check().map_err(|error| error.to_string())?;
-        match identity(&self.database) {
-            Ok(found) if found == self.identity => Ok(()),
+        let Some((database, opened)) = &self.database else {
+            return Ok(());
+        };
+        match identity(database) {
+            Ok(found) if found == *opened => Ok(()),
             Ok(_) => Err(format!(
                 "{} was replaced by another file; nothing that is written now will be found there",
-                self.database.display()
+                database.display()
             )),
-            Err(error) => Err(format!("{}: {error}", self.database.display())),
+            Err(error) => Err(format!("{}: {error}", database.display())),
         }
     }
 }
