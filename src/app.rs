@@ -7,6 +7,8 @@ mod exposure;
 mod health;
 mod listeners;
 mod maintenance;
+mod owner;
+mod shared_folder;
 pub mod verification;
 
 use std::io;
@@ -36,8 +38,8 @@ use crate::sources::ImportFolder;
 use crate::store::{self, Store};
 use crate::tls;
 pub use crate::tls::{Certificate, ClientCertificates, SubjectKind, TlsSettings};
-pub use backends::StoreSettings;
 use backends::{Backends, Held};
+pub use backends::{PostgresSettings, StoreSettings};
 pub use listeners::{Bound, Listen};
 use listeners::{SocketFile, Sockets};
 use maintenance::{keep_fresh, keep_room, maintain};
@@ -193,6 +195,30 @@ pub enum Error {
         blobs: usize,
         reason: String,
     },
+    #[error(
+        "{folder} has {files} files of images that the database knows nothing of: name the database or the folder \
+         that belongs to it, or say --adopt-empty to leave the files alone"
+    )]
+    UnknownBlobs { folder: PathBuf, files: usize },
+    #[error(
+        "the images in {folder} belong to the installation {owner}, and the database is that of the installation \
+         {installation}: name the database or the folder that belongs to it"
+    )]
+    OtherOwner {
+        folder: PathBuf,
+        owner: String,
+        installation: String,
+    },
+    #[error(
+        "{0} has a database of its own (metadata.sqlite): name another folder for the images of the database on a \
+         server, or leave out --store"
+    )]
+    EmbeddedFolder(PathBuf),
+    #[error(
+        "{folder} has the images of the installation {owner}, whose database is on a server: name it by --store, or \
+         another folder"
+    )]
+    SharedFolder { folder: PathBuf, owner: String },
     #[error("cannot listen on {address}: {source}")]
     Listen { address: String, source: io::Error },
     /// Other machines reach the server, and it does not say how it is protected.

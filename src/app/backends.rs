@@ -7,12 +7,14 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use super::data_folder::{self, DataFolder, Lock, Place};
-use super::{Config, Data, Error};
+use super::{Config, Data, Error, shared_folder};
 use crate::ballast::Ballast;
 use crate::blobs::LocalBlobs;
 use crate::model::SystemClock;
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
+pub use crate::store::postgres::PostgresSettings;
+use crate::store::postgres::PostgresStore;
 
 /// The store of record of a server.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +22,8 @@ pub enum StoreSettings {
     /// SQLite, in the data folder.
     #[default]
     Embedded,
+    /// A database on a server, which other processes may share. The data folder has blobs alone.
+    Postgres(PostgresSettings),
     /// In memory, which keeps nothing beyond the end of the process: no command does this. Benchmarks measure the
     /// durable stores against it.
     Memory,
@@ -61,16 +65,28 @@ impl Backends {
     /// Where a part cannot be opened, or the parts do not belong together.
     pub(super) async fn open(config: &Config) -> Result<Self, Error> {
         let (folder, temporary) = folder_of(&config.data)?;
-        let (store, place, ballast, lock): (Arc<dyn Store>, _, _, _) = match config.store {
+        let clock = Arc::new(SystemClock);
+        let adopt_empty = matches!(config.data, Data::AdoptEmpty(_));
+        let (store, place, ballast, lock): (Arc<dyn Store>, _, _, _) = match &config.store {
             StoreSettings::Embedded => {
-                let adopt_empty = matches!(config.data, Data::AdoptEmpty(_));
-                let data = DataFolder::open(&folder, Arc::new(SystemClock), adopt_empty).await?;
+                shared_folder::check_is_not_shared(&folder)?;
+                let data = DataFolder::open(&folder, clock, adopt_empty).await?;
                 (data.store, data.place, Some(data.ballast), Some(data.lock))
             }
+            StoreSettings::Postgres(settings) => {
+                let store: Arc<dyn Store> = Arc::new(PostgresStore::open(settings, clock).await?);
+                match shared_folder::open(&folder, &store, adopt_empty).await {
+                    Ok(place) => (store, place, None, None),
+                    Err(error) => {
+                        store.close().await;
+                        return Err(error);
+                    }
+                }
+            }
             StoreSettings::Memory => {
-                let (lock, place) = data_folder::open_blobs_alone(&folder).await?;
-                let store = MemoryStore::new(Arc::new(SystemClock));
-                (Arc::new(store), place, None, Some(lock))
+                let lock = Lock::take(&folder)?;
+                let place = Place::of_blobs(data_folder::make_for_blobs(&folder)?);
+                (Arc::new(MemoryStore::new(clock)), place, None, Some(lock))
             }
         };
         Ok(Self {

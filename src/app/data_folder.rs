@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Error;
+use super::owner::{self, Found};
 use crate::ballast::{self, Ballast};
 use crate::blobs::LocalBlobs;
 use crate::model::Clock;
@@ -40,6 +41,8 @@ pub(super) struct Place {
     pub blobs: LocalBlobs,
     /// The file of an embedded database, with its device and inode.
     database: Option<(PathBuf, (u64, u64))>,
+    /// The note of the owner, with the name that it must have.
+    owner: Option<(owner::Folder, String)>,
 }
 
 impl DataFolder {
@@ -82,6 +85,7 @@ impl DataFolder {
                 place: Place {
                     blobs: blobs.beside(ballast.clone()),
                     database: Some((database, identity)),
+                    owner: None,
                 },
                 ballast,
                 lock,
@@ -94,22 +98,48 @@ impl DataFolder {
     }
 }
 
-/// Opens a folder for blobs alone, without a database in it.
-pub(super) async fn open_blobs_alone(folder: &Path) -> Result<(Lock, Place), Error> {
-    let path = folder.to_owned();
-    blocking(move || {
-        let lock = Lock::take(&path)?;
-        let blobs = LocalBlobs::open(&path.join(CONTENTS)).map_err(failed(&path))?;
-        let database = None;
-        Ok((lock, Place { blobs, database }))
-    })
-    .await
+/// Whether a folder has an embedded database.
+pub(super) fn has_database(folder: &Path) -> Result<bool, Error> {
+    database(folder).try_exists().map_err(failed(folder))
+}
+
+/// Makes a folder for blobs alone, where there is none, and opens it.
+pub(super) fn make_for_blobs(folder: &Path) -> Result<LocalBlobs, Error> {
+    create_folder(folder).map_err(failed(folder))?;
+    restrict_all(folder);
+    LocalBlobs::open(&blobs(folder)).map_err(failed(folder))
 }
 
 impl Place {
+    pub(super) fn of_blobs(blobs: LocalBlobs) -> Self {
+        Self {
+            blobs,
+            database: None,
+            owner: None,
+        }
+    }
+
+    /// The same, as long as the note of the owner has this name.
+    pub(super) fn owned_by(self, note: owner::Folder, installation: String) -> Self {
+        Self {
+            owner: Some((note, installation)),
+            ..self
+        }
+    }
+
     /// Fails where database or blobs are no longer those that were opened. Blocks.
     pub(super) fn check(&self) -> Result<(), String> {
         self.blobs.check().map_err(|error| error.to_string())?;
+        if let Some((note, installation)) = &self.owner {
+            match owner::look(note, installation) {
+                Ok(Found::Own) => {}
+                Ok(Found::Nobodys) => return Err("the note of the owner is gone".to_owned()),
+                Ok(Found::Of(owner)) => {
+                    return Err(format!("the blobs belong to the installation {owner} now"));
+                }
+                Err(error) => return Err(format!("the note of the owner: {error}")),
+            }
+        }
         let Some((database, opened)) = &self.database else {
             return Ok(());
         };
@@ -156,7 +186,7 @@ pub(super) fn blobs(folder: &Path) -> PathBuf {
     folder.join(CONTENTS)
 }
 
-fn failed(folder: &Path) -> impl FnOnce(io::Error) -> Error {
+pub(super) fn failed(folder: &Path) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::Folder {
         what: "data folder",
         path: folder.to_owned(),
@@ -164,7 +194,7 @@ fn failed(folder: &Path) -> impl FnOnce(io::Error) -> Error {
     }
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     let ended = tokio::task::spawn_blocking(work).await;

@@ -8,8 +8,8 @@ use super::errors::{Error, Result, chain};
 use super::signals::Stop;
 use super::{network, output, values};
 use crate::app::{
-    AllowedOrigin, Bound, Config, Data, IssuerSettings, OperationSettings, Retention, Server,
-    SubjectSettings,
+    AllowedOrigin, Bound, Config, Data, IssuerSettings, OperationSettings, PostgresSettings,
+    Retention, Server, StoreSettings, SubjectSettings,
 };
 use crate::telemetry::log::{self, LogFormat};
 
@@ -36,8 +36,20 @@ pub(crate) struct Arguments {
     /// The folder that holds all data; made if it is not there
     #[arg(long, value_name = "FOLDER", default_value = "./data")]
     data_dir: PathBuf,
+    /// Keep records in a PostgreSQL database, as in postgres://user@host/database: the data folder then has the bytes of
+    /// images alone, and several servers may share both. In a file of the data folder when left out
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "DESKTOP_IMAGES_STORE",
+        hide_env_values = true
+    )]
+    store: Option<String>,
+    /// The file that has the password for the database, where neither its URL nor PGPASSWORD nor PGPASSFILE has it
+    #[arg(long, value_name = "FILE", requires = "store")]
+    store_password_file: Option<PathBuf>,
     /// Keep all data in a temporary folder that is removed at the end
-    #[arg(long, conflicts_with = "data_dir")]
+    #[arg(long, conflicts_with_all = ["data_dir", "store"])]
     ephemeral: bool,
     /// Start also if the database is empty or new beside files of images, which are then left alone, or if
     /// all files that the database names are gone
@@ -124,7 +136,15 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         (false, true) => Data::AdoptEmpty(arguments.data_dir),
         (false, false) => Data::Folder(arguments.data_dir),
     };
+    let store = match arguments.store {
+        None => StoreSettings::Embedded,
+        Some(url) => StoreSettings::Postgres(PostgresSettings {
+            password_file: arguments.store_password_file,
+            ..PostgresSettings::new(url)
+        }),
+    };
     let mut config = Config {
+        store,
         advertise: arguments.advertise,
         issuers: arguments.issuers,
         subjects: SubjectSettings {

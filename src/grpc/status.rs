@@ -133,9 +133,11 @@ pub(super) fn from_store(error: store::Error) -> Status {
             tracing::error!(%error, "a request failed");
             Status::data_loss("The server's database is damaged")
         }
-        error @ (E::NewerSchema { .. } | E::OlderSchema { .. } | E::Foreign(_) | E::Failed(_)) => {
-            internal(&error)
-        }
+        error @ (E::NewerSchema { .. }
+        | E::OlderSchema { .. }
+        | E::Foreign(_)
+        | E::Start { .. }
+        | E::Failed(_)) => internal(&error),
     }
 }
 

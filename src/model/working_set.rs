@@ -114,13 +114,6 @@ impl WorkingSet {
 
     /// A working set that keeps what effects leave. All that an effect touches is looked up before it is decided, or
     /// is new, so that what is loaded later was not touched.
-    #[cfg_attr(
-        not(test),
-        expect(
-            dead_code,
-            reason = "for the store on PostgreSQL, which only tests start so far"
-        )
-    )]
     pub(crate) fn keeping() -> Self {
         Self {
             keeps: true,

@@ -19,11 +19,11 @@ pub enum Error {
     #[error("the disk that holds the database is full")]
     Full,
     /// While the server runs: no descriptor is left.
-    #[error("the database cannot be opened: {0}")]
+    #[error("the database cannot be opened: {}", told(&**.0))]
     CannotOpen(Source),
     #[error("the database cannot be written to: {0}")]
     ReadOnly(String),
-    #[error("the database is damaged; restore it from a backup: {0}")]
+    #[error("the database is damaged; restore it from a backup: {}", told(&**.0))]
     Damaged(Source),
     #[error("{path} has schema version {found}; this program knows versions up to {known}")]
     NewerSchema {
@@ -42,16 +42,33 @@ pub enum Error {
         "{0} is not a database of this program, or one from before its first release: move it away"
     )]
     Foreign(PathBuf),
+    /// A database on a server that cannot be served from, as it or this program is configured.
+    #[error("{database}: {why}")]
+    Start { database: String, why: String },
     /// Nothing was done.
-    #[error("the database cannot be reached: {0}")]
+    #[error("the database cannot be reached: {}", told(&**.0))]
     Unreachable(Source),
     /// The connection was lost while the database committed, and it has not come back to say what it did.
     #[error("the database went away during a commit; whether the change was made is not known")]
     OutcomeUnknown,
     #[error("the store is shutting down")]
     Closed,
-    #[error("database: {0}")]
+    #[error("database: {}", told(&**.0))]
     Failed(Source),
+}
+
+/// An error with its causes: some databases tell what happened in the cause alone.
+pub(super) fn told(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 impl Error {

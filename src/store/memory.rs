@@ -3,7 +3,7 @@
 //! is measured against. One file, though longer than others: all of a store can be read at once here.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,6 +27,7 @@ pub(crate) struct MemoryStore {
     ids: IdGenerator,
     removals: Notify,
     rows: Mutex<Rows>,
+    installation: OnceLock<String>,
 }
 
 #[derive(Default)]
@@ -53,6 +54,7 @@ impl MemoryStore {
         Self {
             clock,
             ids,
+            installation: OnceLock::new(),
             removals: Notify::new(),
             rows: Mutex::new(Rows {
                 facts: WorkingSet::complete(),
@@ -408,6 +410,10 @@ impl Store for MemoryStore {
         let rows = self.rows();
         let live = rows.facts.all_blobs().filter(|blob| blob.facts().is_some());
         Ok(live.map(|blob| blob.file.clone()).collect())
+    }
+
+    async fn installation(&self, made: String) -> Result<String> {
+        Ok(self.installation.get_or_init(|| made).clone())
     }
 }
 

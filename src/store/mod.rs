@@ -7,8 +7,6 @@ mod call;
 mod conformance;
 mod error;
 pub(crate) mod memory;
-// Only tests start it so far.
-#[cfg(test)]
 pub(crate) mod postgres;
 pub(crate) mod sqlite;
 
@@ -156,4 +154,7 @@ pub(crate) trait Store: Send + Sync + 'static {
 
     /// The ids of all live blobs: each has bytes, unless they were lost.
     async fn live_blobs(&self) -> Result<Vec<String>>;
+
+    /// The name of the installation that the database is of: the one that was noted first, or `made` where none was.
+    async fn installation(&self, made: String) -> Result<String>;
 }

@@ -11,6 +11,7 @@ mod authority;
 mod call;
 mod contract;
 mod disks;
+pub mod postgres_server;
 mod process;
 mod program;
 mod refusal;

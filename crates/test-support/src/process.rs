@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use crate::{Clients, Program};
+use crate::{Clients, Program, postgres_server};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const LISTENING: &str = "Listening on http";
@@ -55,6 +55,7 @@ impl ServerProcess {
             .arg(folder.join("data"))
             .arg("--import-dir")
             .arg(imports)
+            .args(postgres_server::store_of(folder).map(|url| format!("--store={url}")))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)

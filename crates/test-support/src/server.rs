@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use desktop_images::app::{Bound, Config, Data, Error, Server};
+use desktop_images::app::{Bound, Config, Data, Error, PostgresSettings, Server, StoreSettings};
 use desktop_images::contract::desktopimages::v1::{
     audit_service_client::AuditServiceClient,
     operation_watch_service_client::OperationWatchServiceClient,
@@ -19,7 +19,9 @@ use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::call::escaped;
-use crate::{Caller, Disk, Fill, Method, Transport, eventually, image_id, response};
+use crate::{
+    Caller, Disk, Fill, Method, Transport, eventually, image_id, postgres_server, response,
+};
 
 /// Typed clients of every service, and a plain one for HTTP.
 #[derive(Clone)]
@@ -265,7 +267,12 @@ pub fn blob_files(data: &Path) -> Vec<String> {
 }
 
 fn config(data: &Path, folder: &Path) -> Config {
+    let store = match postgres_server::store_of(folder) {
+        Some(url) => StoreSettings::Postgres(PostgresSettings::new(url)),
+        None => StoreSettings::Embedded,
+    };
     Config {
+        store,
         import_dir: Some(folder.join("imports")),
         cors_allow_origins: vec!["https://app.example".parse().expect("an origin")],
         ..Config::new(Data::Folder(data.to_owned()))

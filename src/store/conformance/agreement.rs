@@ -33,7 +33,8 @@ impl Compared {
         ];
         if postgres_server::is_installed("agreement of stores") {
             let (url, made) = (postgres_server::database().await, clock.clone());
-            let open = PostgresStore::open_with(&url, clock.clone(), |_| ids(made, seed));
+            let settings = PostgresSettings::new(&url);
+            let open = PostgresStore::open_with(&settings, clock.clone(), |_| ids(made, seed));
             stores.push(("PostgreSQL", Tested(Arc::new(open.await.unwrap()))));
         }
         Self {

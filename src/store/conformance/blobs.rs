@@ -140,3 +140,12 @@ pub(super) async fn a_blob_goes_with_its_last_image_and_not_before(backend: Back
     assert_eq!(fixture.deleted().await, [content.id]);
     assert_eq!(fixture.store.remove_unreferenced(9).await.unwrap(), 0);
 }
+
+pub(super) async fn an_installation_keeps_its_first_name(backend: Backend) {
+    let mut fixture = Fixture::new(backend).await;
+    for made in ["first", "second"] {
+        let named = fixture.store.installation(made.to_owned()).await;
+        assert_eq!(named.unwrap(), "first");
+        fixture = fixture.reopened().await;
+    }
+}

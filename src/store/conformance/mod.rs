@@ -7,7 +7,6 @@ mod blobs;
 mod identity;
 mod leases;
 mod lists;
-mod postgres_server;
 mod replicas;
 mod states;
 mod uploads;
@@ -18,9 +17,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
+use test_support::postgres_server;
 
 use super::memory::MemoryStore;
-use super::postgres::PostgresStore;
+use super::postgres::{PostgresSettings, PostgresStore};
 use super::sqlite::SqliteStore;
 use super::*;
 use crate::model::rules::*;
@@ -42,7 +42,7 @@ macro_rules! conformance {
         mod postgres {
             $($(#[tokio::test]
             async fn $test() {
-                if super::postgres_server::is_installed(stringify!($test)) {
+                if test_support::postgres_server::is_installed(stringify!($test)) {
                     super::$module::$test(super::Backend::Postgres).await;
                 }
             })+)+
@@ -71,7 +71,8 @@ conformance! {
         equal_bytes_take_the_place_of_those_that_were_there_for_all_images,
         a_worker_that_lost_its_lease_takes_no_place,
         what_is_known_as_damaged_is_not_copied_until_it_is_mended,
-        a_blob_goes_with_its_last_image_and_not_before;
+        a_blob_goes_with_its_last_image_and_not_before,
+        an_installation_keeps_its_first_name;
     identity:
         what_hangs_on_an_account_or_a_token_goes_with_it,
         a_row_hangs_on_one_that_is_there,
@@ -249,7 +250,11 @@ impl Fixture {
             Backend::Sqlite | Backend::Memory => String::new(),
         };
         let store: Arc<dyn Store> = match backend {
-            Backend::Postgres => Arc::new(PostgresStore::open(&url, clock.clone()).await.unwrap()),
+            Backend::Postgres => Arc::new(
+                PostgresStore::open(&PostgresSettings::new(&url), clock.clone())
+                    .await
+                    .unwrap(),
+            ),
             Backend::Sqlite => {
                 let path = folder.path().join("metadata.sqlite");
                 Arc::new(SqliteStore::open(&path, clock.clone()).unwrap())
@@ -279,7 +284,9 @@ impl Fixture {
             }
             Backend::Postgres => {
                 self.store.close().await;
-                let store = PostgresStore::open(&self.url, self.clock.clone()).await;
+                let store =
+                    PostgresStore::open(&PostgresSettings::new(&self.url), self.clock.clone())
+                        .await;
                 Self {
                     store: Tested(Arc::new(store.unwrap())),
                     ..self

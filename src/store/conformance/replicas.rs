@@ -9,7 +9,8 @@ async fn two(clock: &Arc<ManualClock>) -> (String, [Tested; 2]) {
     let mut stores = Vec::new();
     for _ in 0..2 {
         let made = ids(clock.clone(), 1);
-        let store = PostgresStore::open_with(&url, clock.clone(), |_| made).await;
+        let store =
+            PostgresStore::open_with(&PostgresSettings::new(&url), clock.clone(), |_| made).await;
         stores.push(Tested(Arc::new(store.unwrap())));
     }
     let stores = stores.try_into().unwrap_or_else(|_| unreachable!());
@@ -127,7 +128,7 @@ async fn a_database_of_another_program_or_of_a_later_version_is_refused() {
             .unwrap();
         tokio::spawn(connection);
         client.batch_execute(sql).await.unwrap();
-        let opened = PostgresStore::open(&url, clock.clone()).await;
+        let opened = PostgresStore::open(&PostgresSettings::new(&url), clock.clone()).await;
         if !expected.is_empty() {
             let error = opened.err().unwrap().to_string();
             assert!(error.contains(expected), "{error}");
@@ -139,7 +140,7 @@ async fn a_database_of_another_program_or_of_a_later_version_is_refused() {
                 "UPDATE schema_version SET version = 1000, readable_from = {readable_from}"
             );
             client.batch_execute(&sql).await.unwrap();
-            let opened = PostgresStore::open(&url, clock.clone()).await;
+            let opened = PostgresStore::open(&PostgresSettings::new(&url), clock.clone()).await;
             assert_eq!(opened.is_ok(), is_served, "{readable_from}");
         }
     }

@@ -182,6 +182,12 @@ impl Pool {
         })
     }
 
+    /// Makes as many connections as there may be.
+    pub(super) async fn fill(&self, size: u32) -> Result<()> {
+        let made = join_all((0..size).map(|_| self.take(false))).await;
+        made.into_iter().try_for_each(|made| made.map(drop))
+    }
+
     /// Waits until all connections are given back, and closes them.
     pub(super) async fn close(&self, size: u32) {
         self.is_closed.store(true, Ordering::Release);

@@ -3,6 +3,7 @@
 use tokio_postgres::error::SqlState;
 
 use super::super::Error;
+use super::CONNECTIONS;
 
 impl From<tokio_postgres::Error> for Error {
     fn from(error: tokio_postgres::Error) -> Self {
@@ -33,6 +34,34 @@ fn is_of_the_connection(code: &SqlState) -> bool {
             SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
         ]
         .contains(code)
+}
+
+/// An error of the start in words for the administrator, who can do something about most of them.
+pub(super) fn at_start(database: &str, error: Error) -> Error {
+    let advice = match (code(&error), &error) {
+        (Some(&SqlState::INVALID_PASSWORD), _) => {
+            "; the password comes from the URL, a password file, PGPASSWORD or PGPASSFILE"
+        }
+        (Some(&SqlState::INVALID_CATALOG_NAME), _) => "; make it with createdb",
+        (Some(&SqlState::INSUFFICIENT_PRIVILEGE), _) => {
+            "; the user must own the database, or the first schema of its search_path"
+        }
+        (Some(&SqlState::TOO_MANY_CONNECTIONS), _) => {
+            return Error::Start {
+                database: database.to_owned(),
+                why: format!(
+                    "it has too few connections: each server takes up to {CONNECTIONS}; raise max_connections, or \
+                     the limit of the user or of the database ({error})"
+                ),
+            };
+        }
+        (_, Error::Unreachable(_) | Error::Failed(_) | Error::ReadOnly(_)) => "",
+        _ => return error,
+    };
+    Error::Start {
+        database: database.to_owned(),
+        why: format!("{error}{advice}"),
+    }
 }
 
 fn code(error: &Error) -> Option<&SqlState> {

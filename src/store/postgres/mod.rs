@@ -13,6 +13,7 @@ mod garbage;
 mod identity;
 mod image_rows;
 mod images;
+mod installation;
 mod listing;
 mod operation_rows;
 mod operations;
@@ -20,6 +21,7 @@ mod password;
 mod queue;
 mod quotas;
 mod schema;
+mod server;
 mod settings;
 mod transaction;
 mod writer;
@@ -40,12 +42,15 @@ use crate::model::{
     Page, Quota, RequestContext, Timestamp,
 };
 use connection::{Connection, Pool};
+pub use settings::PostgresSettings;
 use settings::Settings;
 use transaction::{Transaction, Tries};
 use writer::Writer;
 
 /// How many connections read, and run statements on sets of rows. The writer has one more.
 const READERS: u32 = 8;
+/// How many connections a server has at the most.
+const CONNECTIONS: u32 = READERS + 1;
 
 /// The store of record in a PostgreSQL database.
 pub(crate) struct PostgresStore {
@@ -99,12 +104,12 @@ fn may_be_asked_again(error: &Error) -> bool {
 }
 
 impl PostgresStore {
-    /// Opens the database at `url` (`settings.rs`), and brings its schema up to date.
+    /// Opens a database, and brings its schema up to date.
     ///
     /// # Errors
-    /// [`Error::Foreign`], [`Error::NewerSchema`], [`Error::Unreachable`], and those of the database.
-    pub(crate) async fn open(url: &str, clock: Arc<dyn Clock>) -> Result<Self> {
-        Self::open_with(url, clock.clone(), |last_key| {
+    /// [`Error::Start`], [`Error::Foreign`], [`Error::NewerSchema`], and those of the database.
+    pub(crate) async fn open(settings: &PostgresSettings, clock: Arc<dyn Clock>) -> Result<Self> {
+        Self::open_with(settings, clock.clone(), |last_key| {
             IdGenerator::new(clock, last_key)
         })
         .await
@@ -112,15 +117,16 @@ impl PostgresStore {
 
     /// The same with ids that are greater than those up to the key that `ids` is given.
     pub(in crate::store) async fn open_with(
-        url: &str,
+        settings: &PostgresSettings,
         clock: Arc<dyn Clock>,
         ids: impl FnOnce(i64) -> IdGenerator,
     ) -> Result<Self> {
-        let settings = Settings::from_url(url)?;
+        let settings = Settings::new(settings)?;
         let shown = settings.shown().to_owned();
         let readers = Pool::new(settings.clone(), READERS as usize);
-        schema::migrate(&readers, &shown).await?;
-        let last_key = last_key(&*readers.take(false).await?).await?;
+        let writers = Pool::new(settings, 1);
+        let prepared = prepare(&readers, &writers, &shown).await;
+        let last_key = prepared.map_err(|error| error::at_start(&shown, error))?;
         let latest = Id::first_key(clock.now().after(CLOCK_SLIP));
         let shared = Arc::new(Shared {
             ids: ids(if last_key < latest { last_key } else { 0 }),
@@ -128,11 +134,21 @@ impl PostgresStore {
             removals: Notify::new(),
         });
         Ok(Self {
-            writer: Writer::start(Pool::new(settings, 1), shared.clone()),
+            writer: Writer::start(writers, shared.clone()),
             readers,
             shared,
         })
     }
+}
+
+/// Makes the database ready, with all connections that a server may have; the greatest key of its rows.
+async fn prepare(readers: &Pool, writers: &Pool, shown: &str) -> Result<i64> {
+    // What is missing now would be missing under load.
+    readers.fill(READERS).await?;
+    writers.fill(1).await?;
+    server::check(&*readers.take(false).await?).await?;
+    schema::migrate(readers, shown).await?;
+    last_key(&*readers.take(false).await?).await
 }
 
 #[async_trait]
@@ -282,6 +298,10 @@ impl Store for PostgresStore {
 
     async fn live_blobs(&self) -> Result<Vec<String>> {
         read!(self, connection => garbage::live(&connection))
+    }
+
+    async fn installation(&self, made: String) -> Result<String> {
+        write!(self, transaction => installation::named(&transaction, &made))
     }
 }
 

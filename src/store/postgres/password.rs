@@ -36,6 +36,19 @@ pub(super) fn find(config: &Config, file: Option<PathBuf>) -> Result<Option<Vec<
         .ok_or_else(|| failed("no line is about this server, database and user".to_owned()))
 }
 
+/// The password that a file has alone, without the end of its line.
+pub(super) fn read_alone(path: &Path) -> Result<Vec<u8>> {
+    let failed = |what: String| Error::Failed(format!("{}: {what}", path.display()).into());
+    let mut password = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+    while password.last().is_some_and(|last| b"\r\n".contains(last)) {
+        password.pop();
+    }
+    match password.is_empty() {
+        true => Err(failed("the file of the password is empty".to_owned())),
+        false => Ok(password),
+    }
+}
+
 fn read(path: &Path) -> std::result::Result<String, String> {
     let mode = std::fs::metadata(path).map_err(|error| error.to_string())?;
     if mode.permissions().mode() & 0o077 != 0 {

@@ -6,7 +6,7 @@ use super::super::{Error, Result};
 use super::connection::Pool;
 use super::transaction::Transaction;
 
-/// A migration: its number, the lowest version of a program that may work with what it leaves, and its statements.
+/// A migration: its number, which is that of the equal one of SQLite, the lowest version of a program that may work with what it leaves, and its statements.
 /// Migrations only add; what is no longer used is taken away by one of a later release.
 struct Migration {
     version: i64,
@@ -14,11 +14,18 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [Migration; 1] = [Migration {
-    version: 1,
-    readable_from: 1,
-    sql: include_str!("../../../migrations/postgres/0001_initial.sql"),
-}];
+const MIGRATIONS: [Migration; 2] = [
+    Migration {
+        version: 6,
+        readable_from: 6,
+        sql: include_str!("../../../migrations/postgres/0006_initial.sql"),
+    },
+    Migration {
+        version: 7,
+        readable_from: 6,
+        sql: include_str!("../../../migrations/postgres/0007_installation.sql"),
+    },
+];
 
 /// Tells a database of this program from others.
 const APPLICATION: &str = "desktop-images";

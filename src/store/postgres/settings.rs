@@ -1,6 +1,7 @@
 //! Where the database is, and how it is reached: the URL, TLS, the password and the time limits. The password is in
 //! nothing that is shown.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,10 +15,12 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
+use super::super::error::told;
 use super::super::{Error, Result};
 use super::password;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 /// After this a server that answers nothing is gone.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
@@ -27,6 +30,33 @@ const KEEPALIVES: u32 = 3;
 /// says nothing.
 const SERVER_LIMITS: &str = "-c statement_timeout=30000 -c lock_timeout=10000 \
      -c idle_in_transaction_session_timeout=60000";
+
+/// The database that is to be opened, and where its password is.
+#[derive(Clone)]
+pub struct PostgresSettings {
+    /// As in `postgres://user@host:port/database?parameters`.
+    pub url: String,
+    /// A file with the password alone.
+    pub password_file: Option<PathBuf>,
+}
+
+impl PostgresSettings {
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            password_file: None,
+        }
+    }
+}
+
+impl fmt::Debug for PostgresSettings {
+    /// Without the URL: a password may be in it.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = formatter.debug_struct("PostgresSettings");
+        shown.field("password_file", &self.password_file);
+        shown.finish_non_exhaustive()
+    }
+}
 
 /// How connections are made. It has no `Debug`: the password is in it.
 #[derive(Clone)]
@@ -43,33 +73,56 @@ impl Settings {
     ///
     /// # Errors
     /// Words about the first thing that is wrong, without the password.
-    pub(super) fn from_url(url: &str) -> Result<Self> {
+    pub(super) fn new(settings: &PostgresSettings) -> Result<Self> {
+        let url = &*settings.url;
+        if !SCHEMES.iter().any(|scheme| url.starts_with(scheme)) {
+            return Err(wrong(
+                "the URL of the store must begin with postgres://".to_owned(),
+            ));
+        }
         let (address, parameters) = url.split_once('?').unwrap_or((url, ""));
         let (mut own, mut rest) = (Own::default(), Vec::new());
+        own.password_file = settings.password_file.clone();
         for parameter in parameters.split('&').filter(|it| !it.is_empty()) {
             let (name, text) = parameter.split_once('=').unwrap_or((parameter, ""));
             let text = percent_decode_str(text).decode_utf8_lossy().into_owned();
             match name {
                 "sslmode" => own.mode = Some(text),
                 "sslrootcert" => own.roots = Some(text.into()),
-                "passfile" => own.password_file = Some(text.into()),
+                "passfile" => own.passwords_file = Some(text.into()),
                 _ => rest.push(parameter),
             }
         }
         // Its errors show a wrong value: of the parameters alone, never of the address.
-        let mut config: Config = format!("{address}?{}", rest.join("&"))
-            .parse()
-            .map_err(|error| wrong(format!("the URL of the database: {error}")))?;
+        let mut config: Config = format!("{address}?{}", rest.join("&")).parse().map_err(
+            |error: tokio_postgres::Error| wrong(format!("the URL of the store: {}", told(&error))),
+        )?;
         let shown = shown(&config);
         own.set_tls_mode(&mut config)?;
         let tls = match config.get_ssl_mode() {
             SslMode::Disable => None,
             _ => Some(own.tls()?),
         };
-        if config.get_password().is_none()
-            && let Some(password) = password::find(&config, own.password_file)?
-        {
-            config.password(password);
+        if config.get_hosts().is_empty() {
+            return Err(wrong("the URL of the store names no host".to_owned()));
+        }
+        let file = own.password_file.as_deref();
+        match (config.get_password(), file) {
+            (Some(_), Some(_)) => {
+                return Err(wrong(
+                    "the URL of the store has a password, and a file of it is named, too"
+                        .to_owned(),
+                ));
+            }
+            (Some(_), None) => {}
+            (None, Some(file)) => {
+                config.password(password::read_alone(file)?);
+            }
+            (None, None) => {
+                if let Some(password) = password::find(&config, own.passwords_file)? {
+                    config.password(password);
+                }
+            }
         }
         set_limits(&mut config);
         Ok(Self { config, tls, shown })
@@ -121,7 +174,10 @@ fn wrong(what: String) -> Error {
 struct Own {
     mode: Option<String>,
     roots: Option<PathBuf>,
+    /// Of this server alone.
     password_file: Option<PathBuf>,
+    /// Of many servers.
+    passwords_file: Option<PathBuf>,
 }
 
 impl Own {
@@ -237,7 +293,8 @@ mod tests {
             ("postgres://db.example/d", SslMode::Require),
             ("postgres://localhost,db.example/d", SslMode::Require),
         ] {
-            let settings = Settings::from_url(url).map(|it| it.config.get_ssl_mode());
+            let settings =
+                Settings::new(&PostgresSettings::new(url)).map(|it| it.config.get_ssl_mode());
             assert_eq!(settings.unwrap(), mode, "{url}");
         }
     }
@@ -251,10 +308,14 @@ mod tests {
             "postgres://u:hidden@db/d?sslrootcert=/none",
             "mysql://u:hidden@db/d",
         ] {
-            let told = Settings::from_url(url).map(|_| ()).unwrap_err().to_string();
+            let told = Settings::new(&PostgresSettings::new(url))
+                .map(|_| ())
+                .unwrap_err()
+                .to_string();
             assert!(!told.contains("hidden"), "{told}");
         }
-        let settings = Settings::from_url("postgres://u:hidden@localhost/d").unwrap();
+        let settings =
+            Settings::new(&PostgresSettings::new("postgres://u:hidden@localhost/d")).unwrap();
         assert_eq!(settings.shown(), "postgres://localhost/d");
         assert!(!format!("{:?}", settings.config).contains("hidden"));
     }

@@ -12,6 +12,7 @@ mod garbage;
 mod identity;
 mod image_rows;
 mod images;
+mod installation;
 mod listing;
 mod operation_rows;
 mod operations;
@@ -375,6 +376,11 @@ impl Store for SqliteStore {
 
     async fn live_blobs(&self) -> Result<Vec<String>> {
         self.readers.read(garbage::live).await
+    }
+
+    async fn installation(&self, made: String) -> Result<String> {
+        self.write_in_any_case(move |transaction, _| installation::named(transaction, &made))
+            .await
     }
 }
 

@@ -6,13 +6,14 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::super::{Error, Result};
 
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("../../../migrations/0001_initial.sql"),
     include_str!("../../../migrations/0002_contents.sql"),
     include_str!("../../../migrations/0003_uploads.sql"),
     include_str!("../../../migrations/0004_audit_changes.sql"),
     include_str!("../../../migrations/0005_blob_ids.sql"),
     include_str!("../../../migrations/0006_identity.sql"),
+    include_str!("../../../migrations/0007_installation.sql"),
 ];
 
 /// Tells a database of this program from others: "dimg".

@@ -1,3 +1,5 @@
+-- Holds what the first six migrations of SQLite hold. From here on, equal migrations have equal numbers.
+--
 -- Times are microseconds since 1970-01-01T00:00:00Z. JSON columns hold what no query looks into. Text is compared by
 -- its bytes, as in every other store.
 --
