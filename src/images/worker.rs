@@ -73,13 +73,15 @@ impl Images {
     /// # Errors
     /// `Error::Blobs` with `NoDescriptors` or `Io` where the files of the folder cannot be listed.
     pub(crate) async fn serve(&self) -> Result<()> {
-        // The files are listed before anything runs that makes blobs of its own.
-        let known = self.store.known_blobs().await?;
+        // Other servers make blobs meanwhile: those that are live now have files, and those that have files are known
+        // afterwards.
+        let mut missing = self.store.live_blobs().await?;
         let blobs = self.blobs.clone();
         let files = tokio::task::spawn_blocking(move || blobs.list())
             .await
             .map_err(|stopped| blobs::Error::Io(stopped.into()))?
             .map_err(blobs::Error::from)?;
+        let known = self.store.known_blobs().await?;
         for file in files.iter().filter(|file| !known.contains(*file)) {
             tracing::warn!(
                 file,
@@ -87,7 +89,6 @@ impl Images {
             );
         }
         let files: std::collections::HashSet<String> = files.into_iter().collect();
-        let mut missing = self.store.live_blobs().await?;
         missing.retain(|id| !files.contains(id));
         if !missing.is_empty() {
             tracing::error!(
