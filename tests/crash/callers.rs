@@ -25,12 +25,12 @@ const LOOKED_AT_AGAIN: usize = 100;
 pub struct Callers(Vec<JoinHandle<()>>);
 
 impl Callers {
-    /// Gives each caller its share of the images, and starts it. `slow` servers take longer for an operation than a
+    /// Gives each caller its share of the images and its `clients`, and starts it. `slow` servers take longer for an operation than a
     /// round lasts.
     pub fn start(
         model: &Shared,
         round: u64,
-        clients: &Clients,
+        clients: impl Fn() -> Clients,
         progress: &Arc<Progress>,
         slow: bool,
         random: &mut StdRng,
@@ -50,7 +50,7 @@ impl Callers {
             .then(|| random.random_range(0..CALLERS));
         let loads = (0..CALLERS).map(|caller| Load {
             random: StdRng::from_rng(random),
-            clients: clients.clone(),
+            clients: clients(),
             model: model.clone(),
             progress: progress.clone(),
             own: images

@@ -60,31 +60,28 @@ pub async fn agrees(data: &Path, model: &Shared) {
         let whole = found.is_empty() || found == [r#"Text([111, 107])"#];
         assert!(whole, "{check}: {found:?}");
     }
-    operations(&database, model);
+    // Uploads that gave their key back were sent again.
+    let operations = "operations WHERE upload = 0 OR idempotency_key IS NOT NULL";
+    done_once(count(&database, operations), model);
     files(data, &live, model).await;
 }
 
-/// There are as many operations as requests that were accepted: none was done twice.
-fn operations(database: &Connection, model: &Shared) {
+/// There are as many operations, but for uploads that were sent again, as requests that were accepted: none was done twice.
+pub fn done_once(operations: usize, model: &Shared) {
     let model = model.lock();
     let accepted = model
         .requests
         .iter()
         .filter(|request| matches!(request.standing, Standing::Accepted(_) | Standing::Found(_)));
-    // Uploads that gave their key back were sent again.
-    let rows = count(
-        database,
-        "operations WHERE upload = 0 OR idempotency_key IS NOT NULL",
-    );
     assert_eq!(
-        rows,
+        operations,
         accepted.count(),
         "operations in the store, and accepted ones"
     );
 }
 
 /// Every file has the bytes that its row promises, and there is one for each disk.
-async fn files(data: &Path, live: &BTreeMap<String, Vec<u8>>, model: &Shared) {
+pub async fn files(data: &Path, live: &BTreeMap<String, Vec<u8>>, model: &Shared) {
     let expected = model.lock().living_bytes();
     let rows: BTreeSet<[u8; 32]> = live
         .values()

@@ -48,7 +48,8 @@ impl Life for Embedded {
         let moment = Moment::random(&mut random);
         let progress = Arc::new(Progress::default());
         let server = self.server.take().expect("the server of the round before");
-        let (clients, model, slow) = (&server.clients, &self.model, self.slow);
+        let (model, slow) = (&self.model, self.slow);
+        let clients = || server.clients.clone();
         let callers = Callers::start(model, round, clients, &progress, slow, &mut random);
         let (data, waiting) = (self.data(), progress.clone());
         let started = Instant::now();

@@ -10,8 +10,9 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use serde_json::{Value, json};
-use test_support::{Caller, Clients, Method, NoReply, Transport, text};
+use test_support::{Caller, Clients, Method, NoReply, Refusal, Transport, text};
 use tokio::time::sleep;
+use tonic::Code;
 
 use crate::disks::{Bytes, SHARED};
 use crate::kill::Progress;
@@ -201,7 +202,8 @@ impl Load {
         };
         let caller = self.caller();
         let read = caller.attempt(method, json!({"imageId": id}), &[]).await;
-        assert_eq!(self.alive(read)?, Ok(image.resource));
+        let read = self.alive(read)?;
+        assert_eq!(self.available(read)?, Ok(image.resource));
         Ok(())
     }
 
@@ -263,6 +265,7 @@ impl Load {
         let question = self.model.lock().question(number);
         self.progress.sent.fetch_add(1, Relaxed);
         let reply = self.alive(request.send(&caller).await)?;
+        let reply = self.available(reply)?;
         self.progress.replied.fetch_add(1, Relaxed);
         self.model.lock().replied(question, reply);
         Ok(())
@@ -314,7 +317,9 @@ impl Load {
         let request = json!({"operationId": id});
         let question = self.model.lock().question(number);
         let seen = caller.attempt(method, request, &[]).await;
-        let operation = self.alive(seen)?.expect("an accepted operation is there");
+        let seen = self.alive(seen)?;
+        let seen = self.available(seen)?;
+        let operation = seen.expect("an accepted operation is there");
         self.model.lock().seen(question, operation);
         Ok(())
     }
@@ -328,6 +333,17 @@ impl Load {
             );
             Killed
         })
+    }
+
+    /// The reply of a server that can do its work. One that has lost its database may not know what became of a
+    /// request.
+    fn available(&self, reply: Result<Value, Refusal>) -> Result<Result<Value, Refusal>, Killed> {
+        match reply {
+            Err(refusal) if refusal.code == Code::Unavailable && self.model.lock().killed => {
+                Err(Killed)
+            }
+            reply => Ok(reply),
+        }
     }
 
     fn caller(&mut self) -> Caller {

@@ -19,13 +19,17 @@ mod embedded;
 mod kill;
 mod load;
 mod model;
+mod proxy;
 mod quotas;
+mod replicas;
 mod request;
 mod resolve;
 mod rounds;
+mod shared_data;
 
 use clap::Parser;
 use libtest_mimic::{Conclusion, Trial};
+use test_support::postgres_server;
 
 /// Kills a working server again and again, and checks what it knows afterwards.
 #[derive(Debug, Parser)]
@@ -33,6 +37,9 @@ struct Options {
     /// How many times the server is killed
     #[arg(long, value_name = "N", default_value_t = 3)]
     rounds: u64,
+    /// How many replicas there are, on one PostgreSQL; without this one server on a data folder
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(3..=3))]
+    replicas: Option<u8>,
     /// Decides what is asked and when the server is killed
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
@@ -43,9 +50,15 @@ struct Options {
 fn main() {
     let options = Options::parse();
     let (rounds, seed) = (options.rounds, options.seed);
-    let trial = Trial::test("what_was_acknowledged_survives_every_kill", move || {
-        rounds::run::<embedded::Embedded>(rounds, seed).map_err(Into::into)
-    });
+    let trial = match options.replicas {
+        None => Trial::test("what_was_acknowledged_survives_every_kill", move || {
+            rounds::run::<embedded::Embedded>(rounds, seed).map_err(Into::into)
+        }),
+        Some(_) if !postgres_server::is_installed("kills of replicas") => return,
+        Some(_) => Trial::test("what_replicas_have_acknowledged_survives", move || {
+            rounds::run::<replicas::Replicas>(rounds, seed).map_err(Into::into)
+        }),
+    };
     let conclusion: Conclusion = libtest_mimic::run(&options.harness, vec![trial]);
     conclusion.exit();
 }

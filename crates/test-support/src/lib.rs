@@ -10,6 +10,7 @@
 mod authority;
 mod call;
 mod contract;
+mod database;
 mod disks;
 pub mod postgres_server;
 mod process;
@@ -24,6 +25,7 @@ mod tools;
 pub use authority::{Authority, Signed};
 pub use call::{Caller, Method, NoReply, Transport};
 pub use contract::{from_json, to_json};
+pub use database::Database;
 pub use disks::{Disk, Fill};
 pub use process::ServerProcess;
 pub use program::Program;

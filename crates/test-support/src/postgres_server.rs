@@ -37,7 +37,7 @@ static SERVER: OnceLock<Option<Server>> = OnceLock::new();
 static SCHEMAS: AtomicU32 = AtomicU32::new(0);
 
 /// The folder of the programs of the newest version.
-fn programs() -> Option<PathBuf> {
+pub(crate) fn programs() -> Option<PathBuf> {
     if let Some(folder) = std::env::var_os("DESKTOP_IMAGES_POSTGRES") {
         return Some(folder.into());
     }
