@@ -162,7 +162,7 @@ async fn a_commit_that_finds_no_room_is_refused_and_those_before_it_stay() {
         .compute_image("f", "source", &Disk::mbr(1, Fill::Sparse(1)))
         .await;
     let filler = server.data().join("filler");
-    fs::write(&filler, vec![1; 22 << 20]).unwrap_or_default();
+    fs::write(&filler, vec![1; 20 << 20]).unwrap_or_default();
     let description = "d".repeat(1000);
     let (mut made, mut refused) = (Vec::new(), Vec::new());
     // Until the disk is full, and on: each commit that fails is a commit of many.

@@ -359,7 +359,10 @@ impl Fixture {
 
     async fn statuses(&self, operation_id: &str) -> Vec<AuditStatus> {
         let events = self.events().await;
-        let of_it = events.iter().filter(|e| e.operation_id == operation_id);
+        // A cancel has an event of its own.
+        let of_it = events.iter().filter(|event| {
+            event.operation_id == operation_id && matches!(event.kind, AuditKind::Operation(_))
+        });
         of_it.map(|event| event.status).collect()
     }
 }

@@ -102,7 +102,7 @@ pub(super) fn is_lost(error: &Error) -> bool {
 
 /// A folder is there that was not when the commands were decided, perhaps with a limit.
 #[derive(Debug, thiserror::Error)]
-#[error("another process made the folder at the same time")]
+#[error("another process came between")]
 struct Overtaken;
 
 pub(super) fn overtaken() -> Error {

@@ -12,8 +12,10 @@ use super::super::{Call, Error, Result};
 use super::Shared;
 use super::connection::{Pool, lock};
 use super::effects::Effects;
-use super::facts::Facts;
+use super::error::overtaken;
+use super::facts::{self, Facts};
 use super::transaction::{Transaction, Tries};
+use crate::model::{KeyOf, Lookup};
 
 /// How many commands wait at the most before senders wait too.
 const QUEUE: usize = 4096;
@@ -210,15 +212,33 @@ async fn decide_all(
         .flat_map(|call| call.rows(&facts.rows))
         .collect();
     facts.load(transaction, rows).await?;
+    let mut keys_of_refused = Vec::new();
     for call in calls {
         // Rows that the commands before have left may lead to others.
         let rows = call.rows(&facts.rows);
         facts.load(transaction, rows).await?;
+        let absent = call
+            .lookups()
+            .into_iter()
+            .filter_map(|lookup| match lookup {
+                Lookup::IdempotencyKey(key) => Some(key),
+                _ => None,
+            });
+        let absent = absent.filter(|key| facts.rows.operation_of_key(key).is_none());
+        let absent: Vec<KeyOf> = absent.collect();
         let fresh = shared.ids.fresh();
-        for effect in call.decide(&fresh, &facts.rows, shared.clock.now()) {
+        let decided = call.decide(&fresh, &facts.rows, shared.clock.now());
+        if decided.is_empty() {
+            keys_of_refused.extend(absent);
+        }
+        for effect in decided {
             effects.add(&effect, facts);
             facts.rows.apply(effect);
         }
     }
-    Ok(())
+    // An equal request, carried out by another process after the key was looked up, may be why a command is refused.
+    match facts::is_key_used(transaction, keys_of_refused).await? {
+        true => Err(overtaken()),
+        false => Ok(()),
+    }
 }
