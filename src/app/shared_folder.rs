@@ -9,7 +9,7 @@ use super::data_folder::{self, Place, blocking, failed};
 use super::owner::{self, Folder, Found, Place as _};
 use crate::store::Store;
 
-/// What is to be found out of the database before the folder is taken.
+/// Facts of the database that decide whether the folder is taken.
 struct Known {
     installation: String,
     live_blobs: usize,

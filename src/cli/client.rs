@@ -22,7 +22,7 @@ use tower::Service;
 
 use super::connection::Connection;
 use super::endpoint::Endpoint;
-use super::errors::{Error, Result, chain, root};
+use super::errors::{Error, Result, root};
 use crate::contract::desktopimages::v1::{
     access_service_client::AccessServiceClient, audit_service_client::AuditServiceClient,
     operation_watch_service_client::OperationWatchServiceClient,
@@ -35,6 +35,7 @@ use crate::contract::yandex::cloud::{
     compute::v1::image_service_client::ImageServiceClient,
     operation::operation_service_client::OperationServiceClient,
 };
+use crate::telemetry::chain;
 use crate::tls;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

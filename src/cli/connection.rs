@@ -8,7 +8,9 @@ use std::str::FromStr;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::endpoint::Endpoint;
-use super::errors::{Error, Result, chain};
+use super::errors::{Error, Result};
+
+use crate::telemetry::chain;
 
 /// The variable that names the server to speak to, and the server where it does not.
 const ENDPOINT: &str = "DESKTOP_IMAGES_ENDPOINT";

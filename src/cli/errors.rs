@@ -6,6 +6,7 @@ use std::io;
 use tonic::{Code, Status};
 
 use crate::contract::google::rpc;
+use crate::telemetry::chain;
 
 /// Shown at the end of `--help`. The numbers are a promise to scripts.
 pub(crate) const EXIT_CODES: &str = "\
@@ -142,20 +143,6 @@ fn exit_code_of(code: Code) -> u8 {
         Code::DeadlineExceeded => 10,
         Code::Unknown | Code::Unimplemented | Code::Internal | Code::DataLoss => 1,
     }
-}
-
-/// An error with its causes, each said once.
-pub(crate) fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// The last cause of an error: of a connection that failed, the words of the system.

@@ -4,13 +4,14 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::errors::{Error, Result, chain};
+use super::errors::{Error, Result};
 use super::signals::Stop;
 use super::{network, output, values};
 use crate::app::{
     AllowedOrigin, Bound, Config, Data, IssuerSettings, OperationSettings, PostgresSettings,
     Retention, Server, StoreSettings, SubjectSettings,
 };
+use crate::telemetry::chain;
 use crate::telemetry::log::{self, LogFormat};
 
 const DEFAULT_LOG_LEVEL: &str = "info";

@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use indicatif::ProgressBar;
 use serde_json::json;
 
-use super::errors::{Error, Result, chain};
+use super::errors::{Error, Result};
 use super::output::{self, Format};
 use super::progress;
 use super::signals::Stop;
 use crate::app::verification::{self, Findings, Problem};
 use crate::contract::texts;
+use crate::telemetry::chain;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use crate::model::Refusal;
+use crate::telemetry::chain;
 
-/// The error of the database beneath.
+/// The error of the database beneath. Some databases tell what happened in a cause of it alone.
 pub(super) type Source = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a store did not do what was asked.
@@ -19,11 +20,11 @@ pub enum Error {
     #[error("the disk that holds the database is full")]
     Full,
     /// While the server runs: no descriptor is left.
-    #[error("the database cannot be opened: {}", told(&**.0))]
+    #[error("the database cannot be opened: {}", chain(&**.0))]
     CannotOpen(Source),
     #[error("the database cannot be written to: {0}")]
     ReadOnly(String),
-    #[error("the database is damaged; restore it from a backup: {}", told(&**.0))]
+    #[error("the database is damaged; restore it from a backup: {}", chain(&**.0))]
     Damaged(Source),
     #[error("{path} has schema version {found}; this program knows versions up to {known}")]
     NewerSchema {
@@ -46,29 +47,15 @@ pub enum Error {
     #[error("{database}: {why}")]
     Start { database: String, why: String },
     /// Nothing was done.
-    #[error("the database cannot be reached: {}", told(&**.0))]
+    #[error("the database cannot be reached: {}", chain(&**.0))]
     Unreachable(Source),
     /// The connection was lost while the database committed, and it has not come back to say what it did.
     #[error("the database went away during a commit; whether the change was made is not known")]
     OutcomeUnknown,
     #[error("the store is shutting down")]
     Closed,
-    #[error("database: {}", told(&**.0))]
+    #[error("database: {}", chain(&**.0))]
     Failed(Source),
-}
-
-/// An error with its causes: some databases tell what happened in the cause alone.
-pub(super) fn told(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 impl Error {

@@ -454,7 +454,7 @@ async fn roles_of_a_file_hold_are_listed_and_follow_the_file() {
     assert_eq!(grant["subject"], subject, "{listed}");
     assert_eq!(grant["createdBy"], "permissions-file", "{listed}");
     assert_eq!(grant.get("createdAt"), None, "{listed}");
-    // What is not as it must be changes nothing.
+    // A file that is not as it must be changes nothing.
     std::fs::write(&file, "[[grant]]").unwrap();
     let (other, other_subject) = guarded.token().await;
     guarded.grant(&other_subject, "f", "viewer").await;

@@ -1,10 +1,11 @@
-//! A PostgreSQL server of its own, which writes to the disk as a real one does, and can be stopped at once.
+//! A PostgreSQL server of its own, which writes to the disk as a real one does, and can be stopped at once. Tests that only
+//! need some database share the one of `postgres_server`, which writes nothing to the disk.
 
 use std::fs::{File, Permissions};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -104,11 +105,11 @@ impl Database {
     }
 
     /// Ends it without a clean shutdown, as after a failure: it recovers when it runs again.
-    pub async fn stop_at_once(&mut self) -> ExitStatus {
+    pub async fn stop_at_once(&mut self) {
         let mut process = self.process.take().expect("a database that runs");
         let id = process.id().expect("a running process").to_string();
         run(Path::new("/"), "kill", &["-QUIT", &id]);
-        process.wait().await.expect("it ends")
+        process.wait().await.expect("it ends");
     }
 
     /// Ends all connections but its own.

@@ -47,6 +47,15 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// Polls until `attempt` gives something, and panics when that takes longer than is bearable.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
+    attempt: impl FnMut() -> F,
+) -> T {
+    eventually_within(PATIENCE, what, attempt).await
+}
+
+/// The same with another patience.
+pub async fn eventually_within<T, F: Future<Output = Option<T>>>(
+    patience: Duration,
+    what: &str,
     mut attempt: impl FnMut() -> F,
 ) -> T {
     let started = Instant::now();
@@ -54,7 +63,7 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(
         if let Some(found) = attempt().await {
             return found;
         }
-        assert!(started.elapsed() < PATIENCE, "waited in vain: {what}");
+        assert!(started.elapsed() < patience, "waited in vain: {what}");
         tokio::time::sleep(PAUSE).await;
     }
 }

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use super::client::{Client, Http};
 use super::connection::Connection;
 use super::endpoint::Endpoint;
-use super::errors::{Error, Result, chain};
+use super::errors::{Error, Result};
 use super::output::{self, Format};
 use super::serve;
 use super::signals::Stop;
@@ -28,6 +28,7 @@ use crate::contract::yandex::cloud::clouddesktop::v1::api::{
 };
 use crate::contract::yandex::cloud::compute::v1::{CreateImageRequest, Image};
 use crate::contract::yandex::cloud::operation::Operation;
+use crate::telemetry::chain;
 
 const FOLDER: &str = "demo-folder";
 const COPY_PATH: &str = "/cloud-desktop/v1/images:copy";

@@ -105,6 +105,53 @@ async fn an_event_that_is_committed_late_is_not_skipped() {
     assert_eq!(rest, ["late"]);
 }
 
+/// Both stores have looked up the key before either of them gets the row that the test keeps locked.
+#[tokio::test]
+async fn a_repeat_that_waited_for_the_first_gets_its_operation() {
+    if !postgres_server::is_installed("repeats at two stores") {
+        return;
+    }
+    let clock = Arc::new(ManualClock::new(START));
+    let (url, stores) = two(&clock).await;
+    let image = source(&stores[0]).await;
+    let client = postgres_server::connect(&url).await.unwrap();
+    let lock = "BEGIN; SELECT FROM compute_images FOR UPDATE";
+    client.batch_execute(lock).await.unwrap();
+    let delete = |store| {
+        let request = RequestContext {
+            idempotency: Some(Idempotency {
+                key: [1; 16],
+                request_hash: [1; 32],
+            }),
+            ..caller()
+        };
+        let change = Change::DeleteComputeImage { id: image.clone() };
+        Tested::accept(store, request, change, Start::Now)
+    };
+    let release = async {
+        test_support::eventually("both wait, one for the other", || async {
+            let waiting = "WITH first AS (SELECT pid FROM pg_stat_activity
+                               WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid)))
+                 SELECT count(*) FROM pg_stat_activity AS other WHERE EXISTS (
+                     SELECT FROM first WHERE first.pid = ANY (pg_blocking_pids(other.pid)))";
+            let row = client.query_one(waiting, &[]).await.unwrap();
+            (row.get::<_, i64>(0) > 0).then_some(())
+        })
+        .await;
+        client.batch_execute("COMMIT").await.unwrap();
+    };
+    let (one, other, ()) = tokio::join!(delete(&stores[0]), delete(&stores[1]), release);
+    let (one, other) = (one.unwrap(), other.unwrap());
+    assert_eq!(one.operation.id, other.operation.id);
+    assert_eq!(
+        [one.repeated, other.repeated]
+            .into_iter()
+            .filter(|it| *it)
+            .count(),
+        1
+    );
+}
+
 #[tokio::test]
 async fn a_database_of_another_program_or_of_a_later_version_is_refused() {
     if !postgres_server::is_installed("foreign databases") {

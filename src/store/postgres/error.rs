@@ -100,7 +100,8 @@ pub(super) fn is_lost(error: &Error) -> bool {
     matches!(error, Error::Unreachable(_))
 }
 
-/// A folder is there that was not when the commands were decided, perhaps with a limit.
+/// The rows that commands were decided on are not those that stand now: a folder that has come, perhaps with a limit, or
+/// an equal request that was carried out.
 #[derive(Debug, thiserror::Error)]
 #[error("another process came between")]
 struct Overtaken;

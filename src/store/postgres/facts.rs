@@ -260,23 +260,6 @@ struct Wanted {
     compute_image_names: BTreeSet<(String, String)>,
 }
 
-/// Whether one of these keys has an operation by now.
-pub(super) async fn is_key_used(connection: &Connection, keys: Vec<KeyOf>) -> Result<bool> {
-    if keys.is_empty() {
-        return Ok(false);
-    }
-    let keys = keys.into_iter().map(|key| (key.key.to_vec(), key.subject));
-    let (keys, subjects): (Vec<Vec<u8>>, Vec<String>) = keys.unzip();
-    let used = connection
-        .query_opt(
-            "SELECT 1 FROM operations JOIN unnest($1::bytea[], $2::text[]) AS wanted (key_of, of_subject)
-               ON idempotency_key = wanted.key_of AND subject = wanted.of_subject LIMIT 1",
-            &[&keys, &subjects],
-        )
-        .await?;
-    Ok(used.is_some())
-}
-
 /// The places of the answers.
 #[derive(Default)]
 struct Asked {

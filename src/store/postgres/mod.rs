@@ -143,7 +143,7 @@ impl PostgresStore {
 
 /// Makes the database ready, with all connections that a server may have; the greatest key of its rows.
 async fn prepare(readers: &Pool, writers: &Pool, shown: &str) -> Result<i64> {
-    // What is missing now would be missing under load.
+    // Connections that the database does not grant now would be missing under load.
     readers.fill(READERS).await?;
     writers.fill(1).await?;
     server::check(&*readers.take(false).await?).await?;

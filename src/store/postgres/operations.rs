@@ -8,7 +8,7 @@ use super::images;
 use super::operation_rows::{from_row, select_operation};
 use super::transaction::Transaction;
 use crate::model::{
-    COMPUTE_IMAGE_PREFIX, Id, OPERATION_PREFIX, Operation, Phase, Refusal, RequestContext,
+    COMPUTE_IMAGE_PREFIX, Id, KeyOf, OPERATION_PREFIX, Operation, Phase, Refusal, RequestContext,
     Timestamp,
 };
 
@@ -24,6 +24,23 @@ pub(super) async fn find(connection: &Connection, id: &str) -> Result<Operation>
         .await?
         .ok_or_else(not_found)?;
     Ok(from_row(&found)?.operation())
+}
+
+/// Whether one of these keys has an operation by now.
+pub(super) async fn is_key_used(connection: &Connection, keys: Vec<KeyOf>) -> Result<bool> {
+    if keys.is_empty() {
+        return Ok(false);
+    }
+    let keys = keys.into_iter().map(|key| (key.key.to_vec(), key.subject));
+    let (keys, subjects): (Vec<Vec<u8>>, Vec<String>) = keys.unzip();
+    let used = connection
+        .query_opt(
+            "SELECT 1 FROM operations JOIN unnest($1::bytea[], $2::text[]) AS wanted (key_of, of_subject)
+               ON idempotency_key = wanted.key_of AND subject = wanted.of_subject LIMIT 1",
+            &[&keys, &subjects],
+        )
+        .await?;
+    Ok(used.is_some())
 }
 
 /// The first operation under the idempotency key of a request.

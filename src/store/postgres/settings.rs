@@ -15,9 +15,9 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use super::super::error::told;
 use super::super::{Error, Result};
 use super::password;
+use crate::telemetry::chain;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
@@ -95,7 +95,9 @@ impl Settings {
         }
         // Its errors show a wrong value: of the parameters alone, never of the address.
         let mut config: Config = format!("{address}?{}", rest.join("&")).parse().map_err(
-            |error: tokio_postgres::Error| wrong(format!("the URL of the store: {}", told(&error))),
+            |error: tokio_postgres::Error| {
+                wrong(format!("the URL of the store: {}", chain(&error)))
+            },
         )?;
         let shown = shown(&config);
         own.set_tls_mode(&mut config)?;

@@ -13,9 +13,10 @@ use super::Shared;
 use super::connection::{Pool, lock};
 use super::effects::Effects;
 use super::error::overtaken;
-use super::facts::{self, Facts};
+use super::facts::Facts;
+use super::operations;
 use super::transaction::{Transaction, Tries};
-use crate::model::{KeyOf, Lookup};
+use crate::model::Lookup;
 
 /// How many commands wait at the most before senders wait too.
 const QUEUE: usize = 4096;
@@ -217,19 +218,17 @@ async fn decide_all(
         // Rows that the commands before have left may lead to others.
         let rows = call.rows(&facts.rows);
         facts.load(transaction, rows).await?;
-        let absent = call
-            .lookups()
-            .into_iter()
-            .filter_map(|lookup| match lookup {
-                Lookup::IdempotencyKey(key) => Some(key),
-                _ => None,
-            });
-        let absent = absent.filter(|key| facts.rows.operation_of_key(key).is_none());
-        let absent: Vec<KeyOf> = absent.collect();
         let fresh = shared.ids.fresh();
         let decided = call.decide(&fresh, &facts.rows, shared.clock.now());
         if decided.is_empty() {
-            keys_of_refused.extend(absent);
+            keys_of_refused.extend(
+                call.lookups()
+                    .into_iter()
+                    .filter_map(|lookup| match lookup {
+                        Lookup::IdempotencyKey(key) => Some(key),
+                        _ => None,
+                    }),
+            );
         }
         for effect in decided {
             effects.add(&effect, facts);
@@ -237,7 +236,8 @@ async fn decide_all(
         }
     }
     // An equal request, carried out by another process after the key was looked up, may be why a command is refused.
-    match facts::is_key_used(transaction, keys_of_refused).await? {
+    keys_of_refused.retain(|key| facts.rows.operation_of_key(key).is_none());
+    match operations::is_key_used(transaction, keys_of_refused).await? {
         true => Err(overtaken()),
         false => Ok(()),
     }
