@@ -13,6 +13,10 @@ pub(super) fn store_failure(error: &store::Error) -> Failure {
     match error {
         store::Error::Refused(refusal) => refused(refusal),
         store::Error::Full => disk_full(),
+        store::Error::Unreachable(_) | store::Error::OutcomeUnknown => {
+            tracing::warn!(%error, "an operation could not be recorded");
+            Failure::new(Reason::Unavailable, NO_DATABASE).transient()
+        }
         // The error may pass.
         error => internal(error).transient(),
     }
@@ -89,6 +93,7 @@ pub(super) fn disk_full() -> Failure {
     Failure::new(Reason::Exhausted, "The server's disk is full")
 }
 
+const NO_DATABASE: &str = "The server's database could not be reached; try again";
 const NO_DESCRIPTORS: &str = "The server has no file descriptors left; try again later";
 
 pub(super) fn blob_failure(error: &blobs::Error) -> Failure {
@@ -114,4 +119,21 @@ pub(super) fn internal(cause: &dyn std::error::Error) -> Failure {
         Reason::Internal,
         "Internal error; the server's log says more",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_that_is_out_of_reach_is_no_fault_of_the_server() {
+        for error in [
+            store::Error::Unreachable("refused".into()),
+            store::Error::OutcomeUnknown,
+        ] {
+            let failure = store_failure(&error);
+            assert_eq!(failure.reason, Reason::Unavailable, "{error}");
+            assert!(failure.transient, "{error}");
+        }
+    }
 }
