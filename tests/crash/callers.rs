@@ -11,6 +11,7 @@ use rand::{Rng, SeedableRng};
 use test_support::Clients;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
+use tonic::Code;
 
 use crate::kill::Progress;
 use crate::load::{AnotherPanicked, CALLERS, Load, Shared};
@@ -92,8 +93,9 @@ async fn end(mut caller: JoinHandle<()>) -> Result<(), JoinError> {
     }
 }
 
-/// Sees all requests to their end, and compares what a caller can see with what was acknowledged.
-pub async fn check(clients: &Clients, model: &Shared, random: &mut StdRng) {
+/// Sees all requests to their end, and compares what a caller can see with what was acknowledged. `cut_short` are the codes
+/// of uploads that ended unseen.
+pub async fn check(clients: &Clients, model: &Shared, cut_short: &[Code], random: &mut StdRng) {
     resolve::ask_again(clients, model, random).await;
     resolve::all_done(clients, model).await;
     let (mut numbers, mut earlier): (Vec<_>, Vec<_>) = {
@@ -106,6 +108,6 @@ pub async fn check(clients: &Clients, model: &Shared, random: &mut StdRng) {
     resolve::unchanged(clients, model, numbers).await;
     checks::images(clients, model).await;
     checks::deleted_images(clients, model).await;
-    audit::agrees(clients, model).await;
+    audit::agrees(clients, model, cut_short).await;
     quotas::agree(clients, model).await;
 }

@@ -10,6 +10,7 @@ use rand::rngs::StdRng;
 use tempfile::TempDir;
 use test_support::{Program, ServerProcess};
 use tokio::process::Command;
+use tonic::Code;
 
 use crate::callers::{Callers, check};
 use crate::disks::Disks;
@@ -69,7 +70,7 @@ impl Life for Embedded {
         }
         self.slow = random.random_bool(0.3);
         let server = start(self.folder.path(), self.slow).await;
-        check(&server.clients, &self.model, &mut random).await;
+        check(&server.clients, &self.model, &[Code::Aborted], &mut random).await;
         data_folder::agrees(&self.data(), &self.model).await;
         checks::bytes(&server.clients, &self.model).await;
         self.server = Some(server);

@@ -336,13 +336,17 @@ impl Load {
     }
 
     /// The reply of a server that can do its work. One that has lost its database may not know what became of a
-    /// request.
+    /// request, and an upload whose lease ran out meanwhile is to be sent again: another server has ended it.
     fn available(&self, reply: Result<Value, Refusal>) -> Result<Result<Value, Refusal>, Killed> {
-        match reply {
-            Err(refusal) if refusal.code == Code::Unavailable && self.model.lock().killed => {
-                Err(Killed)
-            }
-            reply => Ok(reply),
+        let code = match &reply {
+            Err(refusal) => refusal.code,
+            Ok(operation) => operation["error"]["code"]
+                .as_i64()
+                .map_or(Code::Ok, |code| Code::from(code as i32)),
+        };
+        match code {
+            Code::Unavailable | Code::Aborted if self.model.lock().killed => Err(Killed),
+            _ => Ok(reply),
         }
     }
 

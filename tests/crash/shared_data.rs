@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use test_support::blob_files;
+use test_support::{blob_files, eventually_within};
 use tokio_postgres::Client;
 
 use crate::data_folder;
@@ -12,7 +12,6 @@ use crate::load::Shared;
 
 /// How long what a dead replica has left behind may take to go: others look for it once a minute.
 const PATIENCE: Duration = Duration::from_secs(90);
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// While replicas run: every file has a row, which was there before it.
 pub async fn files_have_rows(database: &Client, data: &Path) {
@@ -37,24 +36,14 @@ fn files(data: &Path) -> BTreeSet<String> {
 
 /// Waits until every file is the blob of an image and nothing is left to be removed.
 pub async fn agrees(database: &Client, data: &Path, model: &Shared) {
-    let started = Instant::now();
-    let live = loop {
+    let live = eventually_within(PATIENCE, "files and rows agree", || async {
         let live = live(database).await;
         let rows: BTreeSet<String> = live.keys().cloned().collect();
         let pending = count(database, "blobs WHERE state = 0").await;
         let candidates = count(database, "blob_candidates").await;
-        let files = files(data);
-        if rows == files && pending == 0 && candidates == 0 {
-            break live;
-        }
-        assert!(
-            started.elapsed() < PATIENCE,
-            "{} live blobs, {} files, {pending} pending, {candidates} candidates",
-            rows.len(),
-            files.len()
-        );
-        tokio::time::sleep(PAUSE).await;
-    };
+        (rows == files(data) && pending == 0 && candidates == 0).then_some(live)
+    })
+    .await;
     let unreferenced = count(
         database,
         "blobs AS blob WHERE NOT EXISTS (SELECT FROM desktop_images AS image
