@@ -84,7 +84,7 @@ macro_rules! read {
 macro_rules! write {
     ($self:ident, $transaction:ident => $work:expr) => {{
         let _turn = $self.writer.turn().await?;
-        let mut tries = Tries::new();
+        let mut tries = Tries::alone();
         loop {
             let ended = async {
                 let $transaction = Transaction::begin(&$self.readers).await?;
@@ -317,7 +317,7 @@ impl PostgresStore {
     }
 
     async fn number_events(&self) -> Result<()> {
-        let mut tries = Tries::new();
+        let mut tries = Tries::alone();
         while let Err(error) = audit::number(&self.readers).await {
             tries.again(error).await?;
         }

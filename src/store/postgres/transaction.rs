@@ -12,6 +12,8 @@ use super::error::{is_lost, is_race};
 /// How long a lost commit is asked after: as long as callers wait, more or less.
 const LONGEST_DOUBT: Duration = Duration::from_secs(10);
 const BETWEEN_QUESTIONS: Duration = Duration::from_millis(100);
+/// How often a transaction is begun whose connections are lost.
+const MOST_LOST: u32 = 3;
 
 /// A transaction. The connection of one that is dropped before its end is closed, which rolls it back.
 pub(super) struct Transaction<'p> {
@@ -140,13 +142,21 @@ impl Drop for Transaction<'_> {
 }
 
 /// The tries that a transaction has where others come between.
-pub(super) struct Tries(u32);
+pub(super) struct Tries {
+    made: u32,
+    most: u32,
+}
 
 impl Tries {
-    const MOST: u32 = 3;
+    /// Those of the statements of one caller, whom a race that is lost now and then would answer with an error of the
+    /// database.
+    pub(super) fn alone() -> Self {
+        Self { made: 0, most: 20 }
+    }
 
-    pub(super) fn new() -> Self {
-        Self(0)
+    /// Those of several commands, each of which can be tried alone afterwards.
+    pub(super) fn together() -> Self {
+        Self { made: 0, most: 3 }
     }
 
     /// Returns when the transaction is to be tried again.
@@ -154,14 +164,15 @@ impl Tries {
     /// # Errors
     /// The same, where it is not.
     pub(super) async fn again(&mut self, error: Error) -> Result<()> {
-        self.0 += 1;
+        self.made += 1;
         let is_lost = is_lost(&error);
-        if self.0 == Self::MOST || !(is_lost || is_race(&error)) {
+        let most = if is_lost { MOST_LOST } else { self.most };
+        if self.made >= most || !(is_lost || is_race(&error)) {
             return Err(error);
         }
         tracing::debug!(%error, "a transaction is tried again");
         if is_lost {
-            sleep(BETWEEN_QUESTIONS * self.0).await;
+            sleep(BETWEEN_QUESTIONS * self.made).await;
         }
         Ok(())
     }

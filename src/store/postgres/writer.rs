@@ -162,7 +162,10 @@ fn for_all(error: &Error) -> Option<Box<dyn Fn() -> Error + Send>> {
 
 /// Carries out commands in one transaction, and decides again where another process came between.
 async fn try_together(pool: &Pool, shared: &Shared, calls: &mut [Box<dyn Call>]) -> Result<()> {
-    let mut tries = Tries::new();
+    let mut tries = match calls.len() {
+        1 => Tries::alone(),
+        _ => Tries::together(),
+    };
     loop {
         match run_together(pool, shared, calls).await {
             Ok(()) => return Ok(()),
