@@ -1,5 +1,6 @@
 //! `yandex.cloud.endpoint.ApiEndpointService`: the address of each service, which is this server's for all of them.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -16,22 +17,25 @@ use crate::contract::yandex::cloud::endpoint::{
 /// The ids that public clients look up, in their order. Each is listed once: a stock client throws on doubles.
 const IDS: [&str; 5] = ["clouddesktops", "compute", "endpoint", "iam", "operation"];
 
-/// The host and port that a request was sent to, in its extensions. They are those that it names where nobody could have
-/// changed them on the way, else those of the socket.
+/// The host and port that a request was sent to, in its extensions. Text is made of them only where they are told: every
+/// request has them.
 #[derive(Debug, Clone)]
-pub(crate) struct AskedHost(Arc<str>);
-
-impl AskedHost {
-    /// The host and port of an authority.
-    pub(crate) fn new(authority: &Authority, default_port: u16) -> Self {
-        let port = authority.port_u16().unwrap_or(default_port);
-        Self(format!("{}:{port}", authority.host()).into())
-    }
+pub(crate) enum AskedHost {
+    /// The authority that the request names, where nobody could have changed it on the way, and the port of its scheme.
+    Named(Authority, u16),
+    /// The address that its connection came to.
+    Reached(SocketAddr),
 }
 
-impl From<SocketAddr> for AskedHost {
-    fn from(address: SocketAddr) -> Self {
-        Self(address.to_string().into())
+impl fmt::Display for AskedHost {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(authority, default_port) => {
+                let port = authority.port_u16().unwrap_or(*default_port);
+                write!(formatter, "{}:{port}", authority.host())
+            }
+            Self::Reached(address) => address.fmt(formatter),
+        }
     }
 }
 
@@ -52,9 +56,12 @@ impl Endpoints {
     }
 
     fn address<T>(&self, request: &Request<T>) -> Arc<str> {
-        let asked = || request.extensions().get().map(|AskedHost(host)| host);
-        let address = self.advertised.as_ref().or_else(asked);
-        Arc::clone(address.unwrap_or(&self.own))
+        let asked = || {
+            let host: Option<&AskedHost> = request.extensions().get();
+            host.map(|host| host.to_string().into())
+        };
+        let address = self.advertised.clone().or_else(asked);
+        address.unwrap_or_else(|| Arc::clone(&self.own))
     }
 }
 
@@ -106,7 +113,7 @@ mod tests {
         let endpoints = Endpoints::new(advertised, "10.0.0.1:8080");
         let mut request = Request::new(ListApiEndpointsRequest::default());
         if let Some(asked) = asked {
-            let host = AskedHost::new(&asked.parse().unwrap(), 443);
+            let host = AskedHost::Named(asked.parse().unwrap(), 443);
             request.extensions_mut().insert(host);
         }
         let reply = endpoints.list(request).await.unwrap().into_inner();

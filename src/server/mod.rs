@@ -414,8 +414,8 @@ fn tell_asked_host(request: &mut Request<Body>, authority: Option<&Authority>) {
         _ => None,
     };
     let named = sure.zip(authority);
-    let named = named.map(|(port, authority)| grpc::AskedHost::new(authority, port));
-    let reached = || peer.reached.map(grpc::AskedHost::from);
+    let named = named.map(|(port, authority)| grpc::AskedHost::Named(authority.clone(), port));
+    let reached = || peer.reached.map(grpc::AskedHost::Reached);
     if let Some(asked) = named.or_else(reached) {
         request.extensions_mut().insert(asked);
     }
