@@ -30,7 +30,9 @@ pub use crate::images::UploadSettings;
 use crate::images::{self, Images};
 use crate::operations::Engine;
 pub use crate::operations::Settings as OperationSettings;
-use crate::server::{self, Callers, Gateway, Guard, SubjectLimits, TrustedProxies, serve};
+use crate::server::{
+    self, Callers, Gateway, Guard, Readiness, SubjectLimits, TrustedProxies, serve,
+};
 pub use crate::server::{
     AllowedHost, AllowedOrigin, OPEN, Open, SubjectSettings, TransferSettings, TrustedProxy,
 };
@@ -40,6 +42,7 @@ use crate::tls;
 pub use crate::tls::{Certificate, ClientCertificates, SubjectKind, TlsSettings};
 use backends::{Backends, Held};
 pub use backends::{PostgresSettings, StoreSettings};
+use health::Health;
 pub use listeners::{Bound, Listen};
 use listeners::{SocketFile, Sockets};
 use maintenance::{keep_fresh, keep_room, maintain};
@@ -81,7 +84,10 @@ pub struct Config {
     pub allow_installer_images: bool,
     /// Origins of web pages, beside this server's own, that may call it.
     pub cors_allow_origins: Vec<AllowedOrigin>,
-    /// How long requests may run on after the order to stop.
+    /// How long the server goes on answering after the order to stop, with failing readiness, so that load balancers send
+    /// nothing more before it refuses.
+    pub drain_delay: Duration,
+    /// How long requests may run on after that.
     pub drain_timeout: Duration,
     /// Limits of the transfers of one connection: how many at a time, and for how long unread.
     pub transfers: TransferSettings,
@@ -122,6 +128,7 @@ impl Config {
             import_dir: None,
             allow_installer_images: false,
             cors_allow_origins: Vec::new(),
+            drain_delay: Duration::ZERO,
             drain_timeout: DRAIN_TIMEOUT,
             transfers: TransferSettings::default(),
             subjects: SubjectSettings::default(),
@@ -246,6 +253,8 @@ pub struct Server {
     /// Removed once nothing is served any more.
     socket_files: Vec<SocketFile>,
     stop: CancellationToken,
+    health: Health,
+    drain_delay: Duration,
     serving: JoinHandle<()>,
     maintenance: JoinHandle<()>,
     engine: Engine,
@@ -314,7 +323,9 @@ impl Server {
         let own = sockets.bound.iter().map(Bound::to_string).next();
         let own = own.unwrap_or_default();
         let endpoints = grpc::Endpoints::new(config.advertise.as_deref(), &own);
-        let (routes, health) = grpc::routes(&images, &identity, endpoints).await;
+        let (routes, grpc_health) = grpc::routes(&images, &identity, endpoints).await;
+        let readiness = Readiness::default();
+        let health = Health::new(grpc_health, readiness.clone());
         let origins = config.cors_allow_origins.as_slice();
         let guard = Guard::new(config.require_auth, &config.allow_hosts, origins);
         let proxies = Arc::new(TrustedProxies::new(config.trusted_proxies.clone()));
@@ -328,6 +339,7 @@ impl Server {
             routes,
             callers,
             guard,
+            readiness,
             Arc::clone(&proxies),
             origins,
         )?;
@@ -359,7 +371,12 @@ impl Server {
             config.retention.clone(),
             stop.clone(),
         ));
-        tokio::spawn(health::watch(place, health, stop.clone()));
+        tokio::spawn(health::watch(
+            place,
+            store.clone(),
+            health.clone(),
+            stop.clone(),
+        ));
         if config.require_auth {
             tokio::spawn(keep_fresh(identity, stop.clone()));
         }
@@ -373,6 +390,8 @@ impl Server {
             bound: sockets.bound,
             socket_files: sockets.files,
             stop,
+            health,
+            drain_delay: config.drain_delay,
             serving,
             maintenance,
             engine,
@@ -396,8 +415,12 @@ impl Server {
         &self.bound
     }
 
-    /// Takes nothing new, lets running requests end, and closes the data.
+    /// Fails readiness, refuses new requests after the delay, lets running ones end, hands back the leases of what runs
+    /// on, and closes the data.
     pub async fn stop(self) -> Result<(), Error> {
+        self.health.announce_drain().await;
+        tokio::time::sleep(self.drain_delay).await;
+        self.health.begin_drain();
         self.stop.cancel();
         self.engine.drain();
         for task in [self.serving, self.maintenance] {

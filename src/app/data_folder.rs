@@ -127,8 +127,8 @@ impl Place {
         }
     }
 
-    /// Fails where database or blobs are no longer those that were opened. Blocks.
-    pub(super) fn check(&self) -> Result<(), String> {
+    /// Fails where the blobs are no longer those that were opened. Blocks.
+    pub(super) fn check_blobs(&self) -> Result<(), String> {
         self.blobs.check().map_err(|error| error.to_string())?;
         if let Some((note, installation)) = &self.owner {
             match owner::look(note, installation) {
@@ -140,6 +140,11 @@ impl Place {
                 Err(error) => return Err(format!("the note of the owner: {error}")),
             }
         }
+        Ok(())
+    }
+
+    /// Fails where an embedded database is no longer the one that was opened. Blocks.
+    pub(super) fn check_database(&self) -> Result<(), String> {
         let Some((database, opened)) = &self.database else {
             return Ok(());
         };

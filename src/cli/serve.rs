@@ -65,7 +65,11 @@ pub(crate) struct Arguments {
     /// Let web pages of this origin, as in https://app.example:8443, call the server; may be repeated
     #[arg(long, value_name = "ORIGIN")]
     cors_allow_origin: Vec<AllowedOrigin>,
-    /// How long requests may run on after the order to stop
+    /// How long the server goes on answering after the order to stop, while its readiness fails, so that load balancers
+    /// send nothing more before it refuses
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = values::duration)]
+    drain_delay: Duration,
+    /// How long requests may run on after the order to stop and that delay
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = values::duration)]
     drain_timeout: Duration,
     /// How long a connection without a request is kept
@@ -157,6 +161,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         import_dir: arguments.import_dir,
         allow_installer_images: arguments.allow_installer_images,
         cors_allow_origins: arguments.cors_allow_origin,
+        drain_delay: arguments.drain_delay,
         drain_timeout: arguments.drain_timeout,
         idle_timeout: arguments.idle_timeout,
         operations: OperationSettings {
@@ -197,7 +202,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         }
         stop.ordered().await;
     }
-    tracing::info!("stopping: requests that run may end; another signal ends them");
+    tracing::info!(
+        drain_delay = ?arguments.drain_delay,
+        "stopping: readiness fails; after the delay new requests are refused, and those that run may end; another \
+         signal ends them"
+    );
     finish(server, &mut stop).await
 }
 

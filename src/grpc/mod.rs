@@ -35,7 +35,7 @@ pub(crate) use compute_images::new_compute_image;
 pub(crate) use endpoints::{AskedHost, Endpoints};
 pub(crate) use request::{context, idempotent};
 pub(crate) use status::{
-    busy, from_error, internal, invalid, not_authenticated, too_many_requests,
+    busy, from_error, internal, invalid, not_authenticated, stopping, too_many_requests,
 };
 
 /// Turn an operation of the domain into the contract's message, and its failure into a status.
@@ -157,7 +157,8 @@ pub(crate) async fn routes(
     (routes, health)
 }
 
-/// Sets the health of all services of the contract, and of the server as a whole.
+/// Sets the health of all services, and of the server as a whole.
+#[derive(Clone)]
 pub(crate) struct Health(tonic_health::server::HealthReporter);
 
 impl Health {
@@ -166,7 +167,7 @@ impl Health {
             true => tonic_health::ServingStatus::Serving,
             false => tonic_health::ServingStatus::NotServing,
         };
-        for service in contract::services().chain([""]) {
+        for service in services().chain([""]) {
             self.0.set_service_status(service, status).await;
         }
     }

@@ -112,7 +112,7 @@ pub(super) fn from_store(error: store::Error) -> Status {
         E::Refused(refusal) => from_refusal(refusal),
         E::PageTokenExpired => invalid_field("page_token", "has expired; start again without one"),
         E::Full => disk_full(),
-        E::Closed => unavailable("The server is shutting down", SHORT_PAUSE),
+        E::Closed => stopping(),
         error @ E::Unreachable(_) => {
             tracing::error!(%error, "a request failed");
             unavailable("The server's database cannot be reached", SHORT_PAUSE)
@@ -264,6 +264,11 @@ pub(crate) fn not_authenticated(refused: NotAuthenticated) -> Status {
 pub(crate) fn busy(message: &str) -> Status {
     let details = ErrorDetails::with_retry_info(Some(BUSY_PAUSE));
     Status::with_error_details(Code::ResourceExhausted, message, details)
+}
+
+/// UNAVAILABLE for a request that comes when the server stops. Nothing was done.
+pub(crate) fn stopping() -> Status {
+    unavailable("The server is shutting down", SHORT_PAUSE)
 }
 
 /// RESOURCE_EXHAUSTED for a subject that has made too many requests.

@@ -73,15 +73,10 @@ impl Engine {
         }
     }
 
-    /// Starts the search for operations to run.
+    /// Starts the search for operations to run. It ends with the first order to stop: a lease that was taken then is
+    /// given to a run, which hands it back.
     pub(crate) fn serve(&self, worker: Arc<dyn Worker>) {
-        let engine = self.clone();
-        self.inner.tasks.spawn(async move {
-            let stopping = engine.inner.stopping.clone();
-            stopping
-                .run_until_cancelled(engine.look_for_work(worker))
-                .await;
-        });
+        self.inner.tasks.spawn(self.clone().look_for_work(worker));
     }
 
     /// The start of a change that is accepted now: at once, or after the simulated latency.
@@ -146,19 +141,22 @@ impl Engine {
 
     async fn look_for_work(self, worker: Arc<dyn Worker>) {
         let mut avoided = Vec::new();
-        loop {
+        let draining = self.draining();
+        while !draining.is_cancelled() {
             // Operations that only have to be ended need no slot.
             let slot = self.inner.slots.clone().try_acquire_owned().ok();
             match self.claim_next(slot.is_some(), &mut avoided).await {
                 Ok(Ok((lease, claimed))) => self.drive(lease, claimed, worker.clone(), slot),
                 Ok(Err(sleep)) => {
                     drop(slot);
-                    let _ = tokio::time::timeout(sleep, self.inner.work.notified()).await;
+                    let woken = tokio::time::timeout(sleep, self.inner.work.notified());
+                    draining.run_until_cancelled(woken).await;
                 }
                 Err(error) => {
                     drop(slot);
                     tracing::warn!(%error, "the store was not asked for work; trying again");
-                    tokio::time::sleep(LONGEST_SLEEP).await;
+                    let pause = tokio::time::sleep(LONGEST_SLEEP);
+                    draining.run_until_cancelled(pause).await;
                 }
             }
         }

@@ -19,6 +19,7 @@ mod grpc_failures;
 mod grpc_requests;
 mod guard;
 mod handshake;
+mod health;
 mod limits;
 mod lingering;
 mod listener;
@@ -68,6 +69,7 @@ use event_ids::EventIds;
 use grpc_requests::Methods;
 pub use guard::AllowedHost;
 pub(crate) use guard::Guard;
+pub(crate) use health::{Check, Readiness};
 pub(crate) use limits::SubjectLimits;
 pub use limits::SubjectSettings;
 pub use listener::Listener;
@@ -95,6 +97,7 @@ pub(crate) struct Gateway {
     services: Services,
     methods: Methods,
     guard: Guard,
+    readiness: Readiness,
     proxies: Arc<TrustedProxies>,
     cors: Option<CorsLayer>,
     docs: Docs,
@@ -111,6 +114,7 @@ impl Gateway {
         routes: Routes,
         callers: Callers,
         guard: Guard,
+        readiness: Readiness,
         proxies: Arc<TrustedProxies>,
         origins: &[AllowedOrigin],
     ) -> Result<Self, transcoding::BuildError> {
@@ -130,6 +134,7 @@ impl Gateway {
             services,
             methods: Methods::new(&pool, grpc::services()),
             guard,
+            readiness,
             proxies,
             cors: cors::layer(origins),
             docs: Docs::new()?,
@@ -196,6 +201,12 @@ impl Gateway {
             Ok((authority, told)) => told.or(authority),
             Err(refused) => return at_once(not_framed(&request, &refused, request_id)),
         };
+        if let Some(answer) = health::answer(&request, &self.readiness) {
+            return at_once(answer);
+        }
+        if self.readiness.refuses(&request) {
+            return at_once(refused(&request, &grpc::stopping(), request_id));
+        }
         if let Err(refusal) = self.guard.check(&request, authority.as_ref()) {
             return at_once(refused(&request, &refusal, request_id));
         }

@@ -11,7 +11,7 @@ pub struct Open {
 }
 
 /// All that is open.
-pub const OPEN: [Open; 12] = [
+pub const OPEN: [Open; 14] = [
     Open {
         path: "/yandex.cloud.iam.v1.IamTokenService/",
         reason: "exchanges the credential in the request for a token",
@@ -27,6 +27,14 @@ pub const OPEN: [Open; 12] = [
     Open {
         path: "/grpc.health.v1.Health/",
         reason: "load balancers and orchestrators ask it, and have no credentials",
+    },
+    Open {
+        path: "/livez",
+        reason: "orchestrators ask whether the process lives, and have no credentials",
+    },
+    Open {
+        path: "/readyz",
+        reason: "load balancers ask whether to send requests; it names checks, and no paths or addresses",
     },
     Open {
         path: "/grpc.reflection.v1.ServerReflection/",

@@ -99,6 +99,10 @@ impl Store for MemoryStore {
 
     async fn close(&self) {}
 
+    async fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
     async fn desktop_image(&self, id: &str) -> Result<DesktopImage> {
         Ok(self.rows().desktop_image(id)?.image.clone())
     }

@@ -58,6 +58,12 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// stopped referring to, or blobs with a tombstone.
     async fn removals(&self);
 
+    /// Asks the database for the version of its schema.
+    ///
+    /// # Errors
+    /// [`Error::NewerSchema`] where a later program has left what this one cannot work with.
+    async fn check(&self) -> Result<()>;
+
     /// Takes no more, and waits until what was taken is written.
     async fn close(&self);
 

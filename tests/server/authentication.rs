@@ -156,6 +156,8 @@ async fn what_is_open_has_a_reason_and_answers_whoever_asks() {
         "/docs/",
         "/endpoints",
         "/endpoints/iam",
+        "/livez",
+        "/readyz",
     ] {
         assert!(is_open(path));
         let answer = http.get(url(path)).send().await.unwrap();

@@ -42,6 +42,7 @@ mod full_disk;
 mod gateway;
 mod grpc;
 mod hang_ups;
+mod health;
 mod http_requests;
 mod idempotency;
 mod identity;

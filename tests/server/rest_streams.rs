@@ -232,6 +232,8 @@ async fn streams_that_outlast_the_drain_are_cut_off() {
     }
     within("the server stops", server.stop()).await;
     for mut reply in replies {
+        let told = within("the stop is told", reply.chunk()).await.unwrap();
+        assert_eq!(told.unwrap().as_ref(), b"{\"status\":\"NOT_SERVING\"}\n");
         let next = within("the stream breaks off", reply.chunk()).await;
         assert!(next.is_err(), "not a whole stream: {next:?}");
     }

@@ -57,6 +57,8 @@ pub(crate) struct PostgresStore {
     writer: Writer,
     readers: Pool,
     shared: Arc<Shared>,
+    /// The address of the database, without its password.
+    shown: String,
 }
 
 /// The parts that the writer's task works with, too.
@@ -136,6 +138,7 @@ impl PostgresStore {
         Ok(Self {
             writer: Writer::start(writers, shared.clone()),
             readers,
+            shown,
             shared,
         })
     }
@@ -168,6 +171,10 @@ impl Store for PostgresStore {
     async fn close(&self) {
         self.writer.close().await;
         self.readers.close(READERS).await;
+    }
+
+    async fn check(&self) -> Result<()> {
+        read!(self, connection => schema::check(&connection, &self.shown))
     }
 
     async fn desktop_image(&self, id: &str) -> Result<DesktopImage> {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::super::{Error, Result};
-use super::connection::Pool;
+use super::connection::{Connection, Pool};
 use super::transaction::Transaction;
 
 /// A migration: its number, which is that of the equal one of SQLite, the lowest version of a program that may work with what it leaves, and its statements.
@@ -43,9 +43,30 @@ pub(super) async fn migrate(pool: &Pool, shown: &str) -> Result<()> {
     transaction.end(migrated).await
 }
 
+/// Fails where a later version has left meanwhile what this one cannot work with.
+pub(super) async fn check(connection: &Connection, shown: &str) -> Result<()> {
+    match version(connection).await? {
+        Found::Version {
+            readable_from,
+            version,
+        } if readable_from > known() => Err(Error::NewerSchema {
+            path: PathBuf::from(shown),
+            found: version,
+            known: known(),
+        }),
+        Found::Version { .. } => Ok(()),
+        Found::Empty | Found::Foreign => Err(Error::Foreign(PathBuf::from(shown))),
+    }
+}
+
+/// The version of the last migration that this program knows.
+fn known() -> i64 {
+    MIGRATIONS[MIGRATIONS.len() - 1].version
+}
+
 async fn apply(transaction: &Transaction<'_>, shown: &str) -> Result<()> {
     transaction.run(LOCK).await?;
-    let known = MIGRATIONS[MIGRATIONS.len() - 1].version;
+    let known = known();
     let found = match found(transaction).await? {
         Found::Empty => 0,
         Found::Foreign => return Err(Error::Foreign(PathBuf::from(shown))),
@@ -117,7 +138,11 @@ async fn found(transaction: &Transaction<'_>) -> Result<Found> {
     if named != 3 {
         return Ok(Found::Foreign);
     }
-    let row = transaction
+    version(transaction).await
+}
+
+async fn version(connection: &Connection) -> Result<Found> {
+    let row = connection
         .query_opt(
             "SELECT version, readable_from FROM schema_version WHERE application = $1",
             &[&APPLICATION],

@@ -203,6 +203,13 @@ impl Store for SqliteStore {
         self.readers.close();
     }
 
+    async fn check(&self) -> Result<()> {
+        let path = self.readers.path().to_owned();
+        self.readers
+            .read(move |transaction| schema::check_is_current(transaction, &path))
+            .await
+    }
+
     async fn desktop_image(&self, id: &str) -> Result<DesktopImage> {
         let id = id.to_owned();
         self.readers

@@ -46,6 +46,10 @@ impl Readers {
         }
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Runs `work` on a snapshot of the database, unless nobody waits for it any more.
     pub(super) async fn read<T: Send + 'static>(
         &self,
