@@ -39,6 +39,8 @@ struct Rows {
     garbage: BTreeSet<Id>,
     /// When each tombstone may be forgotten.
     tombstones: BTreeMap<String, Timestamp>,
+    /// When each hold runs out.
+    holds: BTreeMap<String, Timestamp>,
     former_names: BTreeMap<(String, i64), (String, Timestamp)>,
     /// By the number of the row, from 1.
     audit_events: BTreeMap<i64, AuditRow>,
@@ -371,9 +373,34 @@ impl Store for MemoryStore {
         Ok(candidates.len())
     }
 
+    async fn place_hold(&self, id: &str, lease: Duration) -> Result<()> {
+        let expires_at = self.now().after(lease);
+        self.rows().holds.insert(id.to_owned(), expires_at);
+        Ok(())
+    }
+
+    async fn renew_hold(&self, id: &str, lease: Duration) -> Result<bool> {
+        let now = self.now();
+        let mut rows = self.rows();
+        let hold = rows
+            .holds
+            .get_mut(id)
+            .filter(|expires_at| **expires_at > now);
+        Ok(hold
+            .map(|expires_at| *expires_at = now.after(lease))
+            .is_some())
+    }
+
+    async fn end_hold(&self, id: &str) -> Result<()> {
+        self.rows().holds.remove(id);
+        Ok(())
+    }
+
     async fn blobs_to_delete(&self, after: String, limit: usize) -> Result<Vec<DeletedBlob>> {
         let now = self.now();
         let rows = self.rows();
+        let is_held = rows.holds.values().any(|expires_at| *expires_at > now);
+        let limit = if is_held { 0 } else { limit };
         let deleted = rows.tombstones.iter().filter(|(id, _)| **id > after);
         let deleted = deleted.take(limit).map(|(id, forget_after)| DeletedBlob {
             id: id.clone(),

@@ -149,3 +149,37 @@ pub(super) async fn an_installation_keeps_its_first_name(backend: Backend) {
         fixture = fixture.reopened().await;
     }
 }
+
+pub(super) async fn the_bytes_of_a_tombstone_stay_while_a_hold_stands(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
+    let id = fixture.compute_image("f", "source").await;
+    let blob = fixture.store.live_blobs().await.unwrap();
+    fixture
+        .accept(Change::DeleteComputeImage { id }, Start::Now)
+        .await
+        .unwrap();
+    let half = LEASE / 2;
+    fixture.store.place_hold("one", LEASE).await.unwrap();
+    fixture.store.place_hold("other", half).await.unwrap();
+    // A tombstone is made as ever.
+    assert_eq!(fixture.store.remove_unreferenced(9).await.unwrap(), 1);
+    assert!(fixture.store.live_blobs().await.unwrap().is_empty());
+    assert!(fixture.deleted().await.is_empty());
+
+    // One that is renewed lasts, one that has run out cannot be renewed, and ends for nobody else.
+    fixture.pass(half);
+    assert!(fixture.store.renew_hold("one", LEASE).await.unwrap());
+    assert!(!fixture.store.renew_hold("other", LEASE).await.unwrap());
+    assert!(!fixture.store.renew_hold("unknown", LEASE).await.unwrap());
+    fixture.store.end_hold("other").await.unwrap();
+    fixture.pass(half);
+    assert!(fixture.deleted().await.is_empty());
+    fixture.pass(half);
+    assert_eq!(fixture.deleted().await, blob);
+    assert!(!fixture.store.renew_hold("one", LEASE).await.unwrap());
+
+    fixture.store.place_hold("third", LEASE).await.unwrap();
+    assert!(fixture.deleted().await.is_empty());
+    fixture.store.end_hold("third").await.unwrap();
+    assert_eq!(fixture.deleted().await, blob);
+}

@@ -6,7 +6,7 @@ use super::connection::Connection;
 use super::transaction::Transaction;
 use crate::model::{DeletedBlob, Id, Timestamp};
 
-/// Blobs with a tombstone: at most `limit` of them, by id, after that one.
+/// Blobs with a tombstone: at most `limit` of them, by id, after that one. None while a hold stands.
 pub(super) async fn blobs_to_delete(
     connection: &Connection,
     now: Timestamp,
@@ -16,7 +16,8 @@ pub(super) async fn blobs_to_delete(
     let rows = connection
         .query(
             "SELECT file, forget_after <= $3 FROM tombstones
-             WHERE file > $1 ORDER BY file LIMIT $2",
+             WHERE file > $1 AND NOT EXISTS (SELECT 1 FROM blob_holds WHERE expires_at > $3)
+             ORDER BY file LIMIT $2",
             &[&after, &(limit as i64), &now.0],
         )
         .await?;

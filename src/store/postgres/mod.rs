@@ -10,6 +10,7 @@ mod error;
 mod facts;
 mod folders;
 mod garbage;
+mod holds;
 mod identity;
 mod image_rows;
 mod images;
@@ -283,6 +284,22 @@ impl Store for PostgresStore {
     async fn remove_unreferenced(&self, limit: usize) -> Result<usize> {
         let now = self.now();
         write!(self, transaction => garbage::remove_unreferenced(&transaction, now, limit))
+    }
+
+    async fn place_hold(&self, id: &str, lease: Duration) -> Result<()> {
+        let now = self.now();
+        let until = now.after(lease);
+        write!(self, transaction => holds::place(&transaction, now, id, until))
+    }
+
+    async fn renew_hold(&self, id: &str, lease: Duration) -> Result<bool> {
+        let now = self.now();
+        let until = now.after(lease);
+        write!(self, transaction => holds::renew(&transaction, now, id, until))
+    }
+
+    async fn end_hold(&self, id: &str) -> Result<()> {
+        write!(self, transaction => holds::end(&transaction, id))
     }
 
     async fn blobs_to_delete(&self, after: String, limit: usize) -> Result<Vec<DeletedBlob>> {

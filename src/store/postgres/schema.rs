@@ -14,7 +14,7 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [Migration; 2] = [
+const MIGRATIONS: [Migration; 3] = [
     Migration {
         version: 6,
         readable_from: 6,
@@ -24,6 +24,13 @@ const MIGRATIONS: [Migration; 2] = [
         version: 7,
         readable_from: 6,
         sql: include_str!("../../../migrations/postgres/0007_installation.sql"),
+    },
+    // Backups of PostgreSQL are made with its own tools: no command places a hold there, so that a program that knows
+    // none does no harm.
+    Migration {
+        version: 8,
+        readable_from: 6,
+        sql: include_str!("../../../migrations/postgres/0008_holds.sql"),
     },
 ];
 

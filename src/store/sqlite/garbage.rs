@@ -7,7 +7,7 @@ use super::Transaction;
 use super::image_rows::LIVE;
 use crate::model::{DeletedBlob, Timestamp};
 
-/// Blobs with a tombstone: at most `limit` of them, by id, after that one.
+/// Blobs with a tombstone: at most `limit` of them, by id, after that one. None while a hold stands.
 pub(super) fn blobs_to_delete(
     transaction: &Transaction<'_>,
     now: Timestamp,
@@ -16,7 +16,8 @@ pub(super) fn blobs_to_delete(
 ) -> Result<Vec<DeletedBlob>> {
     let mut statement = transaction.prepare_cached(
         "SELECT content_id, forget_after <= ?3 FROM content_deletions
-         WHERE content_id > ?1 ORDER BY content_id LIMIT ?2",
+         WHERE content_id > ?1 AND NOT EXISTS (SELECT 1 FROM blob_holds WHERE expires_at > ?3)
+         ORDER BY content_id LIMIT ?2",
     )?;
     let deleted = statement
         .query_map(params![after, limit as i64, now.0], |row| {

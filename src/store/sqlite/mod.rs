@@ -9,6 +9,7 @@ mod error;
 mod facts;
 mod folders;
 mod garbage;
+mod holds;
 mod identity;
 mod image_rows;
 mod images;
@@ -356,6 +357,28 @@ impl Store for SqliteStore {
             garbage::remove_unreferenced(transaction, now, limit)
         })
         .await
+    }
+
+    async fn place_hold(&self, id: &str, lease: Duration) -> Result<()> {
+        let id = id.to_owned();
+        self.write_in_any_case(move |transaction, now| {
+            holds::place(transaction, now, &id, now.after(lease))
+        })
+        .await
+    }
+
+    async fn renew_hold(&self, id: &str, lease: Duration) -> Result<bool> {
+        let id = id.to_owned();
+        self.write_in_any_case(move |transaction, now| {
+            holds::renew(transaction, now, &id, now.after(lease))
+        })
+        .await
+    }
+
+    async fn end_hold(&self, id: &str) -> Result<()> {
+        let id = id.to_owned();
+        self.write_in_any_case(move |transaction, _| holds::end(transaction, &id))
+            .await
     }
 
     async fn blobs_to_delete(&self, after: String, limit: usize) -> Result<Vec<DeletedBlob>> {

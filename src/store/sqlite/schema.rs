@@ -6,7 +6,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::super::{Error, Result};
 
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     include_str!("../../../migrations/0001_initial.sql"),
     include_str!("../../../migrations/0002_contents.sql"),
     include_str!("../../../migrations/0003_uploads.sql"),
@@ -14,6 +14,7 @@ const MIGRATIONS: [&str; 7] = [
     include_str!("../../../migrations/0005_blob_ids.sql"),
     include_str!("../../../migrations/0006_identity.sql"),
     include_str!("../../../migrations/0007_installation.sql"),
+    include_str!("../../../migrations/0008_holds.sql"),
 ];
 
 /// Tells a database of this program from others: "dimg".
