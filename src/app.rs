@@ -1,6 +1,7 @@
 //! The composition root: the one place that names concrete backends.
 
 mod backends;
+pub mod backup;
 mod certificates;
 mod data_folder;
 mod exposure;
@@ -42,13 +43,11 @@ use crate::tls;
 pub use crate::tls::{Certificate, ClientCertificates, SubjectKind, TlsSettings};
 use backends::{Backends, Held};
 pub use backends::{PostgresSettings, StoreSettings};
+use data_folder::BOOTSTRAP_TOKEN;
 use health::Health;
 pub use listeners::{Bound, Listen};
 use listeners::{SocketFile, Sockets};
 use maintenance::{keep_fresh, keep_room, maintain};
-
-/// The name of the file for the token of the first admin, in the data folder.
-const BOOTSTRAP_TOKEN: &str = "bootstrap-token";
 
 /// How long a connection without a request is kept unless told otherwise: longer than proxies keep theirs
 /// (nginx 60 s, Caddy 120 s), which would else send a request on a connection that closes.

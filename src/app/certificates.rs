@@ -12,7 +12,7 @@ use super::{AllowedHost, Error};
 use crate::tls::{Acceptor, Keeper, Names, TlsSettings};
 
 /// The folder of the certificates that the server makes, in the data folder.
-const FOLDER: &str = "tls";
+pub(super) const FOLDER: &str = "tls";
 
 /// The names that a server has by its listeners, and that it is told.
 pub(super) fn names(bound: &[Bound], hosts: &[AllowedHost], advertise: Option<&str>) -> Names {

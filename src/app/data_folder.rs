@@ -19,7 +19,11 @@ const LOG: &str = "metadata.sqlite-wal";
 /// The other files that SQLite keeps beside the database.
 const BESIDE: [&str; 2] = ["metadata.sqlite-shm", "metadata.sqlite-journal"];
 const CONTENTS: &str = "contents";
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
+/// The file for the token of the first admin.
+pub(super) const BOOTSTRAP_TOKEN: &str = "bootstrap-token";
+/// Files and folders beside database and blobs that a backup needs.
+pub(super) const OTHERS: [&str; 2] = [BOOTSTRAP_TOKEN, super::certificates::FOLDER];
 
 /// Images are as secret as what their disks hold.
 const FOLDER_MODE: u32 = 0o700;

@@ -12,6 +12,20 @@ use crate::model::SystemClock;
 use crate::store;
 use crate::store::sqlite::{SqliteStore, Verification};
 
+/// Opens the database of a data folder. An older schema is brought up to date where no server runs.
+pub(super) fn open(folder: &Path) -> Result<Verification, Error> {
+    let path = data_folder::database(folder);
+    Ok(match Verification::open(&path) {
+        Err(store::Error::OlderSchema { .. }) => {
+            // Where a server runs, it has to be one of this version.
+            let _lock = Lock::take(folder)?;
+            drop(SqliteStore::open(&path, Arc::new(SystemClock))?);
+            Verification::open(&path)?
+        }
+        opened => opened?,
+    })
+}
+
 /// Reads the database and all blobs of a data folder. Nothing where `progress` ended it. Blocks, for as
 /// long as the disk takes.
 pub fn verify(folder: &Path, progress: &mut impl Progress) -> Result<Option<Findings>, Error> {
@@ -23,15 +37,7 @@ pub fn verify(folder: &Path, progress: &mut impl Progress) -> Result<Option<Find
             source,
         });
     }
-    let mut database = match Verification::open(&path) {
-        Err(store::Error::OlderSchema { .. }) => {
-            // Where a server runs, it has to be one of this version.
-            let _lock = Lock::take(folder)?;
-            drop(SqliteStore::open(&path, Arc::new(SystemClock))?);
-            Verification::open(&path)?
-        }
-        opened => opened?,
-    };
+    let mut database = open(folder)?;
     let blobs = data_folder::blobs(folder);
     let blobs = LocalBlobs::existing(&blobs).map_err(|source| Error::Folder {
         what: "content folder",

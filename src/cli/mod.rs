@@ -3,6 +3,7 @@
 
 mod access;
 mod audit;
+mod backup;
 mod client;
 mod compute_images;
 mod config_file;
@@ -87,6 +88,10 @@ enum Command {
     /// Prints audit events, unless --format says otherwise one JSON object a line: who changed what, and how
     /// it ended
     Audit(audit::Arguments),
+    /// Copies a data folder while a server may work in it, so that it can be restored
+    Backup(backup::BackUp),
+    /// Makes a data folder of a backup
+    Restore(backup::Restore),
     /// Reads all that a data folder holds, and says what is wrong with it; a server may run meanwhile
     Verify(verify::Arguments),
 }
@@ -204,6 +209,12 @@ async fn execute(arguments: Arguments) -> Result<()> {
         Command::Verify(arguments) => {
             verify::run(given_format.unwrap_or_default(), arguments).await
         }
+        Command::Backup(arguments) => {
+            backup::back_up(given_format.unwrap_or_default(), arguments).await
+        }
+        Command::Restore(arguments) => {
+            backup::restore(given_format.unwrap_or_default(), arguments).await
+        }
         Command::Token(command) => interruptible(tokens::run(&context()?, command)).await,
         Command::Access(command) => interruptible(access::run(&context()?, command)).await,
         Command::ServiceAccount(command) => {
@@ -276,6 +287,8 @@ mod tests {
             "url-key rotate",
             "image url e3v --expires 1h",
             "verify --data-dir /srv --format json",
+            "backup --data-dir /srv --output /backup --copy --skip-verify --allow-damaged",
+            "restore --from /backup --data-dir /srv --format json",
             "serve --data-dir /srv --adopt-empty",
             "serve --listen 0.0.0.0:80 --data-dir /srv --import-dir /images --log-format json",
             "serve --ephemeral",
@@ -309,6 +322,8 @@ mod tests {
             "image",
             "image copy --compute-image-id fd8",
             "token create --expires 0s",
+            "backup --data-dir /srv",
+            "restore --from /backup",
             "access grant token:abc",
             "access grant token:abc --role owner",
             "service-account key create aje",

@@ -147,15 +147,12 @@ pub(crate) trait Store: Send + Sync + 'static {
 
     /// Places a hold: for so long, unless it is renewed or ended, there are no blobs to delete, though there are
     /// tombstones. The id must be new.
-    #[cfg_attr(not(test), expect(dead_code, reason = "backups will use it"))]
     async fn place_hold(&self, id: &str, lease: Duration) -> Result<()>;
 
     /// Has a hold last for so long from now on; false where it has run out.
-    #[cfg_attr(not(test), expect(dead_code, reason = "backups will use it"))]
     async fn renew_hold(&self, id: &str, lease: Duration) -> Result<bool>;
 
     /// Ends a hold; none is no error.
-    #[cfg_attr(not(test), expect(dead_code, reason = "backups will use it"))]
     async fn end_hold(&self, id: &str) -> Result<()>;
 
     /// Blobs with a tombstone: at most `limit` of them, by id, after that one. None while a hold stands.

@@ -13,6 +13,7 @@
 
 mod audit;
 mod authentication;
+mod backup;
 mod certificates;
 mod clients;
 mod codings;

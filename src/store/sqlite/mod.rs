@@ -21,6 +21,7 @@ mod queue;
 mod quotas;
 mod readers;
 mod schema;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod transaction;
