@@ -4,6 +4,8 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sd_notify::NotifyState;
+
 use super::errors::{Error, Result};
 use super::signals::Stop;
 use super::{network, output, values};
@@ -200,14 +202,23 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
             };
             let _ = output::print(&format!("Listening on {url}\n"));
         }
+        tell_systemd(NotifyState::Ready);
         stop.ordered().await;
     }
+    tell_systemd(NotifyState::Stopping);
     tracing::info!(
         drain_delay = ?arguments.drain_delay,
         "stopping: readiness fails; after the delay new requests are refused, and those that run may end; another \
          signal ends them"
     );
     finish(server, &mut stop).await
+}
+
+/// Tells a unit with `Type=notify` how far the server is; nobody, where systemd does not wait for it.
+fn tell_systemd(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "systemd was not told how far the server is");
+    }
 }
 
 /// Starts a server, with an error that a person can read.

@@ -70,6 +70,7 @@ mod service_accounts;
 mod signals;
 mod store_starts;
 mod subject_limits;
+mod systemd;
 mod tls;
 mod transfers;
 mod upload_heads;
