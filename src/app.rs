@@ -315,9 +315,14 @@ impl Server {
         };
 
         let engine = Engine::new(store.clone(), config.operations.clone());
-        let images = Images::new(store.clone(), blobs, engine.clone(), import_folder)
-            .allow_installer_images(config.allow_installer_images)
-            .with_upload_settings(config.uploads.clone());
+        let images = Images::new(
+            store.clone(),
+            Arc::new(blobs),
+            engine.clone(),
+            import_folder,
+        )
+        .allow_installer_images(config.allow_installer_images)
+        .with_upload_settings(config.uploads.clone());
         images.serve().await?;
         let own = sockets.bound.iter().map(Bound::to_string).next();
         let own = own.unwrap_or_default();

@@ -27,7 +27,7 @@ pub(super) fn open(folder: &Path) -> Result<Verification, Error> {
 }
 
 /// Reads the database and all blobs of a data folder. Nothing where `progress` ended it. Blocks, for as
-/// long as the disk takes.
+/// long as the disk takes, in a thread of a tokio runtime that may block.
 pub fn verify(folder: &Path, progress: &mut impl Progress) -> Result<Option<Findings>, Error> {
     let path = data_folder::database(folder);
     if let Err(source) = path.metadata() {

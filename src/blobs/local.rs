@@ -1,22 +1,26 @@
 //! Blobs as files of a local folder, named by their ids.
 
 use std::fs::{self, DirBuilder, File, Permissions};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
+use async_trait::async_trait;
+use disk_image::FileReader;
+use tokio::sync::mpsc;
 
 use crate::ballast::Ballast;
 
 use super::checksums::{Checksums, Summing};
-use super::reader::{BlobReader, SoundBlocks};
-use super::writer::BlobWriter;
-use super::{Error, sparse::SparseFile};
+use super::local_reader::LocalReader;
+use super::reader::{BlobReader, Checks, SoundBlocks};
+use super::sparse::SparseFile;
+use super::writer::{BlobWriter, Chunk, Step, Stored};
+use super::{BlobStore, Error, Unchecked};
 
 /// Images are as secret as what their disks hold.
 const MODE: u32 = 0o700;
-const READ_SIZE: usize = 1 << 20;
 
 /// The folder that holds the blobs.
 #[derive(Debug, Clone)]
@@ -34,13 +38,6 @@ pub(crate) struct LocalBlobs {
 pub(crate) struct FolderIdentity {
     pub device: u64,
     pub inode: u64,
-}
-
-/// The state in which a reading of all bytes of a blob found them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Examined {
-    pub sha256: [u8; 32],
-    pub checksums: Checksums,
 }
 
 impl FolderIdentity {
@@ -93,10 +90,10 @@ impl LocalBlobs {
     /// Checks that the folder is still the one that was opened, and can be read.
     ///
     /// # Errors
-    /// [`Error::FolderLost`] where that is not so, and [`Error::NoDescriptors`].
+    /// [`Error::Lost`] where that is not so, and [`Error::NoDescriptors`].
     pub(crate) fn check(&self) -> Result<(), Error> {
-        let lost = |reason: String| Error::FolderLost {
-            folder: self.folder.clone(),
+        let lost = |reason: String| Error::Lost {
+            place: format!("the content folder {}", self.folder.display()),
             reason,
         };
         let failed = |error: io::Error| match Error::from(error) {
@@ -120,101 +117,28 @@ impl LocalBlobs {
         }
     }
 
-    /// Takes back the room of the ballast, if it was given away and there is enough. To be called after bytes were
-    /// removed. Blocks.
-    pub(crate) fn take_room_back(&self) {
-        if let Some(ballast) = self.ballast.as_ref().filter(|it| it.is_given()) {
-            ballast.take_back();
-        }
-    }
-
-    /// Starts a new blob. The id must never have been used.
+    /// The names of all files in the folder.
     ///
     /// # Errors
-    /// [`Error::FolderLost`], [`Error::NoDescriptors`], [`Error::Full`], and [`Error::Io`], as for an id that is
-    /// in use.
-    pub(crate) fn create(&self, id: &str) -> Result<BlobWriter, Error> {
+    /// Those of reading the folder.
+    pub(crate) fn list(&self) -> io::Result<Vec<String>> {
+        fs::read_dir(&self.folder)?
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect()
+    }
+
+    fn start(&self, id: &str) -> Result<(SparseFile, File), Error> {
         // A file in the place of the folder would be lost with the next mount.
         self.check()?;
         let folder = File::open(&self.folder)?;
-        Ok(BlobWriter::start(
-            SparseFile::create(&self.path(id))?.beside(self.ballast.clone()),
-            folder,
-        ))
+        let sparse = SparseFile::create(&self.path(id))?;
+        Ok((sparse.beside(self.ballast.clone()), folder))
     }
 
-    /// Opens a whole blob for reading. The file stays readable when it is removed meanwhile.
-    ///
-    /// # Errors
-    /// Those of opening the file, `NotFound` among them.
-    pub(crate) fn read(&self, id: &str) -> io::Result<File> {
-        File::open(self.path(id))
-    }
-
-    /// Opens a blob of so many bytes to be read mostly from start to end: the system reads further
-    /// ahead.
-    ///
-    /// # Errors
-    /// [`Error::Missing`], [`Error::WrongSize`], [`Error::FolderLost`], [`Error::NoDescriptors`] and [`Error::Io`].
-    pub(crate) fn stream(
-        &self,
-        id: &str,
-        size: u64,
-        checksums: Option<Checksums>,
-    ) -> Result<BlobReader, Error> {
-        let file = self.open_whole(id, size)?;
-        Ok(BlobReader::new(
-            file,
-            id,
-            size,
-            checksums,
-            self.sound.clone(),
-        ))
-    }
-
-    /// Reads all of a blob, and tells what it is now. `progress` is given the bytes of each step, and
-    /// ends the reading where it returns false: the result is then none.
-    ///
-    /// # Errors
-    /// Those of [`LocalBlobs::stream`], and [`Error::Unreadable`].
-    pub(crate) fn examine(
-        &self,
-        id: &str,
-        size: u64,
-        mut progress: impl FnMut(u64) -> bool,
-    ) -> Result<Option<Examined>, Error> {
-        let mut file = self.open_whole(id, size)?;
-        let (mut digest, mut summing) = (Sha256::new(), Summing::default());
-        let mut buffer = vec![0; READ_SIZE];
-        let mut offset = 0;
-        loop {
-            let count = match file.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(Error::Unreadable { offset, error }),
-            };
-            digest.update(&buffer[..count]);
-            summing.data(&buffer[..count]);
-            offset += count as u64;
-            if !progress(count as u64) {
-                return Ok(None);
-            }
-        }
-        if offset != size {
-            return Err(Error::WrongSize {
-                found: offset,
-                size,
-            });
-        }
-        Ok(Some(Examined {
-            sha256: digest.finalize().into(),
-            checksums: summing.finish(),
-        }))
-    }
-
+    /// Opens a file of so many bytes to be read mostly from start to end: the system reads further ahead. The file stays
+    /// readable when it is removed meanwhile.
     fn open_whole(&self, id: &str, size: u64) -> Result<File, Error> {
-        let file = match self.read(id) {
+        let file = match File::open(self.path(id)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.check()?;
                 return Err(Error::Missing);
@@ -231,36 +155,115 @@ impl LocalBlobs {
         Ok(file)
     }
 
-    /// Removes the bytes of a blob; none is no error.
-    ///
-    /// # Errors
-    /// Those of removing the file.
-    pub(crate) fn remove(&self, id: &str) -> io::Result<()> {
-        match fs::remove_file(self.path(id)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            ended => ended,
+    fn remove_all(&self, mut ids: Vec<String>) -> Result<Vec<String>, Error> {
+        // A file that is not found because its folder is lost is not removed.
+        self.check()?;
+        ids.retain(|id| match fs::remove_file(self.path(id)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::error!(blob_id = id, %error, "a blob cannot be removed");
+                false
+            }
+            _ => true,
+        });
+        // The ballast's room may have been given away, and be there again.
+        if let Some(ballast) = self.ballast.as_ref().filter(|it| it.is_given()) {
+            ballast.take_back();
         }
-    }
-
-    /// Waits until removals are on the disk.
-    ///
-    /// # Errors
-    /// Those of opening and syncing the folder.
-    pub(crate) fn sync(&self) -> io::Result<()> {
-        File::open(&self.folder)?.sync_all()
-    }
-
-    /// The names of all files in the folder.
-    ///
-    /// # Errors
-    /// Those of reading the folder.
-    pub(crate) fn list(&self) -> io::Result<Vec<String>> {
-        fs::read_dir(&self.folder)?
-            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-            .collect()
+        if !ids.is_empty() {
+            File::open(&self.folder)?.sync_all()?;
+        }
+        Ok(ids)
     }
 
     fn path(&self, id: &str) -> PathBuf {
         self.folder.join(id)
     }
+}
+
+#[async_trait]
+impl BlobStore for LocalBlobs {
+    async fn check(&self) -> Result<(), Error> {
+        self.blocking(Self::check).await
+    }
+
+    async fn create(&self, id: &str, _length: Option<u64>) -> Result<BlobWriter, Error> {
+        let id = id.to_owned();
+        let (sparse, folder) = self.blocking(move |blobs| blobs.start(&id)).await?;
+        Ok(BlobWriter::start(|steps| {
+            tokio::task::spawn_blocking(move || store(steps, sparse, &folder))
+        }))
+    }
+
+    async fn open(
+        &self,
+        id: &str,
+        size: u64,
+        checksums: Option<Checksums>,
+    ) -> Result<Arc<dyn BlobReader>, Error> {
+        let checks = Checks::new(id, size, checksums, self.sound.clone());
+        let id = id.to_owned();
+        let file = self.blocking(move |it| it.open_whole(&id, size)).await?;
+        Ok(Arc::new(LocalReader::new(file, checks)))
+    }
+
+    async fn open_unchecked(&self, id: &str, size: u64) -> Result<Box<Unchecked>, Error> {
+        let id = id.to_owned();
+        self.blocking(move |blobs| {
+            let file = FileReader::new(blobs.open_whole(&id, size)?)?;
+            Ok(Box::new(file) as Box<Unchecked>)
+        })
+        .await
+    }
+
+    async fn remove(&self, ids: Vec<String>) -> Result<Vec<String>, Error> {
+        self.blocking(move |blobs| blobs.remove_all(ids)).await
+    }
+
+    async fn list(&self) -> Result<Vec<String>, Error> {
+        self.blocking(|blobs| Ok(blobs.list()?)).await
+    }
+}
+
+impl LocalBlobs {
+    /// Does work that blocks in a thread for it.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let blobs = self.clone();
+        tokio::task::spawn_blocking(move || work(&blobs))
+            .await
+            .map_err(io::Error::from)?
+    }
+}
+
+/// Stores a blob in its file. The checksums are those of the bytes as they came, so that damage on their way to the disk
+/// is seen too.
+fn store(
+    mut steps: mpsc::Receiver<Step>,
+    mut sparse: SparseFile,
+    folder: &File,
+) -> Result<Stored, Error> {
+    let mut summing = Summing::default();
+    loop {
+        match steps.blocking_recv() {
+            Some(Step::Chunk(Chunk::Data(data))) => {
+                summing.data(&data);
+                sparse.write(&data)?;
+            }
+            Some(Step::Chunk(Chunk::Zeros(count))) => {
+                summing.zeros(count);
+                sparse.write_zeros(count)?;
+            }
+            Some(Step::Finish) => break,
+            None => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+        }
+    }
+    let (size, stored_size) = sparse.finish()?;
+    folder.sync_all()?;
+    Ok(Stored {
+        size,
+        stored_size,
+        checksums: summing.finish(),
+    })
 }

@@ -2,27 +2,96 @@
 //! id. Never mentions images, or the rows that refer to a blob.
 
 mod checksums;
+#[cfg(test)]
+mod conformance;
+mod examined;
 mod local;
+mod local_reader;
 mod reader;
 mod sparse;
 mod writer;
 
 pub(crate) use checksums::Checksums;
-pub(crate) use local::{Examined, LocalBlobs};
-pub(crate) use reader::BlobReader;
+pub(crate) use examined::{Examined, examine};
+pub(crate) use local::LocalBlobs;
+pub(crate) use reader::{BlobReader, by_blocks};
 pub(crate) use writer::{BlobWriter, Chunk, Written};
 
-use std::path::PathBuf;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use disk_image::ReadAt;
+
+/// A store of blobs. An id is given to one blob and never again.
+#[async_trait]
+pub(crate) trait BlobStore: Debug + Send + Sync {
+    /// Checks that the blobs are still where they were, and can be reached.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] where that is not so, [`Error::Unreachable`], [`Error::Refused`] and [`Error::NoDescriptors`].
+    #[cfg_attr(not(test), expect(dead_code, reason = "the composition root will"))]
+    async fn check(&self) -> Result<(), Error>;
+
+    /// Starts a new blob, of `length` bytes where that is known. Of a blob whose writer was not finished, what is
+    /// stored is no blob, and goes when the id is removed.
+    ///
+    /// # Errors
+    /// [`Error::Lost`], [`Error::Unreachable`], [`Error::Refused`], [`Error::NoDescriptors`], [`Error::Full`], and
+    /// [`Error::Io`], as for an id that is in use.
+    async fn create(&self, id: &str, length: Option<u64>) -> Result<BlobWriter, Error>;
+
+    /// Opens a blob of so many bytes, to be read mostly from start to end.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::WrongSize`], [`Error::Lost`], [`Error::Unreachable`], [`Error::Refused`],
+    /// [`Error::NoDescriptors`] and [`Error::Io`].
+    async fn open(
+        &self,
+        id: &str,
+        size: u64,
+        checksums: Option<Checksums>,
+    ) -> Result<Arc<dyn BlobReader>, Error>;
+
+    /// Opens a blob of so many bytes for reads that block and compare nothing. An error of such a read that is not one
+    /// of the system is an [`Error`].
+    ///
+    /// # Errors
+    /// Those of [`BlobStore::open`].
+    async fn open_unchecked(&self, id: &str, size: u64) -> Result<Box<Unchecked>, Error>;
+
+    /// Removes blobs, and what is stored of those that were never finished; none is no error. Returns the ids of those
+    /// that do not come back. The log tells why others were not removed.
+    ///
+    /// # Errors
+    /// Those of [`BlobStore::check`], and [`Error::Io`] where a removal may not last.
+    async fn remove(&self, ids: Vec<String>) -> Result<Vec<String>, Error>;
+
+    /// The ids of all blobs, and of those that were begun.
+    ///
+    /// # Errors
+    /// Those of [`BlobStore::check`], and [`Error::Io`].
+    async fn list(&self) -> Result<Vec<String>, Error>;
+}
+
+/// The bytes of a blob, not compared with its checksums.
+pub(crate) type Unchecked = dyn ReadAt + Send + Sync;
 
 /// The error of a blob whose bytes were not written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("the disk that holds the blobs is full")]
     Full,
-    /// The folder of the blobs is not there, or another one is in its place.
-    #[error("the content folder {folder} is lost: {reason}")]
-    FolderLost { folder: PathBuf, reason: String },
-    /// The folder is there, and no file of this id is in it.
+    /// The place of the blobs is not there, or another one is where it was.
+    #[error("{place} is lost: {reason}")]
+    Lost { place: String, reason: String },
+    /// The place of the blobs does not answer, or not in time. That may pass.
+    #[error("{place} cannot be reached: {reason}")]
+    Unreachable { place: String, reason: String },
+    /// The place of the blobs does not let this process do its work.
+    #[error("{place} refuses what the server must do: {reason}")]
+    Refused { place: String, reason: String },
+    /// The place is there, and no blob of this id is in it.
     #[error("the file is missing")]
     Missing,
     #[error("the file has {found} bytes, and should have {size}")]

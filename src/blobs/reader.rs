@@ -5,125 +5,162 @@
 //! them, compare those and do not read the whole block again.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::Error;
 use super::checksums::{BLOCK, Checksums};
 
 /// The size in bytes of the parts of a sound block whose checksums are kept.
-const PART: u64 = 64 << 10;
+pub(super) const PART: u64 = 64 << 10;
 /// Blocks whose parts are remembered: 16 GiB of blobs, in some 2 MiB of memory.
 const REMEMBERED: usize = 4096;
 
-/// A blob that is open for reading. Cheap to clone.
-#[derive(Debug, Clone)]
-pub(crate) struct BlobReader {
-    file: Arc<File>,
+/// A blob that is open for reading.
+#[async_trait]
+pub(crate) trait BlobReader: Send + Sync {
+    /// Reads a range, which is in one block.
+    ///
+    /// # Errors
+    /// [`Error::BadBlock`] where the bytes are not those that were written, [`Error::WrongSize`] where the blob is cut,
+    /// [`Error::Missing`], [`Error::Unreadable`], [`Error::Unreachable`] and [`Error::Refused`].
+    async fn read(&self, range: Range<u64>) -> Result<Bytes, Error>;
+}
+
+/// The parts of a range by the blocks that they are in.
+pub(crate) fn by_blocks(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+    let blocks = range.start / BLOCK..range.end.div_ceil(BLOCK);
+    blocks
+        .map(move |block| (block * BLOCK).max(range.start)..((block + 1) * BLOCK).min(range.end))
+        .filter(|part| !part.is_empty())
+}
+
+/// The checks of one blob. Reads no bytes: it says which bytes to read ([`Look`]), and judges them.
+#[derive(Debug)]
+pub(super) struct Checks {
     id: Arc<str>,
-    size: u64,
+    pub size: u64,
     /// The checksums of the blob; none for blobs that were written before there were checksums.
-    checksums: Option<Arc<Checksums>>,
+    checksums: Option<Checksums>,
     sound: SoundBlocks,
 }
 
-impl BlobReader {
+/// Bytes to read for a range that is wanted.
+pub(super) struct Look {
+    pub bytes: Range<u64>,
+    against: Against,
+}
+
+enum Against {
+    Nothing,
+    /// Checksums of the parts of a block that was sound, from the first byte to read on.
+    Parts(Vec<u32>),
+    /// The checksum of the whole block.
+    Block,
+}
+
+/// The outcome of a look.
+pub(super) enum Judged {
+    /// The bytes that are wanted.
+    Sound(Bytes),
+    /// More has to be read to decide.
+    LookAgain(Look),
+}
+
+impl Checks {
     pub(super) fn new(
-        file: File,
         id: &str,
         size: u64,
         checksums: Option<Checksums>,
         sound: SoundBlocks,
     ) -> Self {
         Self {
-            file: Arc::new(file),
             id: id.into(),
             size,
-            checksums: checksums.map(Arc::new),
+            checksums,
             sound,
         }
     }
 
-    /// The parts of a range by the blocks that they are in.
-    pub(crate) fn by_blocks(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
-        let blocks = range.start / BLOCK..range.end.div_ceil(BLOCK);
-        blocks
-            .map(move |block| {
-                (block * BLOCK).max(range.start)..((block + 1) * BLOCK).min(range.end)
-            })
-            .filter(|part| !part.is_empty())
+    /// The first look for a range, which is in one block.
+    pub(super) fn look(&self, wanted: &Range<u64>) -> Look {
+        if self.checksums.is_none() {
+            return Look {
+                bytes: wanted.clone(),
+                against: Against::Nothing,
+            };
+        }
+        let block = self.block(wanted);
+        if wanted.end - wanted.start <= BLOCK / 2
+            && let Some(parts) = self.sound.parts(&self.id, block.start)
+        {
+            let first = wanted.start / PART * PART;
+            let last = wanted.end.next_multiple_of(PART).min(self.size);
+            let number = ((first - block.start) / PART) as usize;
+            let count = (last - first).div_ceil(PART) as usize;
+            return Look {
+                bytes: first..last,
+                against: Against::Parts(parts.iter().skip(number).take(count).copied().collect()),
+            };
+        }
+        Look {
+            bytes: block,
+            against: Against::Block,
+        }
     }
 
-    /// Reads a range, which is in one block. Blocks.
+    /// Judges the bytes of a look.
     ///
     /// # Errors
-    /// [`Error::BadBlock`] where the bytes are not those that were written, [`Error::WrongSize`] where the file is cut,
-    /// and [`Error::Unreadable`].
-    pub(crate) fn read(&self, range: Range<u64>) -> Result<Bytes, Error> {
-        let Some(checksums) = &self.checksums else {
-            return Ok(self.read_unchecked(range)?.into());
-        };
-        let start = range.start / BLOCK * BLOCK;
-        let block = start..self.size.min(start + BLOCK);
-        let wanted = |from: u64| (range.start - from) as usize..(range.end - from) as usize;
-        let read_block = || {
-            let data = self.read_unchecked(block)?;
-            let checked = checksums.check(start, &data);
-            // A block that was sound is not any more.
-            checked.inspect_err(|_| self.sound.remove(&self.id, start))?;
-            Ok::<_, Error>(data)
-        };
-        if range.end - range.start > BLOCK / 2 {
-            let data = read_block()?;
-            return Ok(Bytes::from(data).slice(wanted(start)));
-        }
-        if let Some(parts) = self.sound.parts(&self.id, start) {
-            let first = range.start / PART * PART;
-            let last = range.end.next_multiple_of(PART).min(self.size);
-            let data = self.read_unchecked(first..last)?;
-            let number = ((first - start) / PART) as usize;
-            let found = data.chunks(PART as usize).map(crc32c::crc32c);
-            if found.eq(parts
-                .iter()
-                .skip(number)
-                .take(data.len().div_ceil(PART as usize))
-                .copied())
-            {
-                return Ok(Bytes::from(data).slice(wanted(first)));
+    /// [`Error::BadBlock`] where they are not those that were written.
+    pub(super) fn judge(
+        &self,
+        wanted: &Range<u64>,
+        look: Look,
+        data: Bytes,
+    ) -> Result<Judged, Error> {
+        let start = look.bytes.start;
+        let inside = (wanted.start - start) as usize..(wanted.end - start) as usize;
+        let checksums = match (look.against, &self.checksums) {
+            (Against::Nothing, _) | (_, None) => return Ok(Judged::Sound(data)),
+            (Against::Parts(parts), Some(_)) => {
+                let found = data.chunks(PART as usize).map(crc32c::crc32c);
+                // A part that differs says only that the block has changed: its own checksum decides.
+                return Ok(if found.eq(parts) {
+                    Judged::Sound(data.slice(inside))
+                } else {
+                    Judged::LookAgain(Look {
+                        bytes: self.block(wanted),
+                        against: Against::Block,
+                    })
+                });
             }
-            // A part that differs says only that the block has changed: its own checksum decides.
+            (Against::Block, Some(checksums)) => checksums,
+        };
+        // A block that was sound may not be so any more.
+        let checked = checksums.check(start, &data);
+        checked.inspect_err(|_| self.sound.remove(&self.id, start))?;
+        if wanted.end - wanted.start > BLOCK / 2 {
+            return Ok(Judged::Sound(data.slice(inside)));
         }
-        let data = read_block()?;
         let parts = data.chunks(PART as usize).map(crc32c::crc32c).collect();
         self.sound.remember(&self.id, start, parts);
         // A copy, so that a small part does not keep a whole block in memory.
-        Ok(Bytes::copy_from_slice(&data[wanted(start)]))
+        Ok(Judged::Sound(Bytes::copy_from_slice(&data[inside])))
     }
 
-    fn read_unchecked(&self, range: Range<u64>) -> Result<Vec<u8>, Error> {
-        let mut data = vec![0; (range.end - range.start) as usize];
-        match self.file.read_exact_at(&mut data, range.start) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Error::WrongSize {
-                found: self.file.metadata()?.len(),
-                size: self.size,
-            }),
-            Err(error) => Err(Error::Unreadable {
-                offset: range.start,
-                error,
-            }),
-            Ok(()) => Ok(data),
-        }
+    fn block(&self, wanted: &Range<u64>) -> Range<u64> {
+        let start = wanted.start / BLOCK * BLOCK;
+        start..self.size.min(start + BLOCK)
     }
 }
 
 /// Checksums of the parts of blocks that were found sound, of as many blocks as are worth it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct SoundBlocks {
+pub(super) struct SoundBlocks {
     generations: Arc<Mutex<Generations>>,
 }
 
@@ -172,91 +209,5 @@ impl Generations {
             self.older = std::mem::take(&mut self.younger);
         }
         self.younger.insert(key, parts);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::FileExt;
-
-    use proptest::prelude::*;
-
-    use super::super::checksums::Summing;
-    use super::*;
-
-    /// A blob of two and a half blocks, with its bytes and its file.
-    fn blob() -> (BlobReader, Vec<u8>, File) {
-        let bytes: Vec<u8> = (0..BLOCK as usize * 5 / 2)
-            .map(|at| (at / 7) as u8)
-            .collect();
-        let file = tempfile::tempfile().unwrap();
-        file.write_all_at(&bytes, 0).unwrap();
-        let mut summing = Summing::default();
-        summing.data(&bytes);
-        let reader = BlobReader::new(
-            file.try_clone().unwrap(),
-            "blob",
-            bytes.len() as u64,
-            Some(summing.finish()),
-            SoundBlocks::default(),
-        );
-        (reader, bytes, file)
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(16))]
-
-        #[test]
-        fn every_range_is_read_as_it_was_written(
-            ranges in prop::collection::vec((0..BLOCK * 5 / 2, 1..=BLOCK), 1..6)
-        ) {
-            let (reader, bytes, _) = blob();
-            for (start, length) in ranges {
-                let range = start..(start + length).min(bytes.len() as u64);
-                let mut read = Vec::new();
-                for part in BlobReader::by_blocks(range.clone()) {
-                    read.extend(reader.read(part).unwrap());
-                }
-                prop_assert!(read == bytes[range.start as usize..range.end as usize]);
-            }
-        }
-    }
-
-    #[test]
-    fn bytes_that_changed_are_not_given_away_whatever_was_read_before() {
-        let small = |at: u64| at..at + 10;
-        for warm in [false, true] {
-            let (reader, bytes, file) = blob();
-            let bad = BLOCK + 3 * PART + 5;
-            if warm {
-                reader.read(small(BLOCK)).unwrap();
-                reader.read(small(bad)).unwrap();
-            }
-            file.write_all_at(&[bytes[bad as usize] ^ 1], bad).unwrap();
-            for range in [
-                small(bad - 5),
-                small(bad),
-                bad..bad + 1,
-                BLOCK..2 * BLOCK,
-                small(BLOCK),
-            ] {
-                let refused = reader.read(range.clone()).unwrap_err();
-                assert!(refused.is_damage(), "{range:?}: {refused}");
-            }
-            // The other blocks are as sound as they were.
-            reader.read(0..BLOCK).unwrap();
-            reader.read(small(2 * BLOCK)).unwrap();
-        }
-    }
-
-    #[test]
-    fn a_file_that_is_cut_while_it_is_read_is_damage() {
-        let (reader, bytes, file) = blob();
-        file.set_len(bytes.len() as u64 - 1).unwrap();
-        let last = bytes.len() as u64;
-        for range in [last - 1..last, 2 * BLOCK..2 * BLOCK + 1, 2 * BLOCK..last] {
-            assert!(reader.read(range).unwrap_err().is_damage());
-        }
-        reader.read(0..BLOCK).unwrap();
     }
 }

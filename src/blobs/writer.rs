@@ -1,17 +1,15 @@
-//! Writing one blob: the digest and the file are made side by side, each in a thread of its
-//! own, so that a stream costs the slower of the two.
-
-use std::fs::File;
+//! Writing one blob: the digest is made in a thread of its own, beside the sink that stores the bytes, so that a stream
+//! costs the slower of the two.
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::checksums::{Checksums, Summing};
-use super::{Error, sparse::SparseFile};
+use super::Error;
+use super::checksums::Checksums;
 
-/// The most chunks that wait, for the digest and for the file each.
+/// The most chunks that wait, for the digest and for the sink each.
 const QUEUE: usize = 8;
 
 /// The next bytes of a blob.
@@ -33,20 +31,36 @@ pub(crate) struct Written {
     pub checksums: Checksums,
 }
 
-/// A blob that is being written. Dropping it leaves a part of the file behind.
+/// A part of what a sink is given.
+pub(super) enum Step {
+    Chunk(Chunk),
+    /// Comes last, and only if the blob is whole.
+    Finish,
+}
+
+/// Facts of bytes that a sink has stored.
+pub(super) struct Stored {
+    pub size: u64,
+    pub stored_size: u64,
+    pub checksums: Checksums,
+}
+
+/// A blob that is being written. Dropping it leaves a part of the blob behind.
 pub(crate) struct BlobWriter {
     to_digest: mpsc::Sender<Chunk>,
-    to_file: mpsc::Sender<Chunk>,
+    to_sink: mpsc::Sender<Step>,
     digest: JoinHandle<[u8; 32]>,
-    file: JoinHandle<Result<(SparseFile, Summing), Error>>,
-    folder: File,
+    sink: JoinHandle<Result<Stored, Error>>,
 }
 
 impl BlobWriter {
-    /// Must be called in a tokio runtime.
-    pub(super) fn start(mut sparse: SparseFile, folder: File) -> Self {
+    /// `start_sink` starts the task that stores the bytes. It ends early where it takes no more of them. Where its
+    /// steps end without [`Step::Finish`], its result is for nobody. Must be called in a tokio runtime.
+    pub(super) fn start(
+        start_sink: impl FnOnce(mpsc::Receiver<Step>) -> JoinHandle<Result<Stored, Error>>,
+    ) -> Self {
         let (to_digest, mut for_digest) = mpsc::channel(QUEUE);
-        let (to_file, mut for_file) = mpsc::channel(QUEUE);
+        let (to_sink, for_sink) = mpsc::channel(QUEUE);
         let digest = tokio::task::spawn_blocking(move || {
             let mut digest = Sha256::new();
             while let Some(chunk) = for_digest.blocking_recv() {
@@ -54,62 +68,41 @@ impl BlobWriter {
             }
             digest.finalize().into()
         });
-        let file = tokio::task::spawn_blocking(move || {
-            // Of the bytes as they came, so that damage on their way to the disk is seen too.
-            let mut summing = Summing::default();
-            while let Some(chunk) = for_file.blocking_recv() {
-                match chunk {
-                    Chunk::Data(data) => {
-                        summing.data(&data);
-                        sparse.write(&data)?;
-                    }
-                    Chunk::Zeros(count) => {
-                        summing.zeros(count);
-                        sparse.write_zeros(count)?;
-                    }
-                }
-            }
-            Ok((sparse, summing))
-        });
         Self {
             to_digest,
-            to_file,
+            to_sink,
             digest,
-            file,
-            folder,
+            sink: start_sink(for_sink),
         }
     }
 
-    /// Adds a chunk. False when the file takes no more: `finish` tells why.
+    /// Adds a chunk. False when the store takes no more: `finish` tells why.
     pub(crate) async fn write(&self, chunk: Chunk) -> bool {
-        self.to_digest.send(chunk.clone()).await.is_ok() && self.to_file.send(chunk).await.is_ok()
+        self.to_digest.send(chunk.clone()).await.is_ok()
+            && self.to_sink.send(Step::Chunk(chunk)).await.is_ok()
     }
 
     /// Like `write`, for a thread that may block.
     pub(crate) fn write_blocking(&self, chunk: Chunk) -> bool {
         self.to_digest.blocking_send(chunk.clone()).is_ok()
-            && self.to_file.blocking_send(chunk).is_ok()
+            && self.to_sink.blocking_send(Step::Chunk(chunk)).is_ok()
     }
 
-    /// Waits until the file and its name in the folder are on the disk.
+    /// Waits until the blob is stored for good.
     ///
     /// # Errors
-    /// [`Error::Full`], [`Error::NoDescriptors`] or [`Error::Io`] of the first write or sync that failed.
+    /// The error of the first write that failed, or of what makes the blob last: [`Error::Full`],
+    /// [`Error::NoDescriptors`], [`Error::Unreachable`], [`Error::Refused`] or [`Error::Io`].
     pub(crate) async fn finish(self) -> Result<Written, Error> {
-        drop((self.to_digest, self.to_file));
-        let (sparse, summing) = self.file.await.map_err(std::io::Error::from)??;
-        let folder = self.folder;
-        let synced = tokio::task::spawn_blocking(move || {
-            let (size, stored_size) = sparse.finish()?;
-            folder.sync_all()?;
-            Ok::<_, Error>((size, stored_size))
-        });
-        let (size, stored_size) = synced.await.map_err(std::io::Error::from)??;
+        drop(self.to_digest);
+        // A sink that has ended early has an error to tell.
+        let _ = self.to_sink.send(Step::Finish).await;
+        let stored = self.sink.await.map_err(std::io::Error::from)??;
         Ok(Written {
-            size,
-            stored_size,
+            size: stored.size,
+            stored_size: stored.stored_size,
             sha256: self.digest.await.map_err(std::io::Error::from)?,
-            checksums: summing.finish(),
+            checksums: stored.checksums,
         })
     }
 }

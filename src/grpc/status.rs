@@ -98,9 +98,15 @@ pub(crate) fn from_error(error: Error) -> Status {
         Error::Store(error) => from_store(error),
         Error::Blobs(crate::blobs::Error::Full) => disk_full(),
         Error::Blobs(error @ crate::blobs::Error::NoDescriptors(_)) => no_descriptors(&error),
-        Error::Blobs(lost @ crate::blobs::Error::FolderLost { .. }) => {
+        Error::Blobs(lost @ crate::blobs::Error::Lost { .. }) => {
             tracing::error!(error = %lost, "a request failed");
             Status::unavailable("The server's content folder is not there; its log says more")
+        }
+        Error::Blobs(
+            away @ (crate::blobs::Error::Unreachable { .. } | crate::blobs::Error::Refused { .. }),
+        ) => {
+            tracing::error!(error = %away, "a request failed");
+            Status::unavailable("The server cannot use its storage; its log says more")
         }
         Error::Blobs(error) => internal(&error),
     }

@@ -27,7 +27,7 @@ pub(crate) struct Download {
     pub image: DesktopImage,
     pub facts: BlobFacts,
     blob_id: String,
-    reader: BlobReader,
+    reader: Arc<dyn BlobReader>,
     images: Images,
     watchman: Mutex<Watchman>,
 }
@@ -58,10 +58,7 @@ impl Images {
             if blob.damaged && checksums.is_none() {
                 return Err(damaged());
             }
-            let (blobs, id) = (self.blobs.clone(), blob.id.clone());
-            let opened =
-                tokio::task::spawn_blocking(move || blobs.stream(&id, size, checksums)).await;
-            match opened.map_err(|stopped| blobs::Error::Io(stopped.into()))? {
+            match self.blobs.open(&blob.id, size, checksums).await {
                 Ok(reader) => {
                     return Ok(Download {
                         watchman: Mutex::new(Watchman::new(
@@ -131,7 +128,7 @@ impl Download {
     /// were written; and where the caller may read them no more.
     pub(crate) fn read(self, range: Range<u64>) -> impl Stream<Item = io::Result<Bytes>> + Send {
         let download = Arc::new(self);
-        stream::iter(BlobReader::by_blocks(range))
+        stream::iter(blobs::by_blocks(range))
             .map(move |part| download.clone().read_part(part))
             .buffered(READS_AHEAD)
             .flatten()
@@ -175,9 +172,7 @@ impl Download {
     async fn read_checked(&self, part: Range<u64>) -> io::Result<Bytes> {
         let look = self.watchman.lock().await.look().await;
         look.map_err(io::Error::other)?;
-        let reader = self.reader.clone();
-        let read = tokio::task::spawn_blocking(move || reader.read(part)).await?;
-        match read {
+        match self.reader.read(part).await {
             Err(damage) if damage.is_damage() => {
                 self.images.note_damage(&self.blob_id, &damage).await;
                 // An error that is there at the first look at the body would take the head along.

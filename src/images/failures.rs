@@ -94,6 +94,7 @@ pub(super) fn disk_full() -> Failure {
 }
 
 const NO_DATABASE: &str = "The server's database could not be reached; try again";
+const STORAGE_AWAY: &str = "The server cannot use its storage; its log says more";
 const NO_DESCRIPTORS: &str = "The server has no file descriptors left; try again later";
 
 pub(super) fn blob_failure(error: &blobs::Error) -> Failure {
@@ -103,9 +104,13 @@ pub(super) fn blob_failure(error: &blobs::Error) -> Failure {
             tracing::warn!(%error, "no file can be opened");
             Failure::new(Reason::Unavailable, NO_DESCRIPTORS).transient()
         }
-        lost @ blobs::Error::FolderLost { .. } => {
+        lost @ blobs::Error::Lost { .. } => {
             tracing::error!(error = %lost, "an import failed");
             Failure::new(Reason::Aborted, FOLDER_LOST).transient()
+        }
+        away @ (blobs::Error::Unreachable { .. } | blobs::Error::Refused { .. }) => {
+            tracing::error!(error = %away, "an import failed");
+            Failure::new(Reason::Unavailable, STORAGE_AWAY).transient()
         }
         blobs::Error::Io(error) => internal(error).transient(),
         other => internal(other).transient(),

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use disk_image::{FileReader, Follower, FormatError, Inspection, Options, Stop};
+use disk_image::{Follower, FormatError, Inspection, Options, Stop};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::compute_images::LARGEST_DISK;
-use super::failures::internal;
-use crate::blobs::{Chunk, LocalBlobs};
+use super::failures::{blob_failure, internal};
+use crate::blobs::{self, BlobStore, Chunk};
 use crate::model::{Failure, Reason};
 
 /// The most KiB that wait to be inspected: bytes that come while two threads decompress are taken in meanwhile.
@@ -81,18 +81,22 @@ impl Following {
     /// Inspects the blob, once all of its bytes are written and were passed to the follower.
     pub(super) async fn inspect(
         self,
-        blobs: LocalBlobs,
-        id: String,
+        blobs: &dyn BlobStore,
+        id: &str,
+        size: u64,
         accepted: Options,
     ) -> Result<Inspection, Failure> {
         drop(self.chunks);
         let follower = self.follower.await.map_err(|stopped| internal(&stopped))?;
-        let inspected = tokio::task::spawn_blocking(move || {
-            follower.inspect(&FileReader::new(blobs.read(&id)?)?, accepted)
-        });
+        let blob = blobs.open_unchecked(id, size).await;
+        let blob = blob.map_err(|error| blob_failure(&error))?;
+        let inspected = tokio::task::spawn_blocking(move || follower.inspect(&*blob, accepted));
         match inspected.await.map_err(|stopped| internal(&stopped))? {
             Err(FormatError::Stopped) if self.stop.is_cancelled() => Err(Failure::cancelled()),
-            Err(FormatError::Io(error)) => Err(internal(&error).transient()),
+            Err(FormatError::Io(error)) => match error.downcast::<blobs::Error>() {
+                Ok(told) => Err(blob_failure(&told)),
+                Err(error) => Err(internal(&error).transient()),
+            },
             Err(bad @ FormatError::InstallerImage { .. }) => {
                 let message = format!("{bad}. {INSTALLER_ADVICE}");
                 Err(Failure::new(Reason::Invalid, message))

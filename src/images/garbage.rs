@@ -1,8 +1,8 @@
 //! Removing the bytes that nobody refers to.
 
+use std::collections::HashSet;
+
 use super::{Error, Images, Result};
-use crate::blobs::{self, LocalBlobs};
-use crate::model::DeletedBlob;
 use crate::store;
 
 /// Blobs that are removed before their tombstones are deleted together.
@@ -38,7 +38,8 @@ impl Images {
     /// Bytes that cannot be removed, or may come back, are tried again at the next garbage collection.
     ///
     /// # Errors
-    /// [`Error::Blobs`] with `FolderLost`, `NoDescriptors` or `Io` where the folder is not there or cannot be synced.
+    /// [`Error::Blobs`] where the blobs are not where they were or cannot be reached, or a removal may not
+    /// last.
     pub(crate) async fn collect_garbage(&self) -> Result<()> {
         while self.store.remove_unreferenced(BATCH).await? == BATCH {}
         let mut last = String::new();
@@ -48,39 +49,14 @@ impl Images {
                 Some(blob) => last = blob.id.clone(),
                 None => return Ok(()),
             }
-            let blobs = self.blobs.clone();
-            let removed = tokio::task::spawn_blocking(move || {
-                // A file that is not found because its folder is lost is not removed.
-                blobs.check()?;
-                let removed = remove_all(&blobs, deleted);
-                if !removed.is_empty() {
-                    // Before the tombstones are deleted: a file must not come back without one.
-                    blobs.sync()?;
-                    blobs.take_room_back();
-                }
-                Ok::<_, blobs::Error>(removed)
-            })
-            .await
-            .map_err(|stopped| blobs::Error::Io(stopped.into()))??;
-            if !removed.is_empty() {
-                self.store.blobs_deleted(removed).await?;
+            let ids = deleted.iter().map(|blob| blob.id.clone()).collect();
+            let removed: HashSet<String> = self.blobs.remove(ids).await?.into_iter().collect();
+            let mut gone = deleted;
+            gone.retain(|blob| blob.may_be_forgotten && removed.contains(&blob.id));
+            if !gone.is_empty() {
+                let ids = gone.into_iter().map(|blob| blob.id).collect();
+                self.store.blobs_deleted(ids).await?;
             }
         }
     }
-}
-
-/// Removes blobs; the ids of those that are gone for good. The others are tried again at the
-/// next garbage collection.
-fn remove_all(blobs: &LocalBlobs, deleted: Vec<DeletedBlob>) -> Vec<String> {
-    deleted
-        .into_iter()
-        .filter(|blob| {
-            let removed = blobs.remove(&blob.id);
-            if let Err(error) = &removed {
-                tracing::error!(blob_id = blob.id, %error, "a blob cannot be removed");
-            }
-            removed.is_ok() && blob.may_be_forgotten
-        })
-        .map(|blob| blob.id)
-        .collect()
 }

@@ -29,22 +29,27 @@ const HOLE_PART: u64 = 64 << 20;
 impl Images {
     /// Brings in the bytes of a file.
     pub(super) async fn import(&self, run: &Run, uri: &str) -> Ended {
-        let writer = self.create_blob(&run.lease).await?;
+        let (folder, uri) = (self.import_folder.clone(), FileUri::parse(uri));
+        let opened = tokio::task::spawn_blocking(move || {
+            let file = folder.ok_or(SourceError::NoFolder)?.file(&uri?)?;
+            let length = file.metadata().map_err(SourceError::Io)?.len();
+            Ok((file, length))
+        });
+        let (mut file, length) = opened
+            .await
+            .map_err(|stopped| internal(&stopped).transient())?
+            .map_err(source_failure)?;
+        let writer = self.create_blob(&run.lease, Some(length)).await?;
         self.faults.before(Step::Write).await?;
         // Dropping this future ends the copy too.
         let stop = run.stop().child_token();
         let _stop_when_dropped = stop.clone().drop_guard();
-        let (folder, uri, progress) = (
-            self.import_folder.clone(),
-            FileUri::parse(uri),
-            run.progress(),
-        );
+        let progress = run.progress();
         let target = Target {
             following: Following::start(&stop),
             writer,
         };
         let copied = tokio::task::spawn_blocking(move || {
-            let mut file = folder.ok_or(SourceError::NoFolder)?.file(&uri?)?;
             let ended = copy(&mut file, &target, &stop, &progress).map_err(SourceError::Io);
             ended.map(|ended| (ended, target))
         });
@@ -64,18 +69,15 @@ impl Images {
         }
     }
 
-    /// Starts the blob of a lease.
+    /// Starts the blob of a lease, of `length` bytes where that is known.
     pub(super) async fn create_blob(
         &self,
         lease: &Lease,
+        length: Option<u64>,
     ) -> std::result::Result<BlobWriter, Failure> {
         self.faults.before(Step::Create).await?;
-        let blobs = self.blobs.clone();
-        let id = lease.blob_id.clone();
-        let writer = tokio::task::spawn_blocking(move || blobs.create(&id))
-            .await
-            .map_err(|stopped| internal(&stopped))?
-            .map_err(|error| blob_failure(&error))?;
+        let created = self.blobs.create(&lease.blob_id, length).await;
+        let writer = created.map_err(|error| blob_failure(&error))?;
         self.faults.after(Step::Create).await?;
         Ok(writer)
     }
@@ -102,9 +104,10 @@ impl Images {
             let tied = self.store.execute(TieKey(lease.clone())).await;
             tied.map_err(|error| store_failure(&error))?;
         }
-        let (blobs, id) = (self.blobs.clone(), lease.blob_id.clone());
         let following = target.following;
-        let inspection = following.inspect(blobs, id, self.accepted).await?;
+        let (blobs, id) = (&*self.blobs, &lease.blob_id);
+        let inspection = following.inspect(blobs, id, written.size, self.accepted);
+        let inspection = inspection.await?;
         for note in &inspection.notes {
             tracing::warn!(operation = %lease.operation_id, note, "an image is accepted that is not as it should be");
         }

@@ -38,7 +38,7 @@ pub use upload_slots::UploadSettings;
 use faults::Faults;
 use upload_slots::UploadSlots;
 
-use crate::blobs::{self, LocalBlobs};
+use crate::blobs::{self, BlobStore};
 use crate::model::rules::Accept;
 use crate::model::{Change, Operation, RequestContext};
 use crate::operations::Engine;
@@ -49,7 +49,7 @@ use crate::store::Store;
 #[derive(Clone)]
 pub(crate) struct Images {
     store: Arc<dyn Store>,
-    blobs: LocalBlobs,
+    blobs: Arc<dyn BlobStore>,
     engine: Engine,
     import_folder: Option<Arc<ImportFolder>>,
     accepted: disk_image::Options,
@@ -62,7 +62,7 @@ pub(crate) struct Images {
 impl Images {
     pub(crate) fn new(
         store: Arc<dyn Store>,
-        blobs: LocalBlobs,
+        blobs: Arc<dyn BlobStore>,
         engine: Engine,
         import_folder: Option<ImportFolder>,
     ) -> Self {

@@ -11,6 +11,7 @@ use tokio::runtime::Runtime;
 
 use super::faults::{Fault, Place, Step};
 use super::*;
+use crate::blobs::LocalBlobs;
 use crate::model::rules::{Accept, SetQuota};
 use crate::model::*;
 use crate::operations::Settings;
@@ -65,7 +66,7 @@ impl Process {
         let engine = Engine::new(store.clone(), settings);
         let blobs = LocalBlobs::open(&folder.join("contents")).unwrap();
         let imports = ImportFolder::open(&folder.join("imports")).unwrap();
-        let mut images = Images::new(store.clone(), blobs, engine, Some(imports));
+        let mut images = Images::new(store.clone(), Arc::new(blobs), engine, Some(imports));
         images.faults = faults;
         runtime.block_on(images.serve()).unwrap();
         drop(_entered);

@@ -220,7 +220,10 @@ impl Images {
             transient: false,
             ..failure
         };
-        let writer = self.create_blob(&run.lease).await.map_err(last)?;
+        let writer = self
+            .create_blob(&run.lease, upload.length)
+            .await
+            .map_err(last)?;
         let target = Target {
             following: Following::start(&run.stop()),
             writer,
@@ -390,7 +393,7 @@ mod tests {
             let blobs = LocalBlobs::open(&folder.path().join("contents")).unwrap();
             let store = Arc::new(MemoryStore::new(Arc::new(SystemClock)));
             let engine = Engine::new(store.clone(), Settings::default());
-            let images = Images::new(store, blobs, engine, None)
+            let images = Images::new(store, Arc::new(blobs), engine, None)
                 .with_upload_settings(UploadSettings::default());
             let now = Arc::new(Mutex::new(Some(Rights::All)));
             let told = now.clone();

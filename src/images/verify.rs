@@ -2,8 +2,10 @@
 
 use std::collections::HashSet;
 
+use tokio::runtime::Handle;
+
 use super::errors::damaged_blob;
-use crate::blobs::{self, Checksums, Examined, LocalBlobs};
+use crate::blobs::{self, BlobStore, Checksums, Examined};
 use crate::store;
 use crate::store::sqlite::{Recorded, Verification};
 
@@ -66,10 +68,10 @@ pub trait Progress {
 }
 
 /// Reads the database and all blobs. Damage of a blob is noted in its row; a sound blob gets the checksums that it
-/// lacks. None where `progress` ended the verification. Blocks.
+/// lacks. None where `progress` ended the verification. Blocks, in a thread of a tokio runtime that may block.
 pub(crate) fn verify(
     database: &mut Verification,
-    blobs: &LocalBlobs,
+    blobs: &dyn BlobStore,
     progress: &mut impl Progress,
 ) -> Option<Findings> {
     let mut findings = Findings::default();
@@ -121,16 +123,19 @@ enum Next {
 
 fn verify_blob(
     database: &mut Verification,
-    blobs: &LocalBlobs,
+    blobs: &dyn BlobStore,
     blob: &Recorded,
     progress: &mut impl Progress,
     findings: &mut Findings,
 ) -> Next {
     let mut blob = blob.clone();
     loop {
-        let examined = blobs.examine(&blob.id, blob.size, |bytes| {
-            findings.bytes += bytes;
-            progress.read(bytes)
+        let opened = Handle::current().block_on(blobs.open_unchecked(&blob.id, blob.size));
+        let examined = opened.and_then(|opened| {
+            blobs::examine(&*opened, |bytes| {
+                findings.bytes += bytes;
+                progress.read(bytes)
+            })
         });
         let judged = match examined {
             Ok(None) => return Next::Stop,
@@ -146,7 +151,12 @@ fn verify_blob(
             }
             _ => {}
         }
-        if let Err(lost @ blobs::Error::FolderLost { .. }) = &judged {
+        if let Err(
+            lost @ (blobs::Error::Lost { .. }
+            | blobs::Error::Unreachable { .. }
+            | blobs::Error::Refused { .. }),
+        ) = &judged
+        {
             findings.unverified(lost.to_string());
             return Next::End;
         }
@@ -176,18 +186,18 @@ fn judge(blob: &Recorded, examined: &Examined) -> Result<(), blobs::Error> {
 /// Files that no row names. A row comes before its file, so that the files are listed first.
 fn unknown_files(
     database: &Verification,
-    blobs: &LocalBlobs,
+    blobs: &dyn BlobStore,
     findings: &mut Findings,
 ) -> Result<(), String> {
-    let files = blobs.list().map_err(|error| error.to_string())?;
+    let list = || Handle::current().block_on(blobs.list());
+    let files = list().map_err(|error| error.to_string())?;
     let known = known(database)?;
     let strangers: Vec<String> = files.into_iter().filter(|it| !known.contains(it)).collect();
     if strangers.is_empty() {
         return Ok(());
     }
     // A blob that was removed meanwhile lost its row first, and then its file.
-    let files: HashSet<String> = blobs
-        .list()
+    let files: HashSet<String> = list()
         .map_err(|error| error.to_string())?
         .into_iter()
         .collect();

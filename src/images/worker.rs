@@ -5,7 +5,6 @@ use async_trait::async_trait;
 use super::failures::store_failure;
 use super::faults::Step;
 use super::{Images, Result};
-use crate::blobs;
 use crate::model::rules::Complete;
 use crate::model::{Change, Failure, Lease, Origin, Reason};
 use crate::operations::{Ended, Run, Worker};
@@ -47,17 +46,13 @@ impl Worker for Images {
     /// Removes the bytes at once, not only by the garbage collection: the failure may be a full disk, and the
     /// record of the failure needs room too.
     async fn roll_back(&self, lease: &Lease) {
-        let blobs = self.blobs.clone();
         let mut written = lease.discarded.clone();
         if !lease.blob_id.is_empty() {
             written.push(lease.blob_id.clone());
         }
-        let removed = tokio::task::spawn_blocking(move || {
-            let removed = written.iter().all(|id| blobs.remove(id).is_ok());
-            blobs.take_room_back();
-            removed
-        });
-        if !removed.await.unwrap_or(false) {
+        let count = written.len();
+        let removed = self.blobs.remove(written).await;
+        if !removed.is_ok_and(|removed| removed.len() == count) {
             tracing::warn!(
                 "the bytes of a failed import were not removed; the garbage collection tries again"
             );
@@ -71,16 +66,12 @@ impl Images {
     /// Begins to work on what was accepted, by this process or an earlier one.
     ///
     /// # Errors
-    /// `Error::Blobs` with `NoDescriptors` or `Io` where the files of the folder cannot be listed.
+    /// `Error::Blobs` where the blobs cannot be listed.
     pub(crate) async fn serve(&self) -> Result<()> {
         // Other servers make blobs meanwhile: those that are live now have files, and those that have files are known
         // afterwards.
         let mut missing = self.store.live_blobs().await?;
-        let blobs = self.blobs.clone();
-        let files = tokio::task::spawn_blocking(move || blobs.list())
-            .await
-            .map_err(|stopped| blobs::Error::Io(stopped.into()))?
-            .map_err(blobs::Error::from)?;
+        let files = self.blobs.list().await?;
         let known = self.store.known_blobs().await?;
         for file in files.iter().filter(|file| !known.contains(*file)) {
             tracing::warn!(
