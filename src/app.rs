@@ -8,7 +8,9 @@ mod exposure;
 mod health;
 mod listeners;
 mod maintenance;
+pub mod migration;
 mod owner;
+pub mod progress;
 mod shared_folder;
 pub mod verification;
 
@@ -225,6 +227,12 @@ pub enum Error {
          another folder"
     )]
     SharedFolder { folder: PathBuf, owner: String },
+    #[error(
+        "the installation in {folder} was moved to {to}, where it goes on: serve that, or remove {folder}/{mark} to go \
+         back to what it was before the move",
+        mark = data_folder::MIGRATED
+    )]
+    Migrated { folder: PathBuf, to: String },
     #[error("cannot listen on {address}: {source}")]
     Listen { address: String, source: io::Error },
     /// Other machines reach the server, and it does not say how it is protected.

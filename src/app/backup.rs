@@ -6,7 +6,7 @@
 //! backup that was not finished. A backup that is made again into the same folder takes only what is new, and leaves the
 //! one before whole until it is done.
 
-mod files;
+pub(super) mod files;
 mod hold;
 pub mod restore;
 
@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::data_folder::{self, Lock};
+pub use super::progress::Progress;
 use super::verification;
 use crate::blobs::LocalBlobs;
 use crate::images::verify;
@@ -43,14 +44,6 @@ pub struct Settings {
     pub skip_verify: bool,
     /// Whether blobs that are damaged or missing are passed over.
     pub allow_damaged: bool,
-}
-
-/// A listener to the progress.
-pub trait Progress: Send {
-    /// So many bytes are to be worked on, as the words say.
-    fn begin(&mut self, what: &'static str, bytes: u64);
-    /// So many more are done. False ends all.
-    fn advance(&mut self, bytes: u64) -> bool;
 }
 
 /// What was made.

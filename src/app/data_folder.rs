@@ -1,7 +1,7 @@
 //! The data folder: for one process and its user alone, and opened if its parts belong together.
 
 use std::fs::{self, DirBuilder, File, Metadata, Permissions, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,6 +20,8 @@ const LOG: &str = "metadata.sqlite-wal";
 const BESIDE: [&str; 2] = ["metadata.sqlite-shm", "metadata.sqlite-journal"];
 const CONTENTS: &str = "contents";
 pub(super) const LOCK: &str = "lock";
+/// The mark of a folder whose installation was moved: a file that says where to.
+pub(super) const MIGRATED: &str = "migrated";
 /// The file for the token of the first admin.
 pub(super) const BOOTSTRAP_TOKEN: &str = "bootstrap-token";
 /// Files and folders beside database and blobs that a backup needs.
@@ -60,6 +62,9 @@ impl DataFolder {
         let path = folder.to_owned();
         let (lock, store, ballast) = blocking(move || {
             let lock = Lock::take(&path)?;
+            if let Some(to) = migrated_to(&path)? {
+                return Err(Error::Migrated { folder: path, to });
+            }
             restrict_all(&path);
             let database = path.join(DATABASE);
             if !adopt_empty {
@@ -105,6 +110,34 @@ impl DataFolder {
 /// Whether a folder has an embedded database.
 pub(super) fn has_database(folder: &Path) -> Result<bool, Error> {
     database(folder).try_exists().map_err(failed(folder))
+}
+
+/// The place that the installation of a folder was moved to.
+pub(super) fn migrated_to(folder: &Path) -> Result<Option<String>, Error> {
+    match fs::read_to_string(folder.join(MIGRATED)) {
+        Ok(to) => Ok(Some(to.trim().to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(folder)(error)),
+    }
+}
+
+/// Marks a folder as one whose installation was moved, so that no server works in it again; or takes the mark away.
+pub(super) fn mark_migrated(folder: &Path, to: Option<&str>) -> Result<(), Error> {
+    let mark = folder.join(MIGRATED);
+    let marked = match to {
+        Some(to) => {
+            let new = folder.join(format!("{MIGRATED}.new"));
+            let written = File::create(&new).and_then(|mut file| {
+                writeln!(file, "{to}")?;
+                file.sync_all()
+            });
+            written.and_then(|()| fs::rename(&new, &mark))
+        }
+        None => fs::remove_file(&mark),
+    };
+    marked
+        .and_then(|()| File::open(folder)?.sync_all())
+        .map_err(failed(folder))
 }
 
 /// Makes a folder for blobs alone, where there is none, and opens it.

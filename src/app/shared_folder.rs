@@ -30,6 +30,22 @@ pub(super) async fn open(
         // Before the files are counted: a blob that becomes live has its file.
         live_blobs: store.live_blobs().await?.len(),
     };
+    open_as(folder, known, adopt_empty).await
+}
+
+/// Opens the folder for an installation that has no records on a server yet.
+///
+/// # Errors
+/// Where the folder is another installation's, or has files.
+pub(super) async fn open_for(folder: &Path, installation: String) -> Result<Place, Error> {
+    let known = Known {
+        installation,
+        live_blobs: 0,
+    };
+    open_as(folder, known, false).await
+}
+
+async fn open_as(folder: &Path, known: Known, adopt_empty: bool) -> Result<Place, Error> {
     let folder = folder.to_owned();
     blocking(move || {
         if data_folder::has_database(&folder)? {

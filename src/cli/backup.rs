@@ -1,19 +1,15 @@
 //! `backup` and `restore`: the data folder of a server, copied while the server works, and brought back.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use indicatif::ProgressBar;
 use serde_json::json;
 
-use super::errors::{Error, Result};
+use super::errors::Result;
 use super::output::{self, Format};
-use super::progress;
+use super::progress::Stages;
 use super::signals::Stop;
 use crate::app::backup::{self, Report, Settings};
 use crate::contract::texts;
-use crate::telemetry::chain;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct BackUp {
@@ -64,66 +60,26 @@ impl From<How> for Settings {
 
 pub(crate) async fn back_up(format: Format, arguments: BackUp) -> Result<()> {
     let stop = Stop::of_a_command()?;
-    let shown = Shown::default();
+    let stages = Stages::default();
     let made = backup::back_up(
         &arguments.data_dir,
         &arguments.output,
         arguments.how.into(),
-        shown.clone(),
+        stages.clone(),
     );
-    report("backed up", format, ended(made, stop, &shown).await?)
+    report("backed up", format, stages.until_stopped(made, stop).await?)
 }
 
 pub(crate) async fn restore(format: Format, arguments: Restore) -> Result<()> {
     let stop = Stop::of_a_command()?;
-    let shown = Shown::default();
+    let stages = Stages::default();
     let made = backup::restore::restore(
         &arguments.from,
         &arguments.data_dir,
         arguments.how.into(),
-        shown.clone(),
+        stages.clone(),
     );
-    report("restored", format, ended(made, stop, &shown).await?)
-}
-
-/// Waits for the end, or has it end early at a signal: then all that was begun is left in a state to be gone on from.
-async fn ended(
-    made: impl Future<Output = std::result::Result<Option<Report>, backup::Error>>,
-    mut stop: Stop,
-    shown: &Shown,
-) -> Result<Report> {
-    let mut made = std::pin::pin!(made);
-    let made = tokio::select! {
-        made = &mut made => made,
-        () = stop.ordered() => {
-            shown.stopped.store(true, Ordering::Relaxed);
-            made.await
-        }
-    };
-    let made = made.map_err(|error| Error::Failed(chain(&error)))?;
-    made.ok_or(Error::Interrupted)
-}
-
-/// A bar of each stage.
-#[derive(Clone, Default)]
-struct Shown {
-    bar: Option<ProgressBar>,
-    stopped: Arc<AtomicBool>,
-}
-
-impl backup::Progress for Shown {
-    fn begin(&mut self, what: &'static str, bytes: u64) {
-        if let Some(bar) = self.bar.replace(progress::bytes(what, Some(bytes))) {
-            bar.finish_and_clear();
-        }
-    }
-
-    fn advance(&mut self, bytes: u64) -> bool {
-        if let Some(bar) = &self.bar {
-            bar.inc(bytes);
-        }
-        !self.stopped.load(Ordering::Relaxed)
-    }
+    report("restored", format, stages.until_stopped(made, stop).await?)
 }
 
 fn report(done: &str, format: Format, report: Report) -> Result<()> {

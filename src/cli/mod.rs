@@ -13,6 +13,7 @@ mod endpoint;
 mod errors;
 mod images;
 mod listing;
+mod migrate;
 mod network;
 mod operations;
 mod output;
@@ -92,6 +93,8 @@ enum Command {
     Backup(backup::BackUp),
     /// Makes a data folder of a backup
     Restore(backup::Restore),
+    /// Moves a data folder to a PostgreSQL database and a folder of images that several servers share
+    Migrate(migrate::Arguments),
     /// Reads all that a data folder holds, and says what is wrong with it; a server may run meanwhile
     Verify(verify::Arguments),
 }
@@ -214,6 +217,9 @@ async fn execute(arguments: Arguments) -> Result<()> {
         }
         Command::Restore(arguments) => {
             backup::restore(given_format.unwrap_or_default(), arguments).await
+        }
+        Command::Migrate(arguments) => {
+            migrate::run(given_format.unwrap_or_default(), arguments).await
         }
         Command::Token(command) => interruptible(tokens::run(&context()?, command)).await,
         Command::Access(command) => interruptible(access::run(&context()?, command)).await,

@@ -1,11 +1,17 @@
 //! Bars and spinners, on the standard error and only where that is a terminal.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::errors::{Error, Result};
 use super::output::without_controls;
+use super::signals::Stop;
+use crate::app::progress::Progress;
 use crate::contract::yandex::cloud::operation::Operation;
+use crate::telemetry::chain;
 
 const TICK: Duration = Duration::from_millis(100);
 
@@ -37,6 +43,48 @@ pub(crate) fn spinner(operation: &Operation) -> ProgressBar {
 pub(crate) fn show(spinner: &ProgressBar, operation: &Operation) {
     let what = format!("{} ({})", operation.description, operation.id);
     spinner.set_message(without_controls(&what));
+}
+
+/// The stages of a command that works on a data folder, each with a bar.
+#[derive(Clone, Default)]
+pub(crate) struct Stages {
+    bar: Option<ProgressBar>,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Stages {
+    /// Waits for the end, or has it end early at a signal: then all that was begun is left in a state to be gone on from.
+    pub(crate) async fn until_stopped<T, E: std::error::Error>(
+        &self,
+        working: impl Future<Output = std::result::Result<Option<T>, E>>,
+        mut stop: Stop,
+    ) -> Result<T> {
+        let mut working = std::pin::pin!(working);
+        let worked = tokio::select! {
+            worked = &mut working => worked,
+            () = stop.ordered() => {
+                self.stopped.store(true, Ordering::Relaxed);
+                working.await
+            }
+        };
+        let worked = worked.map_err(|error| Error::Failed(chain(&error)))?;
+        worked.ok_or(Error::Interrupted)
+    }
+}
+
+impl Progress for Stages {
+    fn begin(&mut self, what: &'static str, sum: u64) {
+        if let Some(bar) = self.bar.replace(bytes(what, Some(sum))) {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn advance(&mut self, done: u64) -> bool {
+        if let Some(bar) = &self.bar {
+            bar.inc(done);
+        }
+        !self.stopped.load(Ordering::Relaxed)
+    }
 }
 
 fn style(template: &str) -> ProgressStyle {

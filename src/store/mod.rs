@@ -7,6 +7,7 @@ mod call;
 mod conformance;
 mod error;
 pub(crate) mod memory;
+pub(crate) mod moving;
 pub(crate) mod postgres;
 pub(crate) mod sqlite;
 

@@ -3,17 +3,17 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use desktop_images::app::Data;
-use rand::Rng;
 use serde_json::{Value, json};
 use test_support::{
-    Disk, Fill, Method, Program, ServerProcess, TestServer, audit_events, blob_files, eventually,
-    run, within,
+    Disk, Fill, Method, ServerProcess, TestServer, audit_events, blob_files, eventually, run,
+    within,
 };
 use tokio::process::{Child, Command};
+
+use crate::data_commands::{killed_until_it_succeeds, program, refused, told};
 
 const FOLDER: &str = "f";
 
@@ -52,30 +52,6 @@ impl Folders {
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
-}
-
-fn program(arguments: &[&str]) -> Command {
-    let mut command = Command::new(Program::path());
-    command
-        .args(arguments)
-        .args(["--format", "json"])
-        .kill_on_drop(true);
-    command
-}
-
-/// What a command that succeeds prints.
-async fn told(mut command: Command) -> Value {
-    let output = within("the command ends", command.output()).await.unwrap();
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{error}");
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-/// The words of a command that fails.
-async fn refused(mut command: Command) -> String {
-    let output = within("the command ends", command.output()).await.unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    String::from_utf8(output.stderr).unwrap()
 }
 
 async fn verified(data: &Path) -> Value {
@@ -359,27 +335,6 @@ async fn bytes_that_are_deleted_meanwhile_stay_until_they_are_backed_up() {
         .ask(Method::ComputeDelete, json!({"imageId": last}))
         .await;
     server.has_blobs(0).await;
-}
-
-/// Runs a command again and again, killed at random moments, until it succeeds. Each time it has longer.
-async fn killed_until_it_succeeds(command: impl Fn() -> Command) -> usize {
-    let mut kills = 0;
-    loop {
-        let mut command = command();
-        let mut child = command.stdout(Stdio::null()).spawn().unwrap();
-        let most = 20 * (1 + kills as u64);
-        let moment = Duration::from_millis(rand::rng().random_range(1..=most));
-        match tokio::time::timeout(moment, child.wait()).await {
-            Ok(ended) => {
-                assert!(ended.unwrap().success());
-                return kills;
-            }
-            Err(_) => {
-                child.kill().await.unwrap();
-                kills += 1;
-            }
-        }
-    }
 }
 
 #[tokio::test]

@@ -100,7 +100,7 @@ fn copy_data(
 }
 
 /// Copies a file or a folder of files that may change; none is no error.
-pub(super) fn copy_beside(from: &Path, to: &Path) -> io::Result<()> {
+pub(in crate::app) fn copy_beside(from: &Path, to: &Path) -> io::Result<()> {
     let found = match fs::metadata(from) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         found => found?,

@@ -6,17 +6,21 @@ use rand::Rng;
 
 use super::*;
 use crate::model::rules::random::{AnyCommand, AnyReply, FOLDERS, World, ids};
+use crate::store::moving::TargetState;
+use crate::store::sqlite::Departing;
 
 const SEQUENCES: u64 = 100;
 const BATCHES: usize = 12;
 /// How many sequences are tried at once: each waits for its disk most of the time.
 const AT_ONCE: usize = 8;
+/// One of so many sequences ends with a move of all rows.
+const MOVED: u64 = 5;
 
 /// Stores with the same clock and the same ids, each with its name.
 struct Compared {
     stores: Vec<(&'static str, Tested)>,
     clock: Arc<ManualClock>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Compared {
@@ -40,8 +44,35 @@ impl Compared {
         Self {
             stores,
             clock,
-            _folder: folder,
+            folder,
         }
+    }
+
+    /// Adds a PostgreSQL store that has taken over the rows of SQLite; false where there is none here.
+    async fn add_one_that_took_over(&mut self) -> bool {
+        if !postgres_server::is_installed("moves from one store to another") {
+            return false;
+        }
+        let settings = PostgresSettings::new(&postgres_server::database().await);
+        let open = PostgresStore::open_with(&settings, self.clock.clone(), |_| {
+            ids(self.clock.clone(), 0)
+        });
+        let store = open.await.unwrap();
+        let path = self.folder.path().join("metadata.sqlite");
+        let (sender, rows) = tokio::sync::mpsc::channel(1);
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut departing = Departing::open(&path).unwrap();
+            let read = departing.read(|rows| sender.blocking_send(rows).is_ok());
+            read.unwrap();
+            departing.count().unwrap()
+        });
+        let mut written = 0;
+        let taken = store.take_over("installation", rows, |count| written += count, || true);
+        assert_eq!(taken.await.unwrap(), TargetState::Empty);
+        assert_eq!(reading.await.unwrap(), written);
+        self.stores
+            .push(("PostgreSQL that took over", Tested(Arc::new(store))));
+        true
     }
 
     /// Asks each store, and compares its answer with that of the first.
@@ -231,7 +262,7 @@ impl Compared {
                 folder_id: None,
                 limit: NonZeroUsize::MAX,
             };
-            let of_folder = AuditQuery {
+            let offolder = AuditQuery {
                 after: 3,
                 folder_id: Some("f".to_owned()),
                 limit: NonZeroUsize::new(3).unwrap(),
@@ -240,7 +271,7 @@ impl Compared {
             (
                 store.quotas().await.unwrap(),
                 store.audit_events(query).await.unwrap(),
-                store.audit_events(of_folder).await.unwrap(),
+                store.audit_events(offolder).await.unwrap(),
                 store.blobs_to_delete(String::new(), 1000).await.unwrap(),
                 store.identities(IdentityKind::Token).await.unwrap(),
                 store
@@ -271,7 +302,7 @@ async fn random_commands_have_the_same_replies_and_leave_the_same_rows() {
 
 async fn sequence(seed: u64) {
     println!("sequence with the seed {seed}");
-    let (stores, mut world) = (Compared::new(seed).await, World::new(seed));
+    let (mut stores, mut world) = (Compared::new(seed).await, World::new(seed));
     for _ in 0..BATCHES {
         let count = world.random.random_range(1..8);
         let commands: Vec<_> = (0..count).map(|_| world.command()).collect();
@@ -285,5 +316,8 @@ async fn sequence(seed: u64) {
         stores.clock.set(stores.clock.now().after(passed));
     }
     stores.compare(&world).await;
+    if seed.is_multiple_of(MOVED) && stores.add_one_that_took_over().await {
+        stores.compare(&world).await;
+    }
     stores.close().await;
 }

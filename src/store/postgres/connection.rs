@@ -3,10 +3,13 @@
 //! connection that nobody answers, and `LONGEST_WAIT` what both have missed.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::SinkExt;
 use futures_util::future::join_all;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_postgres::types::ToSql;
@@ -101,6 +104,16 @@ impl Connection {
     /// Runs statements without values, not prepared.
     pub(super) async fn run(&self, sql: &str) -> Result<()> {
         within(self.client.batch_execute(sql)).await
+    }
+
+    /// Hands rows, in the text format, to a COPY statement; how many it took.
+    pub(super) async fn copy_in(&self, sql: &str, rows: Bytes) -> Result<u64> {
+        within(async {
+            let mut sink = pin!(self.client.copy_in(sql).await?);
+            sink.send(rows).await?;
+            sink.finish().await
+        })
+        .await
     }
 
     /// Sends statements together. The first error is told: the others follow from it.

@@ -16,6 +16,7 @@ mod image_rows;
 mod images;
 mod installation;
 mod listing;
+mod moving;
 mod operation_rows;
 mod operations;
 mod password;

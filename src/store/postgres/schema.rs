@@ -66,6 +66,17 @@ pub(super) async fn check(connection: &Connection, shown: &str) -> Result<()> {
     }
 }
 
+/// Whether a database has the schema.
+///
+/// # Errors
+/// Those of [`migrate`].
+pub(super) async fn is_there(transaction: &Transaction<'_>, shown: &str) -> Result<bool> {
+    match found(transaction).await? {
+        Found::Empty => Ok(false),
+        _ => check(transaction, shown).await.map(|()| true),
+    }
+}
+
 /// The version of the last migration that this program knows.
 fn known() -> i64 {
     MIGRATIONS[MIGRATIONS.len() - 1].version

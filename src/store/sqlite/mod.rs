@@ -15,6 +15,7 @@ mod image_rows;
 mod images;
 mod installation;
 mod listing;
+mod moving;
 mod operation_rows;
 mod operations;
 mod queue;
@@ -51,6 +52,7 @@ use readers::Readers;
 use transaction::Transaction;
 use writer::Writer;
 
+pub(crate) use moving::Departing;
 pub(crate) use verification::{Recorded, Verification};
 
 const STATEMENTS_PER_CONNECTION: usize = 64;
