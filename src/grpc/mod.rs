@@ -35,7 +35,8 @@ pub(crate) use compute_images::new_compute_image;
 pub(crate) use endpoints::{AskedHost, Endpoints};
 pub(crate) use request::{context, idempotent};
 pub(crate) use status::{
-    busy, from_error, internal, invalid, not_authenticated, stopping, too_many_requests,
+    busy, from_error, internal, invalid, may_be_sent_again, not_authenticated, stopping,
+    too_many_requests,
 };
 
 /// Turn an operation of the domain into the contract's message, and its failure into a status.

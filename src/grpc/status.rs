@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use http::HeaderMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
@@ -308,6 +309,15 @@ fn no_descriptors(cause: &dyn std::error::Error) -> Status {
     unavailable(NO_DESCRIPTORS, SHORT_PAUSE)
 }
 
+/// Whether headers have a status after which the same call may be sent again: UNAVAILABLE of a call that changed nothing.
+pub(crate) fn may_be_sent_again(headers: &HeaderMap) -> bool {
+    let status = Status::from_header_map(headers).filter(|it| it.code() == Code::Unavailable);
+    status.is_some_and(|status| {
+        let info = status.get_details_error_info();
+        info.is_none_or(|info| info.reason != OUTCOME_UNKNOWN)
+    })
+}
+
 /// INTERNAL, whose cause is for the log only.
 pub(crate) fn internal(cause: &dyn std::error::Error) -> Status {
     tracing::error!(error = %cause, "a request failed");
@@ -328,6 +338,23 @@ mod tests {
             .iter()
             .map(|(name, value)| name.as_str().len() + value.len() + 32)
             .sum()
+    }
+
+    #[test]
+    fn a_call_may_be_sent_again_where_it_changed_nothing() {
+        let unreachable = store::Error::Unreachable("no route".into());
+        for (status, expected) in [
+            (from_store(unreachable), true),
+            (from_store(store::Error::Closed), true),
+            (from_store(store::Error::OutcomeUnknown), false),
+            (busy("too many"), false),
+            (Status::ok(""), false),
+        ] {
+            let mut headers = HeaderMap::new();
+            status.add_header(&mut headers).unwrap();
+            assert_eq!(may_be_sent_again(&headers), expected, "{status:?}");
+        }
+        assert!(!may_be_sent_again(&HeaderMap::new()));
     }
 
     #[test]

@@ -3,6 +3,10 @@
 //! tonic answers a call that fails at once with headers alone ("Trailers-Only"). Clients in Go take these for trailers and
 //! have no headers then, and the public SDKs look for the request ids of a failure in its headers
 //! ([go-sdk 0.33](https://github.com/yandex-cloud/go-sdk/blob/v0.33.0/pkg/requestid/interceptor.go)).
+//!
+//! UNAVAILABLE keeps headers alone, unless the change may have been made: by that form the retry policy of gRPC knows that
+//! a call may be sent again, and after headers without a status it never does
+//! ([gRFC A6](https://github.com/grpc/proposal/blob/master/A6-client-retries.md#when-retries-are-valid)).
 
 use http::{HeaderMap, Response, header};
 use http_body::Frame;
@@ -10,6 +14,8 @@ use http_body_util::StreamBody;
 use tonic::Status;
 use tonic::body::Body;
 use transcoding::ResponseBody;
+
+use crate::grpc;
 
 const STATUS: &str = "grpc-status";
 /// Headers that belong to a status, and stand in trailers alone.
@@ -23,7 +29,7 @@ const GRPC: &[u8] = b"application/grpc";
 /// failed before they ask for its first message.
 pub(super) fn in_two_parts(response: Response<ResponseBody>) -> Response<ResponseBody> {
     let headers = response.headers();
-    if !headers.contains_key(STATUS) || !is_grpc(headers) {
+    if !headers.contains_key(STATUS) || !is_grpc(headers) || grpc::may_be_sent_again(headers) {
         return response;
     }
     let (mut head, _) = response.into_parts();
