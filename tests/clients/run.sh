@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Starts a server on a free port, imports a real disk, and runs the clients of other languages
-# against it. Environment: PYTHON, GO, GRPCURL, NODE, NGINX, CONNECT and what the scripts of the folders here name, each a
-# program or a folder, or empty to leave that out; SERVER, the program under test (default target/debug/desktop-images).
+# against it. Environment: PYTHON, GO, GRPCURL, NODE, NGINX, CONNECT, POSTGRES and what the scripts of the folders here
+# name, each a program or a folder, or empty to leave that out; SERVER, the program under test (default target/debug/desktop-images).
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
@@ -48,6 +48,9 @@ COMPUTE_IMAGE_ID=$(cat "$work/compute-image-id" 2>/dev/null) || {
 export COMPUTE_IMAGE_ID
 if [ -n "${PYTHON:-}" ]; then client Python "$PYTHON" "$here/python/test_client.py"; fi
 if [ -n "${PYTHON:-}" ]; then client OpenAPI "$PYTHON" "$here/python/check_openapi.py"; fi
+if [ -n "${PYTHON:-}" ] && [ -n "${POSTGRES:-}" ]; then
+    client Replicas env SERVER="$server" "$PYTHON" "$here/replicas/rolling_restart.py"
+fi
 client 'OpenAPI generators' "$here/openapi/run.sh"
 if [ -n "${GO:-}" ]; then client Go env -C "$here/go" "$GO" test -count=1 ./...; fi
 for version in v1 v2; do

@@ -1,0 +1,222 @@
+"""Three servers on one PostgreSQL database are restarted one after the other, under the load of stock clients.
+
+Usage: POSTGRES=FOLDER SERVER=PROGRAM rolling_restart.py
+
+POSTGRES has the programs of PostgreSQL. The clients use the published package `yandexcloud`, spread their calls over the
+servers, and have the retry policy that gRPC offers. They make images without a name and without an idempotency key: a
+call that was carried out and then repeated would leave an image too many. No call may fail, and each image that was
+made is there, and no other.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import grpc
+from yandex.cloud.clouddesktop.v1.desktop_image_service_pb2 import ListDesktopImagesRequest
+from yandex.cloud.clouddesktop.v1.desktop_image_service_pb2_grpc import DesktopImageServiceStub
+from yandex.cloud.compute.v1.image_service_pb2 import CreateImageRequest, ListImagesRequest
+from yandex.cloud.compute.v1.image_service_pb2_grpc import ImageServiceStub
+from yandex.cloud.operation.operation_service_pb2 import GetOperationRequest
+from yandex.cloud.operation.operation_service_pb2_grpc import OperationServiceStub
+
+REPLICAS = 3
+ROUNDS = 2
+CALLERS = 6
+CALL_TIMEOUT = 30
+# Longer than any step takes.
+PATIENCE = 60
+# Longer than a client takes to learn that a server is about to stop.
+DRAIN_DELAY = "500ms"
+USER = "images"
+SERVICE_CONFIG = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            "name": [{}],
+            "retryPolicy": {
+                "maxAttempts": 5,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "1s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+}
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def until(what, condition):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"not in time: {what}"
+        time.sleep(0.02)
+
+
+class Database:
+    """A PostgreSQL server in a temporary folder. It does not run as root."""
+
+    def __init__(self, programs, folder):
+        self.programs = Path(programs)
+        self.folder = folder
+        self.port = free_port()
+        self.user = None
+        if os.geteuid() == 0:
+            self.user = "nobody"
+            shutil.chown(folder, "nobody")
+        self.run("initdb", "-D", "data", "-U", USER, "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8").check_returncode()
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
+        self.run("pg_ctl", "-D", "data", "-l", "log", "-w", "-o", options, "start").check_returncode()
+
+    def run(self, program, *arguments):
+        return subprocess.run(
+            [self.programs / program, *arguments], cwd=self.folder, user=self.user, stdout=subprocess.DEVNULL
+        )
+
+    def url(self):
+        return f"postgres://{USER}@127.0.0.1:{self.port}/postgres?sslmode=disable"
+
+    def stop(self):
+        self.run("pg_ctl", "-D", "data", "-m", "immediate", "stop")
+
+
+class Replica:
+    """One server, which keeps its port when it is started again."""
+
+    def __init__(self, program, folder, number, database):
+        self.port = free_port()
+        self.log = folder / f"replica-{number}.log"
+        self.command = [
+            program, "serve", "--listen", f"127.0.0.1:{self.port}", "--data-dir", folder / "data",
+            "--import-dir", folder / "imports", "--store", database.url(), "--drain-delay", DRAIN_DELAY,
+        ]  # fmt: skip
+        self.process = None
+
+    def start(self):
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log)
+        until("a server is ready", self.is_ready)
+
+    def is_ready(self):
+        assert self.process.poll() is None, self.log.read_text()[-2000:]
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=5).close()
+        except (urllib.error.URLError, ConnectionError):
+            return False
+        return True
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(PATIENCE)
+        assert code == 0, f"exit code {code}: {self.log.read_text()[-2000:]}"
+
+
+class Load:
+    """Clients that make images and read until they are told to stop."""
+
+    def __init__(self, replicas, uri):
+        target = "ipv4:" + ",".join(f"127.0.0.1:{replica.port}" for replica in replicas)
+        # The list of addresses would be sent as the name of the server, which HTTP/2 does not allow.
+        options = {"grpc.service_config": json.dumps(SERVICE_CONFIG), "grpc.default_authority": "localhost"}
+        self.channel = grpc.insecure_channel(target, options=list(options.items()))
+        self.images = ImageServiceStub(self.channel)
+        self.desktop_images = DesktopImageServiceStub(self.channel)
+        self.operations = OperationServiceStub(self.channel)
+        self.uri = uri
+        self.made, self.failed = [], []
+        self.stopped = threading.Event()
+        self.threads = [threading.Thread(target=self.call, args=(number,)) for number in range(CALLERS)]
+        for thread in self.threads:
+            thread.start()
+
+    def call(self, number):
+        try:
+            while not self.stopped.is_set():
+                request = CreateImageRequest(folder_id=f"folder-{number}", uri=self.uri)
+                operation = self.images.Create(request, timeout=CALL_TIMEOUT)
+                self.made.append(operation.id)
+                self.operations.Get(GetOperationRequest(operation_id=operation.id), timeout=CALL_TIMEOUT)
+                self.desktop_images.List(ListDesktopImagesRequest(folder_id="folder-0"), timeout=CALL_TIMEOUT)
+        except grpc.RpcError as error:
+            self.failed.append(f"{error.code()}: {error.details()}")
+
+    def end(self):
+        self.stopped.set()
+        for thread in self.threads:
+            thread.join(PATIENCE)
+
+    def ended(self, operation_id):
+        operation = self.operations.Get(GetOperationRequest(operation_id=operation_id), timeout=CALL_TIMEOUT)
+        assert not operation.HasField("error"), operation
+        return operation.done
+
+    def count(self):
+        count = 0
+        for number in range(CALLERS):
+            token = ""
+            while True:
+                request = ListImagesRequest(folder_id=f"folder-{number}", page_size=1000, page_token=token)
+                page = self.images.List(request, timeout=CALL_TIMEOUT)
+                count += len(page.images)
+                token = page.next_page_token
+                if not token:
+                    break
+        return count
+
+
+def main():
+    with tempfile.TemporaryDirectory(prefix="rolling-restart-") as folder:
+        folder = Path(folder)
+        folder.chmod(0o755)
+        (folder / "imports").mkdir()
+        (folder / "database").mkdir()
+        disk = folder / "imports/disk.img"
+        # An MBR with one partition.
+        entry = bytes([0, 0, 0, 0, 0x83, 0, 0, 0]) + (1).to_bytes(4, "little") + (2047).to_bytes(4, "little")
+        disk.write_bytes(bytes(446) + entry + bytes(48) + b"\x55\xaa" + bytes((1 << 20) - 512))
+        database = Database(os.environ["POSTGRES"], folder / "database")
+        replicas = []
+        try:
+            program = Path(os.environ["SERVER"]).resolve()
+            replicas = [Replica(program, folder, number, database) for number in range(REPLICAS)]
+            for replica in replicas:
+                replica.start()
+            load = Load(replicas, f"file://{disk}")
+            until("calls are answered", lambda: len(load.made) > CALLERS or load.failed)
+            for _ in range(ROUNDS):
+                for replica in replicas:
+                    replica.stop()
+                    before = len(load.made)
+                    replica.start()
+                    until("calls go on", lambda: len(load.made) > before + CALLERS or load.failed)
+            load.end()
+            assert not load.failed, load.failed
+            for operation_id in load.made:
+                until("an operation ends", lambda: load.ended(operation_id))
+            assert load.count() == len(load.made), f"{load.count()} images of {len(load.made)} calls"
+            print(f"{ROUNDS * REPLICAS} restarts, {len(load.made)} images made, no call failed")
+        finally:
+            for replica in replicas:
+                if replica.process is not None:
+                    replica.process.kill()
+            database.stop()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
