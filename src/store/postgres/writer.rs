@@ -16,7 +16,7 @@ use super::error::overtaken;
 use super::facts::Facts;
 use super::operations;
 use super::transaction::{Transaction, Tries};
-use crate::model::Lookup;
+use crate::model::{KeyOf, Lookup};
 
 /// How many commands wait at the most before senders wait too.
 const QUEUE: usize = 4096;
@@ -216,22 +216,20 @@ async fn decide_all(
         .flat_map(|call| call.rows(&facts.rows))
         .collect();
     facts.load(transaction, rows).await?;
+    // A key that a command of this transaction frees is in the database until the effects are written.
+    let absent: Vec<_> = calls
+        .iter()
+        .map(|call| absent_keys(&**call, facts))
+        .collect();
     let mut keys_of_refused = Vec::new();
-    for call in calls {
+    for (call, absent) in calls.iter_mut().zip(absent) {
         // Rows that the commands before have left may lead to others.
         let rows = call.rows(&facts.rows);
         facts.load(transaction, rows).await?;
         let fresh = shared.ids.fresh();
         let decided = call.decide(&fresh, &facts.rows, shared.clock.now());
         if decided.is_empty() {
-            keys_of_refused.extend(
-                call.lookups()
-                    .into_iter()
-                    .filter_map(|lookup| match lookup {
-                        Lookup::IdempotencyKey(key) => Some(key),
-                        _ => None,
-                    }),
-            );
+            keys_of_refused.extend(absent);
         }
         for effect in decided {
             effects.add(&effect, facts);
@@ -244,4 +242,17 @@ async fn decide_all(
         true => Err(overtaken()),
         false => Ok(()),
     }
+}
+
+/// The idempotency keys of a command that no operation has.
+fn absent_keys(call: &dyn Call, facts: &Facts) -> Vec<KeyOf> {
+    let keys = call
+        .lookups()
+        .into_iter()
+        .filter_map(|lookup| match lookup {
+            Lookup::IdempotencyKey(key) => Some(key),
+            _ => None,
+        });
+    keys.filter(|key| facts.rows.operation_of_key(key).is_none())
+        .collect()
 }
