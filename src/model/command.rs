@@ -1,7 +1,7 @@
 //! Commands: what a store is asked to change. The rules of a command are pure functions: which rows it has to
 //! know, and what it decides on them.
 
-use super::{Decision, Id, Lookup, Refusal, Timestamp, WorkingSet};
+use super::{Decision, Id, Lookup, Refusal, RequestContext, Timestamp, WorkingSet};
 
 /// A change of the store of record. A store loads the lookups of a command, then its rows, has it decided, and
 /// commits the effects before it tells the reply.
@@ -11,6 +11,11 @@ pub(crate) trait Command: Clone + Send + 'static {
     /// How the command is treated where the disk is full.
     fn room(&self) -> Room {
         Room::Frees
+    }
+
+    /// The request that waits for the reply, if one does.
+    fn request(&self) -> Option<&RequestContext> {
+        None
     }
 
     /// The lookups that need the command alone.

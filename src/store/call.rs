@@ -1,6 +1,7 @@
 //! A command on its way through a store.
 
 use std::future::ready;
+use std::time::Instant;
 
 use futures_util::future::Either;
 use tokio::sync::oneshot;
@@ -18,6 +19,9 @@ pub(crate) trait Call: Send {
 
     /// Decides, and keeps the reply or the refusal. The effects of a refusal are none.
     fn decide(&mut self, fresh: &Fresh, facts: &WorkingSet, now: Timestamp) -> Vec<Effect>;
+
+    /// When the caller stops waiting, if that is known.
+    fn deadline(&self) -> Option<Instant>;
 
     /// Tells the caller the outcome, once the effects are committed, or why they are not.
     fn reply(self: Box<Self>, committed: Result<()>);
@@ -47,10 +51,23 @@ impl<C: Command> Call for Pending<C> {
         effects
     }
 
+    fn deadline(&self) -> Option<Instant> {
+        self.command.request().and_then(|request| request.deadline)
+    }
+
     fn reply(self: Box<Self>, committed: Result<()>) {
         let Self {
-            outcome, caller, ..
+            outcome,
+            caller,
+            command,
         } = *self;
+        let request = command.request();
+        let has_key = request.is_some_and(|request| request.idempotency.is_some());
+        let committed = committed.map_err(|error| match error {
+            // A repeat is safe: under its key it finds what the first has left.
+            Error::OutcomeUnknown if has_key => Error::Unreachable(Box::new(error)),
+            error => error,
+        });
         let outcome = committed.and_then(|()| match outcome {
             Some(outcome) => outcome.map_err(Error::Refused),
             None => Err(Error::Closed),

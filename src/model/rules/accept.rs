@@ -18,6 +18,10 @@ pub(crate) struct Accept {
 impl Command for Accept {
     type Reply = Accepted;
 
+    fn request(&self) -> Option<&RequestContext> {
+        Some(&self.request)
+    }
+
     fn room(&self) -> Room {
         if self.change.makes_room() {
             Room::Frees

@@ -42,6 +42,10 @@ impl RequestCancel {
 impl Command for RequestCancel {
     type Reply = CancelRequested;
 
+    fn request(&self) -> Option<&RequestContext> {
+        Some(&self.request)
+    }
+
     fn lookups(&self) -> Vec<Lookup> {
         self.id().map(Lookup::Operation).into_iter().collect()
     }

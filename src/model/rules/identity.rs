@@ -31,6 +31,10 @@ pub(crate) enum IdentityChange {
 impl Command for ChangeIdentity {
     type Reply = ();
 
+    fn request(&self) -> Option<&RequestContext> {
+        Some(&self.request)
+    }
+
     fn lookups(&self) -> Vec<Lookup> {
         match &self.change {
             IdentityChange::Put(row) | IdentityChange::Issue(row) => {

@@ -51,6 +51,10 @@ pub(crate) struct Supersede(pub RequestContext);
 impl Command for Supersede {
     type Reply = Option<String>;
 
+    fn request(&self) -> Option<&RequestContext> {
+        Some(&self.0)
+    }
+
     fn room(&self) -> Room {
         Room::GoesOn
     }

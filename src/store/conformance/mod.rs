@@ -4,6 +4,7 @@
 mod accepting;
 mod agreement;
 mod blobs;
+mod faults;
 mod identity;
 mod leases;
 mod lists;
@@ -233,6 +234,13 @@ impl Tested {
     }
 }
 
+/// A store on PostgreSQL with the time of a test.
+async fn on_postgres(url: &str, clock: &Arc<ManualClock>) -> Result<PostgresStore> {
+    let settings = PostgresSettings::new(url);
+    let ids = |last_key| IdGenerator::new(clock.clone(), last_key);
+    PostgresStore::open_with(&settings, clock.clone(), ids).await
+}
+
 struct Fixture {
     store: Tested,
     clock: Arc<ManualClock>,
@@ -251,11 +259,7 @@ impl Fixture {
             Backend::Sqlite | Backend::Memory => String::new(),
         };
         let store: Arc<dyn Store> = match backend {
-            Backend::Postgres => Arc::new(
-                PostgresStore::open(&PostgresSettings::new(&url), clock.clone())
-                    .await
-                    .unwrap(),
-            ),
+            Backend::Postgres => Arc::new(on_postgres(&url, &clock).await.unwrap()),
             Backend::Sqlite => {
                 let path = folder.path().join("metadata.sqlite");
                 Arc::new(SqliteStore::open(&path, clock.clone()).unwrap())
@@ -285,9 +289,7 @@ impl Fixture {
             }
             Backend::Postgres => {
                 self.store.close().await;
-                let store =
-                    PostgresStore::open(&PostgresSettings::new(&self.url), self.clock.clone())
-                        .await;
+                let store = on_postgres(&self.url, &self.clock).await;
                 Self {
                     store: Tested(Arc::new(store.unwrap())),
                     ..self

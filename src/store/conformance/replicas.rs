@@ -175,7 +175,7 @@ async fn a_database_of_another_program_or_of_a_later_version_is_refused() {
             .unwrap();
         tokio::spawn(connection);
         client.batch_execute(sql).await.unwrap();
-        let opened = PostgresStore::open(&PostgresSettings::new(&url), clock.clone()).await;
+        let opened = on_postgres(&url, &clock).await;
         if !expected.is_empty() {
             let error = opened.err().unwrap().to_string();
             assert!(error.contains(expected), "{error}");
@@ -187,8 +187,31 @@ async fn a_database_of_another_program_or_of_a_later_version_is_refused() {
                 "UPDATE schema_version SET version = 1000, readable_from = {readable_from}"
             );
             client.batch_execute(&sql).await.unwrap();
-            let opened = PostgresStore::open(&PostgresSettings::new(&url), clock.clone()).await;
+            let opened = on_postgres(&url, &clock).await;
             assert_eq!(opened.is_ok(), is_served, "{readable_from}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_process_that_woke_up_after_its_lease_commits_nothing() {
+    if !postgres_server::is_installed("late commits of another process") {
+        return;
+    }
+    let clock = Arc::new(ManualClock::new(START));
+    let (_, stores) = two(&clock).await;
+    let change = import("f", "n", Origin::Upload);
+    let accepted = stores[0].accept(caller(), change, Start::Here(LEASE)).await;
+    let late = *accepted.unwrap().lease.unwrap();
+    clock.set(START.after(LEASE));
+    let claimed = stores[1].claim(late.candidate(), LEASE, HORIZON).await;
+    let lease = claimed.unwrap().unwrap();
+    let refused = stores[0].complete_import(&late, facts("late"), Vec::new());
+    let refused = refused.await.unwrap_err();
+    assert!(
+        matches!(refused, Error::Refused(Refusal::LeaseLost { .. })),
+        "{refused}"
+    );
+    let done = stores[1].complete_import(&lease, facts("n"), Vec::new());
+    assert!(done.await.unwrap().is_done());
 }

@@ -110,6 +110,15 @@ pub(super) fn overtaken() -> Error {
     Error::Failed(Overtaken.into())
 }
 
+/// What the caller is told where others came between each time: nothing was done, and the same may succeed later.
+pub(super) fn overtaken_too_often(error: Error) -> Error {
+    if !is_race(&error) {
+        return error;
+    }
+    tracing::warn!(%error, "other transactions came between each time");
+    Error::Unreachable(Box::new(error))
+}
+
 /// A value in the database that this program cannot have written.
 pub(super) fn unreadable(what: String) -> Error {
     Error::Failed(what.into())

@@ -97,7 +97,10 @@ macro_rules! write {
             };
             match ended.await {
                 Ok(done) => break Ok(done),
-                Err(error) => tries.again(error).await?,
+                Err(error) => tries
+                    .again(error)
+                    .await
+                    .map_err(error::overtaken_too_often)?,
             }
         }
     }};

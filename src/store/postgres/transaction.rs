@@ -3,17 +3,19 @@
 use std::ops::Deref;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::super::{Error, Result};
 use super::connection::{Connection, Pool, Pooled};
 use super::error::{is_lost, is_race};
 
-/// How long a lost commit is asked after: as long as callers wait, more or less.
-const LONGEST_DOUBT: Duration = Duration::from_secs(10);
+/// How long a lost commit is asked after where no caller says how long it waits, and at the most.
+const USUAL_DOUBT: Duration = Duration::from_secs(10);
+const LONGEST_DOUBT: Duration = Duration::from_secs(60);
+/// How long a database that is away is tried: a restart or a fail-over takes a few seconds.
+const LONGEST_ABSENCE: Duration = Duration::from_secs(5);
+const LONGEST_RACE_PAUSE: Duration = Duration::from_millis(20);
 const BETWEEN_QUESTIONS: Duration = Duration::from_millis(100);
-/// How often a transaction is begun whose connections are lost.
-const MOST_LOST: u32 = 3;
 
 /// A transaction. The connection of one that is dropped before its end is closed, which rolls it back.
 pub(super) struct Transaction<'p> {
@@ -43,8 +45,8 @@ impl<'p> Transaction<'p> {
             };
             match transaction.connection.run(sql).await {
                 Ok(()) => return Ok(transaction),
-                // It was lost while nobody used it.
-                Err(Error::Unreachable(_)) if !is_fresh => is_fresh = true,
+                // It was lost while nobody used it, or its server has become a standby.
+                Err(Error::Unreachable(_) | Error::ReadOnly(_)) if !is_fresh => is_fresh = true,
                 Err(error) => return Err(error),
             }
         }
@@ -63,7 +65,7 @@ impl<'p> Transaction<'p> {
         match worked {
             Ok(done) => {
                 let number = self.number().await?;
-                self.commit(number).await.map(|()| done)
+                self.commit(number, None).await.map(|()| done)
             }
             Err(error) => {
                 self.roll_back().await;
@@ -73,8 +75,12 @@ impl<'p> Transaction<'p> {
     }
 
     /// Commits the transaction with this number. Where the connection is lost meanwhile, the database is asked what
-    /// became of it.
-    pub(super) async fn commit(mut self, number: Option<String>) -> Result<()> {
+    /// became of it, until the last caller has stopped waiting.
+    pub(super) async fn commit(
+        mut self,
+        number: Option<String>,
+        deadline: Option<Instant>,
+    ) -> Result<()> {
         let committed = self.connection.run("COMMIT").await;
         let pool = self.pool();
         match (committed, number) {
@@ -84,7 +90,12 @@ impl<'p> Transaction<'p> {
             }
             (Err(error), Some(number)) if matches!(error, Error::Unreachable(_)) => {
                 drop(self);
-                match outcome(pool, &number).await {
+                let now = Instant::now();
+                let until = deadline
+                    .unwrap_or(now + USUAL_DOUBT)
+                    .min(now + LONGEST_DOUBT);
+                let asked = timeout_at(until, outcome(pool, &number)).await;
+                match asked.unwrap_or(None) {
                     Some(true) => Ok(()),
                     Some(false) => Err(error),
                     None => Err(Error::OutcomeUnknown),
@@ -103,11 +114,10 @@ impl<'p> Transaction<'p> {
     }
 }
 
-/// Whether a transaction was committed; None where the database cannot say. A commit that is still going on is waited
-/// for.
+/// Whether a transaction was committed; None where the database cannot say. A commit that is still going on, and a
+/// database that is away, are waited for.
 async fn outcome(pool: &Pool, number: &str) -> Option<bool> {
-    let until = Instant::now() + LONGEST_DOUBT;
-    while Instant::now() < until {
+    loop {
         if let Ok(connection) = pool.take(true).await {
             let sql = "SELECT pg_xact_status($1::text::xid8)";
             if let Ok(Some(row)) = connection.query_opt(sql, &[&number]).await {
@@ -122,7 +132,6 @@ async fn outcome(pool: &Pool, number: &str) -> Option<bool> {
         }
         sleep(BETWEEN_QUESTIONS).await;
     }
-    None
 }
 
 impl Deref for Transaction<'_> {
@@ -141,22 +150,26 @@ impl Drop for Transaction<'_> {
     }
 }
 
-/// The tries that a transaction has where others come between.
+/// The tries that a transaction has where others come between, or the connection is lost.
 pub(super) struct Tries {
-    made: u32,
-    most: u32,
+    left: u32,
+    lost: Option<Instant>,
 }
 
 impl Tries {
     /// Those of the statements of one caller, whom a race that is lost now and then would answer with an error of the
     /// database.
     pub(super) fn alone() -> Self {
-        Self { made: 0, most: 20 }
+        Self::of(20)
     }
 
     /// Those of several commands, each of which can be tried alone afterwards.
     pub(super) fn together() -> Self {
-        Self { made: 0, most: 3 }
+        Self::of(3)
+    }
+
+    fn of(left: u32) -> Self {
+        Self { left, lost: None }
     }
 
     /// Returns when the transaction is to be tried again.
@@ -164,16 +177,22 @@ impl Tries {
     /// # Errors
     /// The same, where it is not.
     pub(super) async fn again(&mut self, error: Error) -> Result<()> {
-        self.made += 1;
-        let is_lost = is_lost(&error);
-        let most = if is_lost { MOST_LOST } else { self.most };
-        if self.made >= most || !(is_lost || is_race(&error)) {
-            return Err(error);
-        }
+        let pause = if is_lost(&error) {
+            let since = *self.lost.get_or_insert_with(Instant::now);
+            if since.elapsed() >= LONGEST_ABSENCE {
+                return Err(error);
+            }
+            BETWEEN_QUESTIONS
+        } else {
+            self.left -= 1;
+            if self.left == 0 || !is_race(&error) {
+                return Err(error);
+            }
+            // Those who met do not meet again.
+            LONGEST_RACE_PAUSE.mul_f64(rand::random())
+        };
         tracing::debug!(%error, "a transaction is tried again");
-        if is_lost {
-            sleep(BETWEEN_QUESTIONS * self.made).await;
-        }
+        sleep(pause).await;
         Ok(())
     }
 }

@@ -7,11 +7,13 @@ use std::sync::{Arc, Mutex};
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::super::{Call, Error, Result};
 use super::Shared;
 use super::connection::{Pool, lock};
 use super::effects::Effects;
+use super::error;
 use super::error::overtaken;
 use super::facts::Facts;
 use super::operations;
@@ -130,12 +132,12 @@ async fn run(pool: &Pool, shared: &Shared, mut calls: Vec<Box<dyn Call>>) {
                     let mut alone = [call];
                     let ended = try_together(pool, shared, &mut alone).await;
                     let [call] = alone;
-                    call.reply(ended);
+                    call.reply(ended.map_err(error::overtaken_too_often));
                 }
             }
             None => {
                 if let Some(call) = calls.pop() {
-                    call.reply(Err(error));
+                    call.reply(Err(error::overtaken_too_often(error)));
                 }
             }
         },
@@ -190,7 +192,7 @@ async fn run_together(pool: &Pool, shared: &Shared, calls: &mut [Box<dyn Call>])
         }
     }
     match effects.write(&transaction, &mut facts).await {
-        Ok(number) => transaction.commit(number).await?,
+        Ok(number) => transaction.commit(number, deadline(calls)).await?,
         Err(error) => {
             transaction.roll_back().await;
             return Err(error);
@@ -200,6 +202,12 @@ async fn run_together(pool: &Pool, shared: &Shared, calls: &mut [Box<dyn Call>])
         shared.removals.notify_one();
     }
     Ok(())
+}
+
+/// When the last caller stops waiting; none where one waits for as long as it takes.
+fn deadline(calls: &[Box<dyn Call>]) -> Option<Instant> {
+    let deadlines: Option<Vec<_>> = calls.iter().map(|call| call.deadline()).collect();
+    deadlines?.into_iter().max().map(Instant::from_std)
 }
 
 async fn decide_all(

@@ -1,0 +1,194 @@
+//! A PostgreSQL database that goes away, ends connections and refuses to serialise.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use rand::Rng;
+use test_support::{Lost, PostgresProxy};
+
+use super::*;
+
+fn upload(name: usize) -> Change {
+    import("f", &format!("n{name}"), Origin::Upload)
+}
+
+/// A request with a deadline, and with a key of its own where it is to have one.
+fn request(key: Option<u8>, patience: Duration) -> RequestContext {
+    RequestContext {
+        idempotency: key.map(|key| Idempotency {
+            key: [key; 16],
+            request_hash: [key; 32],
+        }),
+        deadline: Instant::now().checked_add(patience),
+        ..caller()
+    }
+}
+
+async fn count(url: &str, table: &str) -> i64 {
+    let client = postgres_server::connect(url).await.unwrap();
+    let sql = format!("SELECT count(*) FROM {table}");
+    client.query_one(&sql, &[]).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_asked_after() {
+    if !postgres_server::is_installed("lost commits") {
+        return;
+    }
+    let clock = Arc::new(ManualClock::new(START));
+    let url = postgres_server::database().await;
+    let proxy = PostgresProxy::start(&url).await;
+    let store = Tested(Arc::new(on_postgres(proxy.url(), &clock).await.unwrap()));
+    for (name, lost) in [Lost::BeforeCommit, Lost::AfterCommit]
+        .into_iter()
+        .enumerate()
+    {
+        proxy.lose_next(lost);
+        let accepted = store.accept(caller(), upload(name), Start::Here(LEASE));
+        let accepted = accepted
+            .await
+            .unwrap_or_else(|error| panic!("{lost:?}: {error}"));
+        assert!(!accepted.repeated && accepted.lease.is_some());
+        assert_eq!(count(&url, "compute_images").await, name as i64 + 1);
+        // Statements on sets of rows are asked after, too.
+        proxy.lose_next(lost);
+        let scope = QuotaScope::Folder("f".to_owned());
+        let used = store.set_limit(scope, Metric::ComputeImagesCount, Some(name as i64));
+        assert_eq!(used.await.unwrap(), name as i64 + 1);
+        let scope = QuotaScope::Folder("f".to_owned());
+        store
+            .set_limit(scope, Metric::ComputeImagesCount, None)
+            .await
+            .unwrap();
+    }
+    assert_eq!(count(&url, "audit_events").await, 6);
+}
+
+#[tokio::test]
+async fn where_the_database_stays_away_it_is_told_whether_the_change_may_be_there() {
+    if !postgres_server::is_installed("a database that stays away") {
+        return;
+    }
+    let clock = Arc::new(ManualClock::new(START));
+    let url = postgres_server::database().await;
+    let proxy = PostgresProxy::start(&url).await;
+    let store = Tested(Arc::new(on_postgres(proxy.url(), &clock).await.unwrap()));
+    let accept = async |name, key| {
+        let request = request(key, Duration::from_secs(1));
+        store.accept(request, upload(name), Start::Now).await
+    };
+    for (name, key) in [(0, None), (1, Some(7))] {
+        proxy.lose_next(Lost::AfterCommitForLong);
+        let begun = Instant::now();
+        let error = accept(name, key).await.unwrap_err();
+        assert!(
+            begun.elapsed() < Duration::from_secs(5),
+            "the deadline bounds it"
+        );
+        match key {
+            None => assert!(matches!(error, Error::OutcomeUnknown), "{error}"),
+            // A repeat finds the first.
+            Some(_) => assert!(matches!(error, Error::Unreachable(_)), "{error}"),
+        }
+        proxy.mend();
+        assert_eq!(count(&url, "compute_images").await, name as i64 + 1);
+    }
+    assert!(accept(1, Some(7)).await.unwrap().repeated);
+    // Before anything was sent.
+    proxy.cut();
+    let error = accept(2, None).await.unwrap_err();
+    assert!(matches!(error, Error::Unreachable(_)), "{error}");
+    proxy.mend();
+    assert_eq!(count(&url, "compute_images").await, 2);
+    accept(2, None).await.unwrap();
+}
+
+/// Has a part of the statements and of the commits fail as those of databases that serialise transactions do.
+const INJECTED: &str = "
+    CREATE FUNCTION inject() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF random() < 0.03 THEN
+            RAISE EXCEPTION 'injected' USING ERRCODE = '40P01';
+        ELSIF random() < 0.03 THEN
+            RAISE EXCEPTION 'injected' USING ERRCODE = '40001';
+        END IF;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER inject AFTER INSERT OR UPDATE ON operations FOR EACH STATEMENT EXECUTE FUNCTION inject();
+    CREATE TRIGGER inject AFTER UPDATE ON quotas FOR EACH STATEMENT EXECUTE FUNCTION inject();
+    CREATE CONSTRAINT TRIGGER inject_late AFTER INSERT ON audit_events DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION inject();";
+
+/// Ends about half of the connections of the stores.
+const TERMINATE: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE application_name = 'to-be-ended' AND random() < 0.5";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_and_limits_stay_exact_while_connections_end_and_transactions_fail() {
+    const COPIES: usize = 240;
+    if !postgres_server::is_installed("connections that end under load") {
+        return;
+    }
+    let clock = Arc::new(ManualClock::new(START));
+    let url = postgres_server::database().await;
+    let theirs = format!(
+        "{url}%20-c%20default_transaction_isolation%3Dserializable&application_name=to-be-ended"
+    );
+    let mut stores = Vec::new();
+    for _ in 0..2 {
+        let store = on_postgres(&theirs, &clock).await.unwrap();
+        stores.push(Tested(Arc::new(store)));
+    }
+    let change = import("f", "source", Origin::Upload);
+    let accepted = stores[0].accept(caller(), change, Start::Here(LEASE)).await;
+    let lease = *accepted.unwrap().lease.unwrap();
+    let done = stores[0].complete_import(&lease, facts("source"), Vec::new());
+    let source = done.await.unwrap().image_id;
+    postgres_server::run(&url, INJECTED).await;
+    let scope = || QuotaScope::Folder("f".to_owned());
+    let metric = Metric::DesktopImagesCount;
+    let limits = async {
+        for round in 0..12_usize {
+            let limit = rand::rng().random_range(150..400);
+            while let Err(error) = stores[round % 2]
+                .set_limit(scope(), metric, Some(limit))
+                .await
+            {
+                assert!(error.is_failure(), "{error}");
+            }
+            postgres_server::run(&url, TERMINATE).await;
+        }
+    };
+    let copies = (0..COPIES).map(|number| {
+        let (stores, source) = (&stores, &source);
+        async move {
+            let request = RequestContext {
+                idempotency: Some(Idempotency {
+                    key: (number as u128).to_be_bytes(),
+                    request_hash: [0; 32],
+                }),
+                ..caller()
+            };
+            for attempt in 0.. {
+                let change = copy("f", &format!("c{number}"), source);
+                let store = &stores[(number + attempt) % 2];
+                match store.accept(request.clone(), change, Start::Now).await {
+                    Ok(accepted) => return Some(accepted.operation.image_id),
+                    Err(Error::Refused(Refusal::QuotaExceeded(_))) => return None,
+                    Err(error @ (Error::Unreachable(_) | Error::Full)) if attempt < 50 => {
+                        drop(error)
+                    }
+                    Err(error) => panic!("{number}: {error}: {error:?}"),
+                }
+            }
+            None
+        }
+    });
+    let (made, ()) =
+        futures_util::future::join(futures_util::future::join_all(copies), limits).await;
+    let made: Vec<String> = made.into_iter().flatten().collect();
+    let distinct: BTreeSet<&String> = made.iter().collect();
+    assert_eq!(distinct.len(), made.len());
+    assert_eq!(count(&url, "desktop_images").await, made.len() as i64);
+    let used = stores[0].quotas().await.unwrap()[0].used;
+    assert_eq!(used, made.len() as i64);
+}
