@@ -55,6 +55,9 @@ pub(super) fn at_start(database: &str, error: Error) -> Error {
                 ),
             };
         }
+        (Some(&SqlState::PROTOCOL_VIOLATION), _) => {
+            "; a pooler such as PgBouncer stands before the database: name the database itself"
+        }
         (_, Error::Unreachable(_) | Error::Failed(_) | Error::ReadOnly(_)) => "",
         _ => return error,
     };

@@ -28,9 +28,10 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVES: u32 = 3;
 /// The server's own limits, in milliseconds: of a statement, of a wait for a lock, and of a transaction whose client
 /// says nothing: no transaction waits for anything but the database, and one of a process that stands still holds locks
-/// that all others wait for, the renewal of their leases too.
+/// that all others wait for, the renewal of their leases too. The last setting tells whether they have arrived
+/// (`server.rs`).
 const SERVER_LIMITS: &str = "-c statement_timeout=30000 -c lock_timeout=10000 \
-     -c idle_in_transaction_session_timeout=2000";
+     -c idle_in_transaction_session_timeout=2000 -c desktop_images.direct=on";
 
 /// The database that is to be opened, and where its password is.
 #[derive(Clone)]
