@@ -215,3 +215,15 @@ async fn a_process_that_woke_up_after_its_lease_commits_nothing() {
     let done = stores[1].complete_import(&lease, facts("n"), Vec::new());
     assert!(done.await.unwrap().is_done());
 }
+
+#[tokio::test]
+async fn time_is_that_of_the_database_server() {
+    if !postgres_server::is_installed("the clock of the server") {
+        return;
+    }
+    let url = postgres_server::database().await;
+    let wrong = Arc::new(ManualClock::new(START));
+    let store = PostgresStore::open(&PostgresSettings::new(&url), wrong).await;
+    let ahead = store.unwrap().now().0 - SystemClock.now().0;
+    assert!(ahead.abs() < 60_000_000, "{ahead} microseconds");
+}

@@ -2,6 +2,7 @@
 //! rows that are decided on are locked, and what cannot be locked, an absence, is decided by the unique indexes.
 
 mod audit;
+mod clock;
 mod columns;
 mod connection;
 mod effect_rows;
@@ -43,6 +44,7 @@ use crate::model::{
     IdentityKey, IdentityKind, IdentityRow, ListQuery, LiveBlob, NextClaim, Occupied, Operation,
     Page, Quota, RequestContext, Timestamp,
 };
+use clock::ServerClock;
 use connection::{Connection, Pool};
 pub use settings::PostgresSettings;
 use settings::Settings;
@@ -61,6 +63,8 @@ pub(crate) struct PostgresStore {
     shared: Arc<Shared>,
     /// The address of the database, without its password.
     shown: String,
+    /// The clock of the database server, where time is not a test's.
+    clock: Option<Arc<ServerClock>>,
 }
 
 /// The parts that the writer's task works with, too.
@@ -116,23 +120,32 @@ impl PostgresStore {
     /// # Errors
     /// [`Error::Start`], [`Error::Foreign`], [`Error::NewerSchema`], and those of the database.
     pub(crate) async fn open(settings: &PostgresSettings, clock: Arc<dyn Clock>) -> Result<Self> {
-        Self::open_with(settings, clock.clone(), |last_key| {
-            IdGenerator::new(clock, last_key)
-        })
-        .await
+        let clock = Arc::new(ServerClock::new(clock));
+        let ids = |last_key| IdGenerator::new(clock.clone(), last_key);
+        Self::open_as(settings, clock.clone(), Some(clock.clone()), ids).await
     }
 
-    /// The same with ids that are greater than those up to the key that `ids` is given.
+    /// The same with the time of a test, and with ids that are greater than those up to the key that `ids` is given.
+    #[cfg(test)]
     pub(in crate::store) async fn open_with(
         settings: &PostgresSettings,
         clock: Arc<dyn Clock>,
+        ids: impl FnOnce(i64) -> IdGenerator,
+    ) -> Result<Self> {
+        Self::open_as(settings, clock, None, ids).await
+    }
+
+    async fn open_as(
+        settings: &PostgresSettings,
+        clock: Arc<dyn Clock>,
+        server_clock: Option<Arc<ServerClock>>,
         ids: impl FnOnce(i64) -> IdGenerator,
     ) -> Result<Self> {
         let settings = Settings::new(settings)?;
         let shown = settings.shown().to_owned();
         let readers = Pool::new(settings.clone(), READERS as usize);
         let writers = Pool::new(settings, 1);
-        let prepared = prepare(&readers, &writers, &shown).await;
+        let prepared = prepare(&readers, &writers, server_clock.as_deref(), &shown).await;
         let last_key = prepared.map_err(|error| error::at_start(&shown, error))?;
         let latest = Id::first_key(clock.now().after(CLOCK_SLIP));
         let shared = Arc::new(Shared {
@@ -145,16 +158,27 @@ impl PostgresStore {
             readers,
             shown,
             shared,
+            clock: server_clock,
         })
     }
 }
 
 /// Makes the database ready, with all connections that a server may have; the greatest key of its rows.
-async fn prepare(readers: &Pool, writers: &Pool, shown: &str) -> Result<i64> {
+async fn prepare(
+    readers: &Pool,
+    writers: &Pool,
+    clock: Option<&ServerClock>,
+    shown: &str,
+) -> Result<i64> {
     // Connections that the database does not grant now would be missing under load.
     readers.fill(READERS).await?;
     writers.fill(1).await?;
-    server::check(&*readers.take(false).await?).await?;
+    let connection = readers.take(false).await?;
+    server::check(&connection).await?;
+    if let Some(clock) = clock {
+        clock.look(&connection).await?;
+    }
+    drop(connection);
     schema::migrate(readers, shown).await?;
     last_key(&*readers.take(false).await?).await
 }
@@ -258,6 +282,9 @@ impl Store for PostgresStore {
     }
 
     async fn next_claim(&self, occupied: Occupied, horizon: Duration) -> Result<NextClaim> {
+        if let Some(clock) = &self.clock {
+            read!(self, connection => clock.look(&connection))?;
+        }
         let now = self.now();
         read!(self, connection => queue::next_claim(&connection, &occupied, now, horizon))
     }
