@@ -3,3 +3,11 @@ CREATE TABLE blob_holds (
   id              text COLLATE "C" PRIMARY KEY,
   expires_at      bigint NOT NULL
 );
+
+-- The process that prunes and collects garbage, until its lease runs out.
+CREATE TABLE maintenance (
+  one             boolean PRIMARY KEY DEFAULT true CHECK (one),
+  holder          text NOT NULL,
+  lease_until     bigint NOT NULL
+);
+INSERT INTO maintenance (holder, lease_until) VALUES ('', 0);

@@ -15,6 +15,9 @@ use crate::store::{self, Store};
 /// The interval between garbage collections, beside those that follow a tombstone at once.
 const GARBAGE_COLLECTION_INTERVAL: Duration = Duration::from_secs(60);
 
+/// How long a server that is silent keeps others from maintenance.
+const MAINTENANCE_LEASE: Duration = GARBAGE_COLLECTION_INTERVAL.saturating_mul(2);
+
 /// The interval between looks for room on the disk while it is short, and how many times as long it is otherwise.
 const ROOM_INTERVAL: Duration = Duration::from_secs(1);
 const LOOKS: u64 = 60;
@@ -59,7 +62,7 @@ pub(super) async fn keep_room(ballast: Ballast, stop: CancellationToken) {
     }
 }
 
-/// Removes, while the server runs, what nobody needs any more.
+/// Removes, while the server runs, what nobody needs any more: one of all servers on a database does it at a time.
 pub(super) async fn maintain(
     images: Images,
     engine: Engine,
@@ -67,6 +70,7 @@ pub(super) async fn maintain(
     retention: Retention,
     stop: CancellationToken,
 ) {
+    let holder = uuid::Uuid::new_v4().to_string();
     let mut interval = tokio::time::interval(GARBAGE_COLLECTION_INTERVAL);
     loop {
         tokio::select! {
@@ -74,6 +78,14 @@ pub(super) async fn maintain(
             () = stop.cancelled() => return,
         }
         engine.prune();
+        match store.take_maintenance(&holder, MAINTENANCE_LEASE).await {
+            Ok(true) => {}
+            Ok(false) => continue,
+            Err(error) => {
+                tracing::warn!(%error, "nothing was pruned");
+                continue;
+            }
+        }
         if let Err(error) = images.collect_garbage().await {
             tracing::warn!(%error, "blobs were not removed; the next garbage collection tries again");
         }

@@ -174,4 +174,10 @@ pub(crate) trait Store: Send + Sync + 'static {
 
     /// The name of the installation that the database is of: the one that was noted first, or `made` where none was.
     async fn installation(&self, made: String) -> Result<String>;
+
+    /// Takes or renews the lease of the one process that does what is to be done from time to time; false where
+    /// another process has it.
+    async fn take_maintenance(&self, _holder: &str, _lease: Duration) -> Result<bool> {
+        Ok(true)
+    }
 }

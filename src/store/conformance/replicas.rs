@@ -194,6 +194,26 @@ async fn a_database_of_another_program_or_of_a_later_version_is_refused() {
 }
 
 #[tokio::test]
+async fn one_process_has_maintenance_until_it_is_silent() {
+    if !postgres_server::is_installed("maintenance of two processes") {
+        return;
+    }
+    let clock = Arc::new(ManualClock::new(START));
+    let (_, stores) = two(&clock).await;
+    let takes = async |number: usize| {
+        let holder = number.to_string();
+        let taken = stores[number].take_maintenance(&holder, LEASE).await;
+        taken.unwrap()
+    };
+    assert!(takes(0).await);
+    assert!(!takes(1).await);
+    assert!(takes(0).await);
+    clock.set(START.after(LEASE));
+    assert!(takes(1).await);
+    assert!(!takes(0).await);
+}
+
+#[tokio::test]
 async fn a_process_that_woke_up_after_its_lease_commits_nothing() {
     if !postgres_server::is_installed("late commits of another process") {
         return;

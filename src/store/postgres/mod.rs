@@ -17,6 +17,7 @@ mod image_rows;
 mod images;
 mod installation;
 mod listing;
+mod maintenance;
 mod moving;
 mod operation_rows;
 mod operations;
@@ -357,6 +358,12 @@ impl Store for PostgresStore {
 
     async fn installation(&self, made: String) -> Result<String> {
         write!(self, transaction => installation::named(&transaction, &made))
+    }
+
+    async fn take_maintenance(&self, holder: &str, lease: Duration) -> Result<bool> {
+        let now = self.now();
+        write!(self, transaction =>
+            maintenance::take(&transaction, now, holder, now.after(lease)))
     }
 }
 
