@@ -98,11 +98,11 @@ pub(crate) struct NextClaim {
     pub next_at: Option<Timestamp>,
 }
 
-/// The order in which operations have their turn, the least first: of the folder in which the fewest have
-/// a slot, the one that has waited longest.
+/// The order in which operations have their turn, the least first: of the folder in which the fewest leases are in
+/// force, of all processes, the one that has waited longest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank {
-    in_folder: usize,
+    leases: usize,
     since: Timestamp,
     id: Id,
 }
@@ -110,9 +110,9 @@ pub(crate) struct Rank {
 impl Rank {
     /// The rank of an operation that could be claimed since `claimable_at`. A time of the future was written
     /// before the clock was set back, and counts as now.
-    pub(crate) fn new(in_folder: usize, claimable_at: Timestamp, now: Timestamp, id: Id) -> Self {
+    pub(crate) fn new(leases: usize, claimable_at: Timestamp, now: Timestamp, id: Id) -> Self {
         Self {
-            in_folder,
+            leases,
             since: claimable_at.min(now),
             id,
         }

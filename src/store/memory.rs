@@ -286,10 +286,14 @@ impl Store for MemoryStore {
         let rows = self.rows();
         let mut next = NextClaim::default();
         let mut first: BTreeMap<&str, (Timestamp, Id)> = BTreeMap::new();
+        let mut leases: BTreeMap<&str, usize> = BTreeMap::new();
         for row in rows.facts.all_operations() {
             let Some(at) = row.claimable_at else { continue };
             if at > now {
                 next.next_at = Some(next.next_at.map_or(at, |least| least.min(at)));
+            }
+            if row.state.phase != Phase::Queued && !is_due(at, now, horizon) {
+                *leases.entry(&row.folder_id).or_default() += 1;
             }
             let candidate = Candidate {
                 id: row.id,
@@ -306,7 +310,8 @@ impl Store for MemoryStore {
             }
         }
         let best = first.into_iter().min_by_key(|(folder_id, (at, id))| {
-            Rank::new(occupied.in_folder(folder_id), *at, now, *id)
+            let leases = leases.get(folder_id).copied().unwrap_or(0);
+            Rank::new(leases, *at, now, *id)
         });
         next.candidate = best.map(|(folder_id, (_, id))| Candidate {
             id,

@@ -194,6 +194,47 @@ async fn a_database_of_another_program_or_of_a_later_version_is_refused() {
 }
 
 #[tokio::test]
+async fn each_of_many_folders_has_its_turn_and_leases_of_all_processes_count() {
+    if !postgres_server::is_installed("the search in many folders") {
+        return;
+    }
+    let clock = Arc::new(ManualClock::new(START));
+    let (_, stores) = two(&clock).await;
+    let next = async |store: &Tested| {
+        let occupied = Occupied {
+            folder_limit: 3,
+            ..Occupied::default()
+        };
+        store.next_claim(occupied, HORIZON).await.unwrap().candidate
+    };
+    let uri = || Origin::Uri("file:///n".to_owned());
+    let accepted = (0..600).map(|n| {
+        let change = import(&format!("f{n}"), "n", uri());
+        stores[0].accept(caller(), change, Start::Now)
+    });
+    for accepted in futures_util::future::join_all(accepted).await {
+        accepted.unwrap();
+    }
+    let mut folders = std::collections::BTreeSet::new();
+    while let Some(candidate) = next(&stores[folders.len() % 2]).await {
+        let store = &stores[folders.len() / 2 % 2];
+        let lease = store.claim(candidate, LEASE, HORIZON).await.unwrap();
+        assert!(folders.insert(lease.unwrap().folder_id));
+    }
+    assert_eq!(folders.len(), 600);
+    // The lease in f0 may be the other process's.
+    for (folder, name) in [("f0", "second"), ("new", "first")] {
+        let change = import(folder, name, uri());
+        stores[0]
+            .accept(caller(), change, Start::Now)
+            .await
+            .unwrap();
+    }
+    let first = next(&stores[1]).await.unwrap();
+    assert_eq!(first.folder_id, "new");
+}
+
+#[tokio::test]
 async fn one_process_has_maintenance_until_it_is_silent() {
     if !postgres_server::is_installed("maintenance of two processes") {
         return;

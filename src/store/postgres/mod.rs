@@ -32,6 +32,7 @@ mod writer;
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -66,6 +67,8 @@ pub(crate) struct PostgresStore {
     shown: String,
     /// The clock of the database server, where time is not a test's.
     clock: Option<Arc<ServerClock>>,
+    /// The folder after which the search for work goes on.
+    searched: AtomicI64,
 }
 
 /// The parts that the writer's task works with, too.
@@ -160,6 +163,7 @@ impl PostgresStore {
             shown,
             shared,
             clock: server_clock,
+            searched: AtomicI64::new(0),
         })
     }
 }
@@ -287,7 +291,8 @@ impl Store for PostgresStore {
             read!(self, connection => clock.look(&connection))?;
         }
         let now = self.now();
-        read!(self, connection => queue::next_claim(&connection, &occupied, now, horizon))
+        read!(self, connection =>
+            queue::next_claim(&connection, &occupied, now, horizon, &self.searched))
     }
 
     async fn forget_operations(&self, age: Duration, limit: usize) -> Result<usize> {

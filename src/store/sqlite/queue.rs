@@ -29,7 +29,8 @@ pub(super) fn next_claim(
         if let Some((candidate, since)) =
             first_due(transaction, &folder, now, horizon, &occupied.held)?
         {
-            let rank = Rank::new(in_folder, since, now, candidate.id);
+            let leases = leases(transaction, folder.key, now, horizon)?;
+            let rank = Rank::new(leases, since, now, candidate.id);
             if best.as_ref().is_none_or(|(least, _)| rank < *least) {
                 best = Some((rank, candidate));
             }
@@ -60,6 +61,24 @@ fn folders_with_work(transaction: &Transaction<'_>) -> Result<Vec<(i64, String)>
         last = key;
     }
     Ok(folders)
+}
+
+/// How many leases are in force in a folder.
+fn leases(
+    transaction: &Transaction<'_>,
+    folder_key: i64,
+    now: Timestamp,
+    horizon: Duration,
+) -> Result<usize> {
+    let count: i64 = transaction
+        .prepare_cached(&format!(
+            "SELECT count(*) FROM operations WHERE folder_key = ?1 AND {NOT_ENDED} AND phase <> 0
+             AND claimable_at > ?2 AND claimable_at <= ?3"
+        ))?
+        .query_row(params![folder_key, now.0, now.after(horizon).0], |row| {
+            row.get(0)
+        })?;
+    Ok(usize::try_from(count).unwrap_or(0))
 }
 
 /// A folder in which work is looked for.
