@@ -149,8 +149,12 @@ impl Engine {
                 Ok(Ok((lease, claimed))) => self.drive(lease, claimed, worker.clone(), slot),
                 Ok(Err(sleep)) => {
                     drop(slot);
-                    let woken = tokio::time::timeout(sleep, self.inner.work.notified());
-                    draining.run_until_cancelled(woken).await;
+                    tokio::select! {
+                        () = self.inner.work.notified() => {}
+                        () = self.inner.store.work() => {}
+                        () = tokio::time::sleep(sleep) => {}
+                        () = draining.cancelled() => {}
+                    }
                 }
                 Err(error) => {
                     drop(slot);

@@ -65,6 +65,11 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// [`Error::NewerSchema`] where a later program has left what this one cannot work with.
     async fn check(&self) -> Result<()>;
 
+    /// Returns once another process may have left work, if that is ever heard of.
+    async fn work(&self) {
+        std::future::pending().await
+    }
+
     /// Takes no more, and waits until what was taken is written.
     async fn close(&self);
 

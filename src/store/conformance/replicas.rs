@@ -194,6 +194,25 @@ async fn a_database_of_another_program_or_of_a_later_version_is_refused() {
 }
 
 #[tokio::test]
+async fn work_that_one_process_leaves_wakes_another() {
+    if !postgres_server::is_installed("waking another process") {
+        return;
+    }
+    let clock = Arc::new(ManualClock::new(START));
+    let (_, stores) = two(&clock).await;
+    let woken = || tokio::time::timeout(Duration::from_secs(30), stores[1].work());
+    // That it has begun to listen.
+    woken().await.unwrap();
+    let uri = Origin::Uri("file:///n".to_owned());
+    let change = import("f", "n", uri);
+    stores[0]
+        .accept(caller(), change, Start::Now)
+        .await
+        .unwrap();
+    woken().await.unwrap();
+}
+
+#[tokio::test]
 async fn each_of_many_folders_has_its_turn_and_leases_of_all_processes_count() {
     if !postgres_server::is_installed("the search in many folders") {
         return;

@@ -153,6 +153,16 @@ impl Effects {
         !self.tombstones.is_empty() || !self.garbage.is_empty()
     }
 
+    /// Whether an operation is left that a worker may claim now.
+    pub(super) fn leave_work(&self, now: Timestamp) -> bool {
+        let operations = self.operations.0.values().map(|left| match left {
+            Left::Inserted(row) | Left::Updated(row) => row,
+        });
+        operations
+            .filter_map(|row| row.claimable_at)
+            .any(|at| at <= now)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.desktop_images.0.is_empty()
             && self.compute_images.0.is_empty()

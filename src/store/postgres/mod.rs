@@ -16,6 +16,7 @@ mod identity;
 mod image_rows;
 mod images;
 mod installation;
+mod listener;
 mod listing;
 mod maintenance;
 mod moving;
@@ -38,6 +39,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 
 use super::{CLOCK_SLIP, Call, Error, Result, Store};
 use crate::model::rules::SetQuota;
@@ -53,10 +55,10 @@ use settings::Settings;
 use transaction::{Transaction, Tries};
 use writer::Writer;
 
-/// How many connections read, and run statements on sets of rows. The writer has one more.
+/// How many connections read, and run statements on sets of rows. The writer has one more, and the listener.
 const READERS: u32 = 8;
 /// How many connections a server has at the most.
-const CONNECTIONS: u32 = READERS + 1;
+const CONNECTIONS: u32 = READERS + 2;
 
 /// The store of record in a PostgreSQL database.
 pub(crate) struct PostgresStore {
@@ -69,6 +71,7 @@ pub(crate) struct PostgresStore {
     clock: Option<Arc<ServerClock>>,
     /// The folder after which the search for work goes on.
     searched: AtomicI64,
+    listener: JoinHandle<()>,
 }
 
 /// The parts that the writer's task works with, too.
@@ -76,6 +79,8 @@ struct Shared {
     clock: Arc<dyn Clock>,
     ids: IdGenerator,
     removals: Notify,
+    /// Notified of work that a process has left.
+    work: Notify,
 }
 
 /// Asks on a connection, and once more on a new one where the connection was lost.
@@ -148,7 +153,7 @@ impl PostgresStore {
         let settings = Settings::new(settings)?;
         let shown = settings.shown().to_owned();
         let readers = Pool::new(settings.clone(), READERS as usize);
-        let writers = Pool::new(settings, 1);
+        let writers = Pool::new(settings.clone(), 1);
         let prepared = prepare(&readers, &writers, server_clock.as_deref(), &shown).await;
         let last_key = prepared.map_err(|error| error::at_start(&shown, error))?;
         let latest = Id::first_key(clock.now().after(CLOCK_SLIP));
@@ -156,11 +161,13 @@ impl PostgresStore {
             ids: ids(if last_key < latest { last_key } else { 0 }),
             clock,
             removals: Notify::new(),
+            work: Notify::new(),
         });
         Ok(Self {
             writer: Writer::start(writers, shared.clone()),
             readers,
             shown,
+            listener: listener::start(settings, shared.clone()),
             shared,
             clock: server_clock,
             searched: AtomicI64::new(0),
@@ -202,7 +209,12 @@ impl Store for PostgresStore {
         self.shared.removals.notified().await;
     }
 
+    async fn work(&self) {
+        self.shared.work.notified().await;
+    }
+
     async fn close(&self) {
+        self.listener.abort();
         self.writer.close().await;
         self.readers.close(READERS).await;
     }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use percent_encoding::percent_decode_str;
 use rustls_platform_verifier::BuilderVerifierExt;
 use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Config, NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::CertificateDer;
@@ -139,34 +140,57 @@ impl Settings {
 
     /// A new connection, which runs in a task of its own until it is dropped.
     pub(super) async fn connect(&self) -> Result<Client> {
-        let client = match self.tls.clone() {
-            None => serve(self.config.connect(NoTls).await),
-            Some(tls) => serve(self.config.connect(tls).await),
+        Ok(match self.connected().await? {
+            Connected::Plain(client, connection) => {
+                serve(connection);
+                client
+            }
+            Connected::Tls(client, connection) => {
+                serve(connection);
+                client
+            }
+        })
+    }
+
+    /// A new connection that nothing runs yet.
+    pub(super) async fn connected(&self) -> Result<Connected> {
+        let connected = async {
+            Ok(match self.tls.clone() {
+                None => {
+                    let (client, connection) = self.config.connect(NoTls).await?;
+                    Connected::Plain(client, Box::new(connection))
+                }
+                Some(tls) => {
+                    let (client, connection) = self.config.connect(tls).await?;
+                    Connected::Tls(client, Box::new(connection))
+                }
+            })
         };
-        client.map_err(|error| Error::Unreachable(error.into()))
+        let connected: std::result::Result<_, tokio_postgres::Error> = connected.await;
+        connected.map_err(|error| Error::Unreachable(error.into()))
     }
 }
 
-fn serve<S>(
-    connected: std::result::Result<
-        (
-            Client,
-            tokio_postgres::Connection<tokio_postgres::Socket, S>,
-        ),
-        tokio_postgres::Error,
-    >,
-) -> std::result::Result<Client, tokio_postgres::Error>
-where
-    S: tokio_postgres::tls::TlsStream + Unpin + Send + 'static,
-{
-    let (client, connection) = connected?;
+type Tls = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
+
+/// A connection, with or without TLS.
+pub(super) enum Connected {
+    Plain(
+        Client,
+        Box<tokio_postgres::Connection<Socket, tokio_postgres::tls::NoTlsStream>>,
+    ),
+    Tls(Client, Box<tokio_postgres::Connection<Socket, Tls>>),
+}
+
+fn serve(
+    connection: impl Future<Output = std::result::Result<(), tokio_postgres::Error>> + Send + 'static,
+) {
     tokio::spawn(async move {
         // Who waits for an answer is told of the error, too.
         if let Err(error) = connection.await {
             tracing::debug!(%error, "a connection to the database ended");
         }
     });
-    Ok(client)
 }
 
 fn wrong(what: String) -> Error {

@@ -13,11 +13,11 @@ use super::super::{Call, Error, Result};
 use super::Shared;
 use super::connection::{Pool, lock};
 use super::effects::Effects;
-use super::error;
 use super::error::overtaken;
 use super::facts::Facts;
 use super::operations;
 use super::transaction::{Transaction, Tries};
+use super::{error, listener};
 use crate::model::{KeyOf, Lookup};
 
 /// How many commands wait at the most before senders wait too.
@@ -120,8 +120,12 @@ async fn run(pool: &Pool, shared: &Shared, mut calls: Vec<Box<dyn Call>>) {
     if count == 0 {
         return;
     }
+    let mut has_work = false;
     match try_together(pool, shared, &mut calls).await {
-        Ok(()) => calls.into_iter().for_each(|call| call.reply(Ok(()))),
+        Ok(left) => {
+            calls.into_iter().for_each(|call| call.reply(Ok(())));
+            has_work = left;
+        }
         Err(error) => match for_all(&error) {
             Some(of_each) => calls
                 .into_iter()
@@ -131,8 +135,9 @@ async fn run(pool: &Pool, shared: &Shared, mut calls: Vec<Box<dyn Call>>) {
                 for call in calls {
                     let mut alone = [call];
                     let ended = try_together(pool, shared, &mut alone).await;
+                    has_work |= *ended.as_ref().unwrap_or(&false);
                     let [call] = alone;
-                    call.reply(ended.map_err(error::overtaken_too_often));
+                    call.reply(ended.map(drop).map_err(error::overtaken_too_often));
                 }
             }
             None => {
@@ -141,6 +146,9 @@ async fn run(pool: &Pool, shared: &Shared, mut calls: Vec<Box<dyn Call>>) {
                 }
             }
         },
+    }
+    if has_work {
+        listener::tell(pool).await;
     }
     tracing::debug!(commands = count, "batch");
 }
@@ -162,28 +170,29 @@ fn for_all(error: &Error) -> Option<Box<dyn Fn() -> Error + Send>> {
     }
 }
 
-/// Carries out commands in one transaction, and decides again where another process came between.
-async fn try_together(pool: &Pool, shared: &Shared, calls: &mut [Box<dyn Call>]) -> Result<()> {
+/// Carries out commands in one transaction, and decides again where another process came between. Returns whether
+/// something is left that anybody may claim.
+async fn try_together(pool: &Pool, shared: &Shared, calls: &mut [Box<dyn Call>]) -> Result<bool> {
     let mut tries = match calls.len() {
         1 => Tries::alone(),
         _ => Tries::together(),
     };
     loop {
         match run_together(pool, shared, calls).await {
-            Ok(()) => return Ok(()),
+            Ok(has_work) => return Ok(has_work),
             Err(error) => tries.again(error).await?,
         }
     }
 }
 
-async fn run_together(pool: &Pool, shared: &Shared, calls: &mut [Box<dyn Call>]) -> Result<()> {
+async fn run_together(pool: &Pool, shared: &Shared, calls: &mut [Box<dyn Call>]) -> Result<bool> {
     let transaction = Transaction::begin(pool).await?;
     let (mut facts, mut effects) = (Facts::new(), Effects::default());
     match decide_all(&transaction, shared, calls, &mut facts, &mut effects).await {
         // Refusals, and repeated requests.
         Ok(()) if effects.is_empty() => {
             transaction.roll_back().await;
-            return Ok(());
+            return Ok(false);
         }
         Ok(()) => {}
         Err(error) => {
@@ -201,7 +210,7 @@ async fn run_together(pool: &Pool, shared: &Shared, calls: &mut [Box<dyn Call>])
     if effects.has_removals() {
         shared.removals.notify_one();
     }
-    Ok(())
+    Ok(effects.leave_work(shared.clock.now()))
 }
 
 /// When the last caller stops waiting; none where one waits for as long as it takes.
