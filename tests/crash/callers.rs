@@ -39,6 +39,7 @@ impl Callers {
         let mut locked = model.lock();
         locked.round = round;
         locked.killed = false;
+        locked.stands_still = false;
         let mut images: Vec<String> = locked.living().map(|(id, _)| id.clone()).collect();
         images.shuffle(random);
         let sources: Vec<String> = locked

@@ -78,6 +78,8 @@ pub struct Model {
     pub round: u64,
     /// Whether the server of this round has been killed.
     pub killed: bool,
+    /// Whether a server of this round stands still, and will go on.
+    pub stands_still: bool,
 }
 
 impl Model {
@@ -89,6 +91,7 @@ impl Model {
             by_operation: HashMap::new(),
             round: 0,
             killed: false,
+            stands_still: false,
         }
     }
 

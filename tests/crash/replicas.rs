@@ -202,6 +202,7 @@ impl Replicas {
                 let process = self.replicas[number].process.as_ref();
                 let process = process.expect("all run at the begin of a round");
                 process.signal("STOP");
+                self.model.lock().stands_still = true;
                 self.front.cut(process.address);
                 let id = process.id();
                 let goes_on = tokio::spawn(async move {

@@ -14,7 +14,8 @@ use crate::model::{Number, Standing, is_done};
 /// How many questions are under way at a time.
 pub const AT_ONCE: usize = 8;
 
-/// Sends every request again that was not answered. Afterwards nothing is unknown.
+/// Sends every request again that was not answered. Afterwards nothing is unknown, but for requests without a key that a
+/// server which stands still may have.
 pub async fn ask_again(clients: &Clients, model: &Shared, random: &mut StdRng) {
     let unknown = model.lock().unknown();
     for number in unknown {
@@ -77,6 +78,9 @@ async fn look_for(clients: &Clients, model: &Shared, number: Number) {
             model.made(number, image);
             model.requests[number].standing = Standing::Found(id);
         }
+        // The server that stands still may have the request, and carry it out when it goes on: it is looked for again in
+        // the next round.
+        None if model.stands_still && model.requests[number].round == model.round => {}
         None => model.requests[number].standing = Standing::Refused,
     }
 }
