@@ -21,6 +21,7 @@ use super::password;
 use crate::telemetry::chain;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const USUAL_PORT: u16 = 5432;
 const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 /// After this a server that answers nothing is gone.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
@@ -274,8 +275,15 @@ fn is_local(host: &Host) -> bool {
 }
 
 fn shown(config: &Config) -> String {
-    let hosts = config.get_hosts().iter().map(|host| match host {
-        Host::Tcp(name) => name.clone(),
+    // One port for each host, one for all, or none.
+    let ports = config.get_ports();
+    let port = |number| ports.get(number).or(ports.first());
+    let hosts = config.get_hosts().iter().enumerate();
+    let hosts = hosts.map(|(number, host)| match host {
+        Host::Tcp(name) => match port(number).filter(|port| **port != USUAL_PORT) {
+            Some(port) => format!("{name}:{port}"),
+            None => name.clone(),
+        },
         Host::Unix(path) => path.display().to_string(),
     });
     let database = config.get_dbname().unwrap_or_default();
@@ -342,9 +350,11 @@ mod tests {
                 .to_string();
             assert!(!told.contains("hidden"), "{told}");
         }
-        let settings =
-            Settings::new(&PostgresSettings::new("postgres://u:hidden@localhost/d")).unwrap();
-        assert_eq!(settings.shown(), "postgres://localhost/d");
-        assert!(!format!("{:?}", settings.config).contains("hidden"));
+        for address in ["localhost", "localhost:5433", "a:1,b:2"] {
+            let url = format!("postgres://u:hidden@{address}/d?sslmode=disable");
+            let settings = Settings::new(&PostgresSettings::new(url)).unwrap();
+            assert_eq!(settings.shown(), format!("postgres://{address}/d"));
+            assert!(!format!("{:?}", settings.config).contains("hidden"));
+        }
     }
 }
