@@ -2,6 +2,7 @@
 
 mod backends;
 pub mod backup;
+mod bucket;
 mod certificates;
 mod data_folder;
 mod exposure;
@@ -28,6 +29,7 @@ pub use crate::auth::{
     Authentication, Authenticator, Caller, Credentials, IdentityError, IssuerSettings,
     NotAuthenticated,
 };
+use crate::blobs;
 use crate::grpc;
 pub use crate::images::UploadSettings;
 use crate::images::{self, Images};
@@ -44,7 +46,7 @@ use crate::store::{self, Store};
 use crate::tls;
 pub use crate::tls::{Certificate, ClientCertificates, SubjectKind, TlsSettings};
 use backends::{Backends, Held};
-pub use backends::{PostgresSettings, StoreSettings};
+pub use backends::{BlobSettings, ObjectSettings, PostgresSettings, StoreSettings};
 use data_folder::BOOTSTRAP_TOKEN;
 use health::Health;
 pub use listeners::{Bound, Listen};
@@ -79,6 +81,7 @@ pub struct Config {
     pub insecure_allow_anonymous: bool,
     pub data: Data,
     pub store: StoreSettings,
+    pub blobs: BlobSettings,
     /// The folder below which `file://` uris may be imported.
     pub import_dir: Option<PathBuf>,
     /// Whether ISO 9660 and UDF images are imported too, which are made to install from.
@@ -126,6 +129,7 @@ impl Config {
             insecure_allow_anonymous: false,
             data,
             store: StoreSettings::default(),
+            blobs: BlobSettings::default(),
             import_dir: None,
             allow_installer_images: false,
             cors_allow_origins: Vec::new(),
@@ -205,7 +209,7 @@ pub enum Error {
     },
     #[error(
         "{folder} has {files} files of images that the database knows nothing of: name the database or the folder \
-         that belongs to it, or say --adopt-empty to leave the files alone"
+         that belongs to it, or say --adopt-empty to leave them alone"
     )]
     UnknownBlobs { folder: PathBuf, files: usize },
     #[error(
@@ -248,6 +252,8 @@ pub enum Error {
     Identity(#[from] IdentityError),
     #[error(transparent)]
     Store(#[from] store::Error),
+    #[error(transparent)]
+    Blobs(#[from] blobs::Error),
     #[error(transparent)]
     Images(#[from] images::Error),
     #[error(transparent)]
@@ -323,14 +329,9 @@ impl Server {
         };
 
         let engine = Engine::new(store.clone(), config.operations.clone());
-        let images = Images::new(
-            store.clone(),
-            Arc::new(blobs),
-            engine.clone(),
-            import_folder,
-        )
-        .allow_installer_images(config.allow_installer_images)
-        .with_upload_settings(config.uploads.clone());
+        let images = Images::new(store.clone(), blobs, engine.clone(), import_folder)
+            .allow_installer_images(config.allow_installer_images)
+            .with_upload_settings(config.uploads.clone());
         images.serve().await?;
         let own = sockets.bound.iter().map(Bound::to_string).next();
         let own = own.unwrap_or_default();

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use super::data_folder::{self, DataFolder, Lock, Place};
-use super::{Config, Data, Error, shared_folder};
+use super::{Config, Data, Error, bucket, shared_folder};
 use crate::ballast::Ballast;
-use crate::blobs::LocalBlobs;
+use crate::blobs::BlobStore;
+pub use crate::blobs::ObjectSettings;
 use crate::model::SystemClock;
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
@@ -29,10 +30,20 @@ pub enum StoreSettings {
     Memory,
 }
 
+/// The place of the blobs of a server.
+#[derive(Debug, Clone, Default)]
+pub enum BlobSettings {
+    /// A folder in the data folder.
+    #[default]
+    Folder,
+    /// A bucket of an object storage.
+    Object(ObjectSettings),
+}
+
 /// The opened backends of a server.
 pub(super) struct Backends {
     pub store: Arc<dyn Store>,
-    pub blobs: LocalBlobs,
+    pub blobs: Arc<dyn BlobStore>,
     /// The places that health looks at.
     pub place: Place,
     /// Room on the disk of an embedded database.
@@ -67,15 +78,26 @@ impl Backends {
         let (folder, temporary) = folder_of(&config.data)?;
         let clock = Arc::new(SystemClock);
         let adopt_empty = matches!(config.data, Data::AdoptEmpty(_));
+        // First, for it changes nothing where it fails.
+        let bucket = match &config.blobs {
+            BlobSettings::Folder => None,
+            BlobSettings::Object(settings) => Some(bucket::open(settings).await?),
+        };
         let (store, place, ballast, lock): (Arc<dyn Store>, _, _, _) = match &config.store {
             StoreSettings::Embedded => {
                 shared_folder::check_is_not_shared(&folder)?;
-                let data = DataFolder::open(&folder, clock, adopt_empty).await?;
+                let data = DataFolder::open(&folder, bucket.as_ref(), clock, adopt_empty).await?;
                 (data.store, data.place, Some(data.ballast), Some(data.lock))
             }
             StoreSettings::Postgres(settings) => {
                 let store: Arc<dyn Store> = Arc::new(PostgresStore::open(settings, clock).await?);
-                match shared_folder::open(&folder, &store, adopt_empty).await {
+                let place = match &bucket {
+                    None => shared_folder::open(&folder, &store, adopt_empty).await,
+                    Some(bucket) => {
+                        shared_folder::open_beside(&folder, bucket, &store, adopt_empty).await
+                    }
+                };
+                match place {
                     Ok(place) => (store, place, None, None),
                     Err(error) => {
                         store.close().await;
@@ -85,8 +107,15 @@ impl Backends {
             }
             StoreSettings::Memory => {
                 let lock = Lock::take(&folder)?;
-                let place = Place::of_blobs(data_folder::make_for_blobs(&folder)?);
-                (Arc::new(MemoryStore::new(clock)), place, None, Some(lock))
+                let store = Arc::new(MemoryStore::new(clock));
+                let blobs: Arc<dyn BlobStore> = match &bucket {
+                    None => Arc::new(data_folder::make_for_blobs(&folder)?),
+                    Some(bucket) => {
+                        bucket::claim(bucket, &*store, adopt_empty).await?;
+                        Arc::new(bucket.clone())
+                    }
+                };
+                (store, Place::of_blobs(blobs), None, Some(lock))
             }
         };
         Ok(Self {

@@ -6,10 +6,13 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
+
 use super::Error;
+use super::bucket;
 use super::owner::{self, Found};
 use crate::ballast::{self, Ballast};
-use crate::blobs::LocalBlobs;
+use crate::blobs::{BlobStore, LocalBlobs, ObjectBlobs};
 use crate::model::Clock;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{self, Store};
@@ -44,7 +47,7 @@ pub(super) struct DataFolder {
 /// The files of database and blobs, as they were when they were opened.
 #[derive(Clone)]
 pub(super) struct Place {
-    pub blobs: LocalBlobs,
+    pub blobs: Arc<dyn BlobStore>,
     /// The file of an embedded database, with its device and inode.
     database: Option<(PathBuf, (u64, u64))>,
     /// The note of the owner, with the name that it must have.
@@ -53,9 +56,11 @@ pub(super) struct Place {
 
 impl DataFolder {
     /// Opens a data folder, and makes it where there is none. `adopt_empty` admits a database that knows
-    /// nothing beside files, and a content folder without the files that the database names.
+    /// nothing beside files, and a content folder without the files that the database names. The blobs are in a bucket
+    /// where there is one.
     pub(super) async fn open(
         folder: &Path,
+        bucket: Option<&ObjectBlobs>,
         clock: Arc<dyn Clock>,
         adopt_empty: bool,
     ) -> Result<Self, Error> {
@@ -88,11 +93,17 @@ impl DataFolder {
         .await?;
         let database = folder.join(DATABASE);
         let identity = identity(&database).map_err(failed(folder))?;
-        match open_blobs(folder, &store, adopt_empty).await {
+        let blobs: Result<Arc<dyn BlobStore>, Error> = match bucket {
+            None => open_blobs(folder, &store, adopt_empty)
+                .await
+                .map(|blobs| Arc::new(blobs.beside(ballast.clone())) as _),
+            Some(bucket) => open_bucket(folder, bucket, &store, adopt_empty).await,
+        };
+        match blobs {
             Ok(blobs) => Ok(Self {
                 store,
                 place: Place {
-                    blobs: blobs.beside(ballast.clone()),
+                    blobs,
                     database: Some((database, identity)),
                     owner: None,
                 },
@@ -140,6 +151,11 @@ pub(super) fn mark_migrated(folder: &Path, to: Option<&str>) -> Result<(), Error
         .map_err(failed(folder))
 }
 
+/// Makes a folder for what a server keeps beside a database and blobs that are elsewhere, where there is none.
+pub(super) fn make_for_others(folder: &Path) -> Result<(), Error> {
+    create_folder(folder).map_err(failed(folder))
+}
+
 /// Makes a folder for blobs alone, where there is none, and opens it.
 pub(super) fn make_for_blobs(folder: &Path) -> Result<LocalBlobs, Error> {
     create_folder(folder).map_err(failed(folder))?;
@@ -148,7 +164,7 @@ pub(super) fn make_for_blobs(folder: &Path) -> Result<LocalBlobs, Error> {
 }
 
 impl Place {
-    pub(super) fn of_blobs(blobs: LocalBlobs) -> Self {
+    pub(super) fn of_blobs(blobs: Arc<dyn BlobStore>) -> Self {
         Self {
             blobs,
             database: None,
@@ -164,9 +180,10 @@ impl Place {
         }
     }
 
-    /// Fails where the blobs are no longer those that were opened. Blocks.
+    /// Fails where the blobs are no longer those that were opened. Blocks, in a thread of a tokio runtime that may.
     pub(super) fn check_blobs(&self) -> Result<(), String> {
-        self.blobs.check().map_err(|error| error.to_string())?;
+        let checked = Handle::current().block_on(self.blobs.check());
+        checked.map_err(|error| error.to_string())?;
         if let Some((note, installation)) = &self.owner {
             match owner::look(note, installation) {
                 Ok(Found::Own) => {}
@@ -241,6 +258,30 @@ pub(super) async fn blocking<T: Send + 'static>(
 ) -> Result<T, Error> {
     let ended = tokio::task::spawn_blocking(work).await;
     ended.map_err(|stopped| Error::Temporary(stopped.into()))?
+}
+
+/// Opens a bucket as the place of blobs of an embedded database. No content folder stays beside it: commands that read
+/// the data folder would find all blobs missing there.
+async fn open_bucket(
+    folder: &Path,
+    bucket: &ObjectBlobs,
+    store: &SqliteStore,
+    adopt_empty: bool,
+) -> Result<Arc<dyn BlobStore>, Error> {
+    let contents = folder.join(CONTENTS);
+    match fs::remove_dir(&contents) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => {
+            return Err(Error::Folder {
+                what: "the blobs are in a bucket, and there is a content folder too",
+                path: contents,
+                source: error,
+            });
+        }
+    }
+    bucket::claim(bucket, store, adopt_empty).await?;
+    Ok(Arc::new(bucket.clone()))
 }
 
 /// Opens the content folder, if it is the one that the database speaks of.

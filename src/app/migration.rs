@@ -18,7 +18,6 @@ use tokio::sync::mpsc;
 use super::backends::PostgresSettings;
 pub use super::progress::Progress;
 use super::{backup, data_folder, shared_folder};
-use crate::blobs::LocalBlobs;
 use crate::model::SystemClock;
 use crate::store::moving::TargetState;
 use crate::store::postgres::PostgresStore;
@@ -137,7 +136,7 @@ pub async fn migrate(
     };
     let moved = Move {
         source: source.blobs.clone(),
-        target: target.map(|blobs: LocalBlobs| Arc::new(blobs) as _),
+        target,
         listener: listener.clone(),
     };
     let Some((source, damaged)) = moved.all(source, &mut report).await? else {

@@ -8,6 +8,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use super::Error;
+use crate::store::Store;
+
 /// The name of the note.
 pub(super) const NOTE: &str = "owner";
 const MODE: u32 = 0o600;
@@ -87,6 +90,71 @@ impl Place for Folder {
 
     fn replace(&self, installation: &str) -> io::Result<()> {
         self.write(installation, |new, note| fs::rename(new, note))
+    }
+}
+
+/// Facts of the database that decide whether a place is taken.
+pub(super) struct Known {
+    pub installation: String,
+    pub live_blobs: usize,
+}
+
+impl Known {
+    pub(super) async fn of(store: &dyn Store) -> Result<Self, Error> {
+        Ok(Self {
+            installation: store.installation(uuid::Uuid::new_v4().to_string()).await?,
+            // Before the files are counted: a blob that becomes live has its file.
+            live_blobs: store.live_blobs().await?.len(),
+        })
+    }
+}
+
+/// Takes a place that is nobody's, or already that of the installation. `adopt_empty` admits a database that knows
+/// nothing beside files, one whose files are gone, and a place of another installation. `files` counts the files that
+/// are there. Blocks.
+///
+/// # Errors
+/// Where the place is another installation's, or database and files do not belong together.
+pub(super) fn claim(
+    place: &dyn Place,
+    name: &Path,
+    known: &Known,
+    files: &dyn Fn() -> Result<usize, Error>,
+    adopt_empty: bool,
+    failed: &dyn Fn(io::Error) -> Error,
+) -> Result<(), Error> {
+    let installation = &*known.installation;
+    let look = || look(place, installation).map_err(failed);
+    let folder = name.to_owned();
+    if look()? == Found::Nobodys {
+        let refusal = match (known.live_blobs, files()?) {
+            _ if adopt_empty => None,
+            (0, 0) => None,
+            (0, files) => Some(Error::UnknownBlobs { folder, files }),
+            (blobs, _) => Some(Error::BlobsLost {
+                folder,
+                blobs,
+                reason: format!("it has no file {NOTE:?} of this installation"),
+            }),
+        };
+        match refusal {
+            None => place.note(installation).map_err(failed)?,
+            // Another process of this installation may have come between.
+            Some(refusal) if look()? != Found::Own => return Err(refusal),
+            Some(_) => {}
+        }
+    }
+    match look()? {
+        Found::Own => Ok(()),
+        Found::Of(_) | Found::Nobodys if adopt_empty => place.replace(installation).map_err(failed),
+        Found::Of(owner) => Err(Error::OtherOwner {
+            folder: name.to_owned(),
+            owner,
+            installation: installation.to_owned(),
+        }),
+        Found::Nobodys => Err(failed(io::Error::other(
+            "the note of its owner cannot be read again",
+        ))),
     }
 }
 

@@ -4,16 +4,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Error;
 use super::data_folder::{self, Place, blocking, failed};
-use super::owner::{self, Folder, Found, Place as _};
+use super::owner::{self, Folder, Known, Place as _};
+use super::{Error, bucket};
+use crate::blobs::ObjectBlobs;
 use crate::store::Store;
-
-/// Facts of the database that decide whether the folder is taken.
-struct Known {
-    installation: String,
-    live_blobs: usize,
-}
 
 /// Opens the folder, and makes it where there is none. `adopt_empty` admits a database that knows nothing beside files,
 /// one whose files are gone, and a folder of another installation.
@@ -25,11 +20,7 @@ pub(super) async fn open(
     store: &Arc<dyn Store>,
     adopt_empty: bool,
 ) -> Result<Place, Error> {
-    let known = Known {
-        installation: store.installation(uuid::Uuid::new_v4().to_string()).await?,
-        // Before the files are counted: a blob that becomes live has its file.
-        live_blobs: store.live_blobs().await?.len(),
-    };
+    let known = Known::of(&**store).await?;
     open_as(folder, known, adopt_empty).await
 }
 
@@ -52,53 +43,33 @@ async fn open_as(folder: &Path, known: Known, adopt_empty: bool) -> Result<Place
             return Err(Error::EmbeddedFolder(folder));
         }
         let blobs = data_folder::make_for_blobs(&folder)?;
-        let files = blobs.list().map_err(failed(&folder))?;
-        claim(&folder, &known, files.len(), adopt_empty)?;
-        let note = Folder(folder);
-        Ok(Place::of_blobs(blobs).owned_by(note, known.installation))
+        let note = Folder(folder.clone());
+        let files = || Ok(blobs.list().map_err(failed(&folder))?.len());
+        let at_folder = |error| failed(&folder)(error);
+        owner::claim(&note, &folder, &known, &files, adopt_empty, &at_folder)?;
+        Ok(Place::of_blobs(Arc::new(blobs)).owned_by(note, known.installation))
     })
     .await
 }
 
-fn claim(folder: &Path, known: &Known, files: usize, adopt_empty: bool) -> Result<(), Error> {
-    let note = Folder(folder.to_owned());
-    let installation = &*known.installation;
-    let look = || owner::look(&note, installation).map_err(failed(folder));
-    if look()? == Found::Nobodys {
-        let refusal = match (known.live_blobs, files) {
-            _ if adopt_empty => None,
-            (0, 0) => None,
-            (0, files) => Some(Error::UnknownBlobs {
-                folder: folder.to_owned(),
-                files,
-            }),
-            (blobs, _) => Some(Error::BlobsLost {
-                folder: folder.to_owned(),
-                blobs,
-                reason: format!("it has no file {:?} of this installation", owner::NOTE),
-            }),
-        };
-        match refusal {
-            None => note.note(installation).map_err(failed(folder))?,
-            // Another process of this installation may have come between.
-            Some(refusal) if look()? != Found::Own => return Err(refusal),
-            Some(_) => {}
-        }
-    }
-    match look()? {
-        Found::Own => Ok(()),
-        Found::Of(_) | Found::Nobodys if adopt_empty => {
-            note.replace(installation).map_err(failed(folder))
-        }
-        Found::Of(owner) => Err(Error::OtherOwner {
-            folder: folder.to_owned(),
-            owner,
-            installation: installation.to_owned(),
-        }),
-        Found::Nobodys => Err(failed(folder)(std::io::Error::other(
-            "the note of its owner cannot be read again",
-        ))),
-    }
+/// Makes the folder for the few files that a server keeps beside a database on a server and blobs in a bucket.
+///
+/// # Errors
+/// Where the bucket is another installation's.
+pub(super) async fn open_beside(
+    folder: &Path,
+    bucket: &ObjectBlobs,
+    store: &Arc<dyn Store>,
+    adopt_empty: bool,
+) -> Result<Place, Error> {
+    let folder = folder.to_owned();
+    blocking(move || match data_folder::has_database(&folder)? {
+        true => Err(Error::EmbeddedFolder(folder)),
+        false => data_folder::make_for_others(&folder),
+    })
+    .await?;
+    bucket::claim(bucket, &**store, adopt_empty).await?;
+    Ok(Place::of_blobs(Arc::new(bucket.clone())))
 }
 
 /// Refuses a folder that belongs to an installation whose records are in a database on a server.

@@ -16,7 +16,7 @@ use super::checksums::{Checksums, Summing};
 use super::local_reader::LocalReader;
 use super::reader::{BlobReader, Checks, SoundBlocks};
 use super::sparse::SparseFile;
-use super::writer::{BlobWriter, Chunk, Step, Stored};
+use super::writer::{BlobWriter, Chunk, Step, Stored, abandoned};
 use super::{BlobStore, Error, Unchecked};
 
 /// Images are as secret as what their disks hold.
@@ -189,7 +189,7 @@ impl BlobStore for LocalBlobs {
     async fn create(&self, id: &str, _length: Option<u64>) -> Result<BlobWriter, Error> {
         let id = id.to_owned();
         let (sparse, folder) = self.blocking(move |blobs| blobs.start(&id)).await?;
-        Ok(BlobWriter::start(|steps| {
+        Ok(BlobWriter::start(|steps, _| {
             tokio::task::spawn_blocking(move || store(steps, sparse, &folder))
         }))
     }
@@ -256,7 +256,7 @@ fn store(
                 sparse.write_zeros(count)?;
             }
             Some(Step::Finish) => break,
-            None => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            None => return Err(abandoned()),
         }
     }
     let (size, stored_size) = sparse.finish()?;

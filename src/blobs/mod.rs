@@ -7,6 +7,7 @@ mod conformance;
 mod examined;
 mod local;
 mod local_reader;
+mod object;
 mod reader;
 mod sparse;
 mod writer;
@@ -14,6 +15,8 @@ mod writer;
 pub(crate) use checksums::Checksums;
 pub(crate) use examined::{Examined, examine};
 pub(crate) use local::LocalBlobs;
+pub(crate) use object::ObjectBlobs;
+pub use object::ObjectSettings;
 pub(crate) use reader::{BlobReader, by_blocks};
 pub(crate) use writer::{BlobWriter, Chunk, Written};
 
@@ -30,7 +33,6 @@ pub(crate) trait BlobStore: Debug + Send + Sync {
     ///
     /// # Errors
     /// [`Error::Lost`] where that is not so, [`Error::Unreachable`], [`Error::Refused`] and [`Error::NoDescriptors`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "the composition root will"))]
     async fn check(&self) -> Result<(), Error>;
 
     /// Starts a new blob, of `length` bytes where that is known. Of a blob whose writer was not finished, what is

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Error;
 use super::checksums::Checksums;
@@ -45,20 +46,27 @@ pub(super) struct Stored {
     pub checksums: Checksums,
 }
 
-/// A blob that is being written. Dropping it leaves a part of the blob behind.
+/// A blob that is being written. Dropping it, also while it is finished, leaves at most a part of the blob behind.
 pub(crate) struct BlobWriter {
     to_digest: mpsc::Sender<Chunk>,
     to_sink: mpsc::Sender<Step>,
     digest: JoinHandle<[u8; 32]>,
     sink: JoinHandle<Result<Stored, Error>>,
+    abandon: DropGuard,
 }
 
 impl BlobWriter {
     /// `start_sink` starts the task that stores the bytes. It ends early where it takes no more of them. Where its
-    /// steps end without [`Step::Finish`], its result is for nobody. Must be called in a tokio runtime.
+    /// steps end without [`Step::Finish`], its result is for nobody. The token tells at once that the writer was dropped.
+    /// Must be called in a tokio runtime.
     pub(super) fn start(
-        start_sink: impl FnOnce(mpsc::Receiver<Step>) -> JoinHandle<Result<Stored, Error>>,
+        start_sink: impl FnOnce(
+            mpsc::Receiver<Step>,
+            CancellationToken,
+        ) -> JoinHandle<Result<Stored, Error>>,
     ) -> Self {
+        let abandoned = CancellationToken::new();
+        let abandon = abandoned.clone().drop_guard();
         let (to_digest, mut for_digest) = mpsc::channel(QUEUE);
         let (to_sink, for_sink) = mpsc::channel(QUEUE);
         let digest = tokio::task::spawn_blocking(move || {
@@ -72,7 +80,8 @@ impl BlobWriter {
             to_digest,
             to_sink,
             digest,
-            sink: start_sink(for_sink),
+            sink: start_sink(for_sink, abandoned),
+            abandon,
         }
     }
 
@@ -98,6 +107,7 @@ impl BlobWriter {
         // A sink that has ended early has an error to tell.
         let _ = self.to_sink.send(Step::Finish).await;
         let stored = self.sink.await.map_err(std::io::Error::from)??;
+        self.abandon.disarm();
         Ok(Written {
             size: stored.size,
             stored_size: stored.stored_size,
@@ -105,6 +115,11 @@ impl BlobWriter {
             checksums: stored.checksums,
         })
     }
+}
+
+/// The error of a sink whose writer was dropped. Nobody reads it.
+pub(super) fn abandoned() -> Error {
+    Error::Io(std::io::ErrorKind::UnexpectedEof.into())
 }
 
 fn update(digest: &mut Sha256, chunk: &Chunk) {

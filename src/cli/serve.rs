@@ -10,8 +10,8 @@ use super::errors::{Error, Result};
 use super::signals::Stop;
 use super::{network, output, values};
 use crate::app::{
-    AllowedOrigin, Bound, Config, Data, IssuerSettings, OperationSettings, PostgresSettings,
-    Retention, Server, StoreSettings, SubjectSettings,
+    AllowedOrigin, BlobSettings, Bound, Config, Data, IssuerSettings, ObjectSettings,
+    OperationSettings, PostgresSettings, Retention, Server, StoreSettings, SubjectSettings,
 };
 use crate::telemetry::chain;
 use crate::telemetry::log::{self, LogFormat};
@@ -51,8 +51,10 @@ pub(crate) struct Arguments {
     /// The file that has the password for the database, where neither its URL nor PGPASSWORD nor PGPASSFILE has it
     #[arg(long, value_name = "FILE", requires = "store")]
     store_password_file: Option<PathBuf>,
+    #[command(flatten)]
+    blobs: BlobArguments,
     /// Keep all data in a temporary folder that is removed at the end
-    #[arg(long, conflicts_with_all = ["data_dir", "store"])]
+    #[arg(long, conflicts_with_all = ["data_dir", "store", "blobs"])]
     ephemeral: bool,
     /// Start also if the database is empty or new beside files of images, which are then left alone, or if
     /// all files that the database names are gone
@@ -104,6 +106,41 @@ pub(crate) struct Arguments {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Object storage")]
+struct BlobArguments {
+    /// Keep the bytes of images in an object storage, as in s3://bucket/prefix, gs://bucket/prefix or
+    /// az://container/prefix; in the data folder when left out. Credentials come from the environment, or from a file
+    /// that it names
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "DESKTOP_IMAGES_BLOBS",
+        hide_env_values = true
+    )]
+    blobs: Option<String>,
+    /// The URL of the service where it is not that of Amazon, Google or Microsoft, as in https://s3.example:9000; what
+    /// AWS_ENDPOINT_URL says when left out
+    #[arg(long, value_name = "URL", requires = "blobs", hide_env_values = true)]
+    blobs_endpoint: Option<String>,
+    /// The most memory for the parts of all uploads and imports that are on their way to the object storage
+    #[arg(long, value_name = "SIZE", default_value = "192M", value_parser = values::upload_memory)]
+    upload_memory: i64,
+}
+
+impl BlobArguments {
+    fn settings(self) -> BlobSettings {
+        match self.blobs {
+            None => BlobSettings::Folder,
+            Some(url) => BlobSettings::Object(ObjectSettings {
+                endpoint: self.blobs_endpoint,
+                upload_memory: self.upload_memory.unsigned_abs(),
+                ..ObjectSettings::new(url)
+            }),
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Identity")]
 struct IdentityArguments {
     /// A TOML file of roles, beside those that `access grant` gives; read again when it changes
@@ -152,6 +189,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     };
     let mut config = Config {
         store,
+        blobs: arguments.blobs.settings(),
         advertise: arguments.advertise,
         issuers: arguments.issuers,
         subjects: SubjectSettings {

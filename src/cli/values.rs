@@ -83,6 +83,15 @@ pub(crate) fn size(text: &str) -> std::result::Result<i64, String> {
         .ok_or_else(|| "a size is a positive number of bytes below 8 EiB".to_owned())
 }
 
+/// The size of the memory for parts of uploads. Two of the smallest parts fit in it, and a semaphore can count it.
+pub(crate) fn upload_memory(text: &str) -> std::result::Result<i64, String> {
+    let size = size(text)?;
+    match (16 << 20..1 << 40).contains(&size) {
+        true => Ok(size),
+        false => Err("uploads need 16M at least, and take less than 1T".to_owned()),
+    }
+}
+
 /// A limit: a number or a size, zero too, or none.
 pub(crate) fn limit(text: &str) -> std::result::Result<Limit, String> {
     let limit = match text {

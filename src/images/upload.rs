@@ -288,7 +288,11 @@ impl Images {
                     if received > LARGEST_BLOB {
                         return Err(too_large());
                     }
-                    if !target.write(Chunk::Data(data)).await {
+                    let taken = tokio::select! {
+                        taken = target.write(Chunk::Data(data)) => taken,
+                        () = stop.cancelled() => return Err(Failure::cancelled()),
+                    };
+                    if !taken {
                         // The blob takes no more: finishing it tells why.
                         return Ok(None);
                     }

@@ -57,6 +57,8 @@ mod log;
 mod log_limits;
 mod lost_data;
 mod migrate;
+mod object_starts;
+mod object_storage;
 mod operations;
 mod permissions;
 mod proxies;

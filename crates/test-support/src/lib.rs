@@ -17,6 +17,7 @@ pub mod postgres_server;
 mod process;
 mod program;
 mod refusal;
+pub mod seaweedfs;
 mod server;
 mod slow_upload;
 mod small_disk;

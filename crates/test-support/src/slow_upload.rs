@@ -71,5 +71,11 @@ impl SlowUpload {
     /// Closes the connection in the middle of the body.
     pub fn hang_up(self) {
         self.reply.abort();
+        let (body, reply) = (self.body, self.reply);
+        tokio::spawn(async move {
+            // Not before: a body that ends is a whole one.
+            let _ = reply.await;
+            drop(body);
+        });
     }
 }

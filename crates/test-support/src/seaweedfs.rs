@@ -1,0 +1,210 @@
+//! SeaweedFS, an object storage that speaks S3, for tests, in a folder of its own: one server for the process, with a
+//! prefix of one bucket for each store. `DESKTOP_IMAGES_SEAWEEDFS` names its program, where scripts/test did not install
+//! it.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use crate::eventually_within;
+
+/// Starts the server, and stops and removes it when the test process has ended, however it ended: then its end of the
+/// pipe is closed.
+const SERVE: &str = r#"
+    program=$1 folder=$2
+    shift 2
+    cd "$folder" && "$program" server -dir "$folder/data" -ip 127.0.0.1 -ip.bind 127.0.0.1 \
+        -filer -filer.localSocket "$folder/filer.sock" -s3 -s3.localSocket "$folder/s3.sock" \
+        -s3.config "$folder/s3.json" -s3.port.iceberg 0 -s3.port.lance 0 -volume.max 50 \
+        -master.volumeSizeLimitMB 1024 "$@" >"$folder.log" 2>&1 &
+    cat >/dev/null
+    kill $! && wait $!
+    rm -rf "$folder" "$folder.log"
+"#;
+/// The options that take a port each.
+const PORTS: [&str; 8] = [
+    "-s3.port",
+    "-filer.port",
+    "-master.port",
+    "-volume.port",
+    "-s3.port.grpc",
+    "-filer.port.grpc",
+    "-master.port.grpc",
+    "-volume.port.grpc",
+];
+/// One who may do all, and one who may only read.
+const IDENTITIES: &str = r#"{"identities": [
+    {"name": "images", "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+     "credentials": [{"accessKey": "images", "secretKey": "hidden-secret"}]},
+    {"name": "reader", "actions": ["Read", "List"],
+     "credentials": [{"accessKey": "reader", "secretKey": "hidden-reader"}]}
+]}"#;
+const BUCKET: &str = "images";
+const PATIENCE: Duration = Duration::from_secs(120);
+
+struct Server {
+    folder: PathBuf,
+    s3: u16,
+    filer: u16,
+    /// Holds the pipe.
+    _process: Child,
+}
+
+static SERVER: OnceLock<Server> = OnceLock::new();
+static PREFIXES: AtomicU32 = AtomicU32::new(0);
+
+/// A place for the blobs of one installation.
+#[derive(Debug, Clone)]
+pub struct ObjectPlace {
+    pub url: String,
+    pub endpoint: String,
+    /// The variables that have the credentials.
+    pub environment: Vec<(String, String)>,
+    filer: String,
+    prefix: String,
+}
+
+/// Credentials of somebody, as variables.
+pub fn credentials(key: &str, secret: &str) -> Vec<(String, String)> {
+    [
+        ("AWS_ACCESS_KEY_ID", key),
+        ("AWS_SECRET_ACCESS_KEY", secret),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .to_vec()
+}
+
+fn program() -> Option<PathBuf> {
+    if let Some(program) = std::env::var_os("DESKTOP_IMAGES_SEAWEEDFS") {
+        return Some(program.into());
+    }
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let installed = workspace.join("target/test-tools/seaweedfs/bin/weed");
+    installed.canonicalize().ok()
+}
+
+/// Whether there is a server; says aloud that a test is left out where not, which CI forbids.
+pub fn is_installed(test: &str) -> bool {
+    let is_installed = program().is_some();
+    if !is_installed {
+        crate::left_out(test, "SeaweedFS is not installed");
+    }
+    is_installed
+}
+
+fn start() -> Server {
+    let folder = std::env::temp_dir().join(format!("desktop-images-s3-{}", std::process::id()));
+    std::fs::create_dir_all(folder.join("data")).expect("a folder for SeaweedFS");
+    std::fs::write(folder.join("s3.json"), IDENTITIES).expect("a file of identities");
+    // All are taken at once, so that they are different.
+    let listeners = PORTS.map(|_| TcpListener::bind("127.0.0.1:0").expect("a port"));
+    let ports = listeners.map(|it| it.local_addr().expect("an address").port());
+    let options = PORTS.iter().zip(ports);
+    let process = Command::new("sh")
+        .args(["-c", SERVE, "sh"])
+        .args([
+            program().expect("asked only where it is installed"),
+            folder.clone(),
+        ])
+        .args(options.map(|(option, port)| format!("{option}={port}")))
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("a shell");
+    Server {
+        folder,
+        s3: ports[0],
+        filer: ports[1],
+        _process: process,
+    }
+}
+
+/// An empty place, and the credentials of one who may do all there.
+pub async fn place() -> ObjectPlace {
+    let server = SERVER.get_or_init(start);
+    let prefix = format!("t{}", PREFIXES.fetch_add(1, Ordering::Relaxed));
+    let place = ObjectPlace {
+        url: format!("s3://{BUCKET}/{prefix}"),
+        endpoint: format!("http://127.0.0.1:{}", server.s3),
+        environment: credentials("images", "hidden-secret"),
+        filer: format!("http://127.0.0.1:{}/buckets/{BUCKET}/", server.filer),
+        prefix,
+    };
+    let is_ready = || async {
+        let http = http();
+        // A bucket is a folder of the filer.
+        http.post(&place.filer).send().await.ok()?;
+        let file = format!("{}ready-{}", place.filer, place.prefix);
+        let put = http.put(&file).body("ready").send().await.ok()?;
+        http.delete(&file).send().await.ok()?;
+        http.get(&place.endpoint).send().await.ok()?;
+        put.status().is_success().then_some(())
+    };
+    let log = server.folder.display();
+    eventually_within(
+        PATIENCE,
+        &format!("SeaweedFS answers ({log}.log)"),
+        is_ready,
+    )
+    .await;
+    place
+}
+
+impl ObjectPlace {
+    /// The bytes of an object below the prefix.
+    pub async fn object(&self, name: &str) -> Option<Vec<u8>> {
+        let reply = http()
+            .get(self.address(name))
+            .send()
+            .await
+            .expect("a reply");
+        match reply.status().is_success() {
+            true => Some(reply.bytes().await.expect("a body").to_vec()),
+            false => None,
+        }
+    }
+
+    /// Puts other bytes in the place of an object.
+    pub async fn put(&self, name: &str, bytes: Vec<u8>) {
+        let request = http().put(self.address(name)).body(bytes);
+        let reply = request.send().await.expect("a reply");
+        assert!(reply.status().is_success(), "{name}: {}", reply.status());
+    }
+
+    /// The names of the objects in a folder below the prefix.
+    pub async fn objects(&self, folder: &str) -> Vec<String> {
+        self.names(&self.address(&format!("{folder}/"))).await
+    }
+
+    /// The uploads in parts, of the whole bucket, that are neither complete nor aborted.
+    pub async fn uploads_in_parts(&self) -> Vec<String> {
+        self.names(&format!("{}.uploads/", self.filer)).await
+    }
+
+    async fn names(&self, folder: &str) -> Vec<String> {
+        let request = http().get(format!("{folder}?limit=10000"));
+        let request = request.header("Accept", "application/json");
+        let reply = request.send().await.expect("a reply");
+        if !reply.status().is_success() {
+            return Vec::new();
+        }
+        let body = reply.bytes().await.expect("a body");
+        let listed: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+        let entries = listed["Entries"].as_array().into_iter().flatten();
+        let paths = entries.filter_map(|entry| entry["FullPath"].as_str());
+        paths
+            .filter_map(|path| Some(path.rsplit_once('/')?.1.to_owned()))
+            .collect()
+    }
+
+    fn address(&self, name: &str) -> String {
+        format!("{}{}/{name}", self.filer, self.prefix)
+    }
+}
+
+fn http() -> reqwest::Client {
+    let client = reqwest::Client::builder().no_proxy().build();
+    client.expect("a client")
+}

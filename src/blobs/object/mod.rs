@@ -1,0 +1,226 @@
+//! Blobs as objects of an object storage: S3 and what speaks like it, Google Cloud Storage, Azure Blob Storage.
+//!
+//! Below the prefix are `blobs/ID`, one object for each blob, `uploads/ID`, which holds the id of the upload in parts of
+//! a blob that is not complete, and `owner`, the name of the installation. An object is written once and never renamed.
+//! Nothing relies on conditional writes: ids are unique, and the store of record says which blobs are live.
+
+mod credentials;
+mod errors;
+mod layout;
+mod layouts;
+mod parts;
+mod probe;
+mod reader;
+mod settings;
+mod storage;
+mod upload;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+
+pub use settings::ObjectSettings;
+
+use super::reader::{BlobReader, Checks, SoundBlocks};
+use super::writer::BlobWriter;
+use super::{BlobStore, Checksums, Error, Unchecked};
+use layout::{Layout, Map};
+use layouts::Layouts;
+use parts::PartMemory;
+use reader::{Object, ObjectBytes, ObjectReader};
+use storage::Storage;
+use upload::Upload;
+
+/// Removals that are under way at a time.
+const REMOVALS: usize = 16;
+
+/// Blobs below a prefix of a bucket. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct ObjectBlobs {
+    storage: Arc<Storage>,
+    memory: PartMemory,
+    layouts: Arc<Layouts>,
+    sound: SoundBlocks,
+}
+
+impl ObjectBlobs {
+    /// Blobs at the place that the settings name. Sends no request.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where the settings make no sense.
+    pub(crate) fn new(settings: &ObjectSettings) -> Result<Self, Error> {
+        Ok(Self {
+            storage: Arc::new(settings.storage()?),
+            memory: PartMemory::new(settings.upload_memory),
+            layouts: Arc::default(),
+            sound: SoundBlocks::default(),
+        })
+    }
+
+    /// Tries at the place all that blobs need of it.
+    ///
+    /// # Errors
+    /// [`Error::Lost`], [`Error::Unreachable`] and [`Error::Refused`], with what to do about it.
+    pub(crate) async fn probe(&self) -> Result<(), Error> {
+        probe::probe(&self.storage).await
+    }
+
+    /// The name of the place, for messages.
+    pub(crate) fn place(&self) -> &str {
+        &self.storage.place
+    }
+
+    /// The installation that is noted as the owner.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] where the bucket is not there, [`Error::Unreachable`] and [`Error::Refused`].
+    pub(crate) async fn owner(&self) -> Result<Option<String>, Error> {
+        self.storage.text(&self.storage.owner()).await
+    }
+
+    /// Notes an installation as the owner.
+    ///
+    /// # Errors
+    /// Those of [`ObjectBlobs::owner`], and [`Error::Full`].
+    pub(crate) async fn note_owner(&self, installation: &str) -> Result<(), Error> {
+        let name = bytes::Bytes::copy_from_slice(installation.as_bytes());
+        self.storage.put(&self.storage.owner(), name).await
+    }
+
+    /// Has [`BlobStore::check`], and all that changes something, fail unless an installation is the owner.
+    pub(crate) fn expect_owner(&self, installation: &str) {
+        self.storage.expect_owner(installation);
+    }
+
+    /// Finds a blob of so many bytes, and how it is stored.
+    async fn object(&self, id: &str, size: u64) -> Result<Object, Error> {
+        let path = self.storage.blob(id);
+        let layout = match self.layouts.known(id) {
+            Some(layout) => layout,
+            None => {
+                let found = self.found(id, &path, size).await?;
+                self.layouts.note(id, found.clone());
+                found
+            }
+        };
+        Ok(Object {
+            storage: self.storage.clone(),
+            path,
+            size,
+            layout,
+        })
+    }
+
+    async fn found(&self, id: &str, path: &Path, size: u64) -> Result<Arc<Layout>, Error> {
+        let failed = |error: object_store::Error| self.storage.failed(&error);
+        let found = match self.storage.bucket.head(path).await.map_err(failed) {
+            Err(Error::Missing) => {
+                self.storage.check().await?;
+                return Err(Error::Missing);
+            }
+            found => found?.size,
+        };
+        if found == size {
+            return Ok(Arc::new(Layout::Whole));
+        }
+        if let Some(layout) = self.layouts.outdated(id, found) {
+            return Ok(layout);
+        }
+        let wrong = Error::WrongSize { found, size };
+        let Some(place) = Map::place(found, size) else {
+            return Err(wrong);
+        };
+        let map = self.storage.bucket.get_range(path, place).await;
+        let map = Map::parse(&map.map_err(failed)?, found, size).ok_or(wrong)?;
+        Ok(Arc::new(Layout::Packed(map)))
+    }
+
+    /// Removes a blob, the upload of it, and the note of that.
+    async fn remove_one(&self, id: &str) -> Result<(), Error> {
+        self.layouts.forget(id);
+        let path = self.storage.blob(id);
+        // An upload that is aborted does not become an object any more.
+        if let Some(upload) = self.storage.text(&self.storage.upload(id)).await? {
+            upload::abort(&self.storage, &path, id, &upload).await?;
+        }
+        self.storage.delete(&path).await
+    }
+
+    async fn names(&self, folder: Path) -> Result<Vec<String>, Error> {
+        let listed = self.storage.bucket.list(Some(&folder));
+        let names = listed.try_filter_map(|object| async move {
+            Ok(object.location.filename().map(str::to_owned))
+        });
+        let names: Result<_, object_store::Error> = names.try_collect().await;
+        names.map_err(|error| self.storage.failed(&error))
+    }
+}
+
+#[async_trait]
+impl BlobStore for ObjectBlobs {
+    async fn check(&self) -> Result<(), Error> {
+        self.storage.check().await
+    }
+
+    async fn create(&self, id: &str, length: Option<u64>) -> Result<BlobWriter, Error> {
+        self.storage.check().await?;
+        match self.storage.bucket.head(&self.storage.blob(id)).await {
+            Ok(_) => return Err(std::io::Error::from(std::io::ErrorKind::AlreadyExists).into()),
+            Err(error) => match self.storage.failed(&error) {
+                Error::Missing => {}
+                error => return Err(error),
+            },
+        }
+        let (storage, memory) = (self.storage.clone(), self.memory.clone());
+        let upload = Upload::new(storage, id, length, memory);
+        Ok(BlobWriter::start(|steps, dropped| {
+            tokio::spawn(upload.run(steps, dropped))
+        }))
+    }
+
+    async fn open(
+        &self,
+        id: &str,
+        size: u64,
+        checksums: Option<Checksums>,
+    ) -> Result<Arc<dyn BlobReader>, Error> {
+        Ok(Arc::new(ObjectReader {
+            object: self.object(id, size).await?,
+            checks: Checks::new(id, size, checksums, self.sound.clone()),
+        }))
+    }
+
+    async fn open_unchecked(&self, id: &str, size: u64) -> Result<Box<Unchecked>, Error> {
+        let object = self.object(id, size).await?;
+        Ok(Box::new(ObjectBytes::new(object)))
+    }
+
+    async fn remove(&self, ids: Vec<String>) -> Result<Vec<String>, Error> {
+        self.storage.check().await?;
+        let removed = stream::iter(ids)
+            .map(|id| async move {
+                match self.remove_one(&id).await {
+                    Ok(()) => Some(id),
+                    Err(error) => {
+                        tracing::error!(blob_id = id, %error, "a blob cannot be removed");
+                        None
+                    }
+                }
+            })
+            .buffered(REMOVALS);
+        Ok(removed.filter_map(std::future::ready).collect().await)
+    }
+
+    async fn list(&self) -> Result<Vec<String>, Error> {
+        self.storage.check().await?;
+        let mut names: BTreeSet<String> = BTreeSet::new();
+        for folder in [self.storage.uploads(), self.storage.blobs()] {
+            names.extend(self.names(folder).await?);
+        }
+        Ok(names.into_iter().collect())
+    }
+}
