@@ -81,6 +81,12 @@ spec:
         {{- if .Values.store.passwordSecret }}
         - --store-password-file=/etc/desktop-images/store/password
         {{- end }}
+        {{- with .Values.blobs.url }}
+        - --blobs={{ . }}
+        {{- end }}
+        {{- with .Values.blobs.endpoint }}
+        - --blobs-endpoint={{ . }}
+        {{- end }}
         {{- if .Values.tls.secret }}
         - --tls-cert=/etc/desktop-images/tls/tls.crt
         - --tls-key=/etc/desktop-images/tls/tls.key
@@ -100,6 +106,11 @@ spec:
             secretKeyRef:
               name: {{ .Values.store.urlSecret }}
               key: url
+      {{- end }}
+      {{- with .Values.blobs.credentialsSecret }}
+      envFrom:
+        - secretRef:
+            name: {{ . }}
       {{- end }}
       ports:
         - name: http
@@ -154,8 +165,12 @@ spec:
   volumes:
     {{- if include "desktop-images.isShared" . }}
     - name: data
+      {{- if .Values.blobs.url }}
+      emptyDir: {}
+      {{- else }}
       persistentVolumeClaim:
         claimName: {{ include "desktop-images.name" . }}
+      {{- end }}
     {{- end }}
     {{- if .Values.store.passwordSecret }}
     - name: store
