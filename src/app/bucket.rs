@@ -29,7 +29,18 @@ pub(super) async fn claim(
     store: &dyn Store,
     adopt_empty: bool,
 ) -> Result<(), Error> {
-    let known = Known::of(store).await?;
+    claim_for(blobs, Known::of(store).await?, adopt_empty).await
+}
+
+/// Takes the bucket for an installation.
+///
+/// # Errors
+/// Those of [`claim`].
+pub(super) async fn claim_for(
+    blobs: &ObjectBlobs,
+    known: Known,
+    adopt_empty: bool,
+) -> Result<(), Error> {
     let installation = known.installation.clone();
     let bucket = Bucket {
         blobs: blobs.clone(),

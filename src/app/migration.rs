@@ -15,9 +15,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 
-use super::backends::PostgresSettings;
+use super::backends::{BlobSettings, PostgresSettings};
 pub use super::progress::Progress;
-use super::{backup, data_folder, shared_folder};
+use super::{backup, bucket, data_folder, shared_folder};
 use crate::model::SystemClock;
 use crate::store::moving::TargetState;
 use crate::store::postgres::PostgresStore;
@@ -35,8 +35,9 @@ pub struct Settings {
     pub from: PathBuf,
     /// The database that it is to go on in.
     pub store: PostgresSettings,
-    /// The folder that is to have its blobs.
+    /// The folder that is to have its blobs, or what is beside them where they are elsewhere.
     pub folder: PathBuf,
+    pub blobs: BlobSettings,
     /// Whether nothing is changed, and only looked at.
     pub dry_run: bool,
     /// Whether blobs that are damaged or missing are passed over.
@@ -123,15 +124,17 @@ pub async fn migrate(
             return Err(Error::Used(store.shown().to_owned()));
         }
     }
+    let bucket = match &settings.blobs {
+        BlobSettings::Folder => None,
+        BlobSettings::Object(settings) => Some(bucket::open(settings).await?),
+    };
     let target = match settings.dry_run {
         true => None,
         false => {
             let installation = source.installation.clone();
-            Some(
-                shared_folder::open_for(&settings.folder, installation)
-                    .await?
-                    .blobs,
-            )
+            let place =
+                shared_folder::open_for(&settings.folder, bucket.as_ref(), installation).await?;
+            Some(place.blobs)
         }
     };
     let moved = Move {

@@ -24,16 +24,25 @@ pub(super) async fn open(
     open_as(folder, known, adopt_empty).await
 }
 
-/// Opens the folder for an installation that has no records on a server yet.
+/// Opens the folder, or the bucket and the folder beside it, for an installation that has no records on a server yet.
 ///
 /// # Errors
-/// Where the folder is another installation's, or has files.
-pub(super) async fn open_for(folder: &Path, installation: String) -> Result<Place, Error> {
+/// Where the place is another installation's, or has files.
+pub(super) async fn open_for(
+    folder: &Path,
+    bucket: Option<&ObjectBlobs>,
+    installation: String,
+) -> Result<Place, Error> {
     let known = Known {
         installation,
         live_blobs: 0,
     };
-    open_as(folder, known, false).await
+    let Some(bucket) = bucket else {
+        return open_as(folder, known, false).await;
+    };
+    make_beside(folder).await?;
+    bucket::claim_for(bucket, known, false).await?;
+    Ok(Place::of_blobs(Arc::new(bucket.clone())))
 }
 
 async fn open_as(folder: &Path, known: Known, adopt_empty: bool) -> Result<Place, Error> {
@@ -62,14 +71,18 @@ pub(super) async fn open_beside(
     store: &Arc<dyn Store>,
     adopt_empty: bool,
 ) -> Result<Place, Error> {
+    make_beside(folder).await?;
+    bucket::claim(bucket, &**store, adopt_empty).await?;
+    Ok(Place::of_blobs(Arc::new(bucket.clone())))
+}
+
+async fn make_beside(folder: &Path) -> Result<(), Error> {
     let folder = folder.to_owned();
     blocking(move || match data_folder::has_database(&folder)? {
         true => Err(Error::EmbeddedFolder(folder)),
         false => data_folder::make_for_others(&folder),
     })
-    .await?;
-    bucket::claim(bucket, &**store, adopt_empty).await?;
-    Ok(Place::of_blobs(Arc::new(bucket.clone())))
+    .await
 }
 
 /// Refuses a folder that belongs to an installation whose records are in a database on a server.

@@ -1,9 +1,10 @@
-//! `migrate`: moves the data folder of a server to a database and a folder that several servers share.
+//! `migrate`: moves the data folder of a server to a database and a place of blobs that several servers share.
 
 use std::path::PathBuf;
 
 use serde_json::json;
 
+use super::blobs::BlobArguments;
 use super::errors::Result;
 use super::output::{self, Format};
 use super::progress::Stages;
@@ -28,9 +29,12 @@ pub(crate) struct Arguments {
     /// The file that has the password for the database, where neither its URL nor PGPASSWORD nor PGPASSFILE has it
     #[arg(long, value_name = "FILE")]
     store_password_file: Option<PathBuf>,
-    /// The folder that is to have the bytes of images, and that all servers are started with
+    /// The folder that is to have the bytes of images, unless --blobs says where they are kept, and the few other files
+    /// of a server
     #[arg(long, value_name = "FOLDER")]
     data_dir: PathBuf,
+    #[command(flatten)]
+    blobs: BlobArguments,
     /// Say what there is to move and what stands in the way, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -48,6 +52,7 @@ pub(crate) async fn run(format: Format, arguments: Arguments) -> Result<()> {
             ..PostgresSettings::new(arguments.store)
         },
         folder: arguments.data_dir,
+        blobs: arguments.blobs.settings(),
         dry_run: arguments.dry_run,
         allow_damaged: arguments.allow_damaged,
     };

@@ -4,6 +4,7 @@
 mod access;
 mod audit;
 mod backup;
+mod blobs;
 mod client;
 mod compute_images;
 mod config_file;
@@ -93,7 +94,7 @@ enum Command {
     Backup(backup::BackUp),
     /// Makes a data folder of a backup
     Restore(backup::Restore),
-    /// Moves a data folder to a PostgreSQL database and a folder of images that several servers share
+    /// Moves a data folder to a PostgreSQL database and a place of images that several servers share
     Migrate(migrate::Arguments),
     /// Reads all that a data folder holds, and says what is wrong with it; a server may run meanwhile
     Verify(verify::Arguments),

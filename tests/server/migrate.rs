@@ -8,13 +8,14 @@ use desktop_images::app::{Config, Data, PostgresSettings, StoreSettings};
 use serde_json::{Value, json};
 use test_support::{
     Disk, Fill, Method, TestServer, Transport, audit_events, blob_files, image_id, postgres_server,
-    text,
+    seaweedfs, text,
 };
 use tokio::process::Command;
 use tonic::Code;
 use uuid::Uuid;
 
 use crate::data_commands::{killed_until_it_succeeds, program, refused, told};
+use crate::object_storage::on_objects;
 
 const FOLDER: &str = "f";
 const KEY: &str = "idempotency-key";
@@ -244,22 +245,60 @@ async fn a_move_that_is_killed_and_run_again_is_whole() {
     let Some(target) = Target::new("moves that are killed").await else {
         return;
     };
+    let images = moved_under_kills(&target, &[], &[]).await;
+    assert_eq!(blob_files(&target.folder).len(), images.len());
+    let after = target.server().await;
+    are_there(&after, &images).await;
+}
+
+#[tokio::test]
+async fn a_move_to_a_bucket_that_is_killed_and_run_again_is_whole() {
+    let test = "moves to a bucket that are killed";
+    let Some(target) = Target::new(test).await else {
+        return;
+    };
+    if !seaweedfs::is_installed(test) {
+        return;
+    }
+    let place = seaweedfs::place().await;
+    let arguments = ["--blobs", &place.url, "--blobs-endpoint", &place.endpoint];
+    let images = moved_under_kills(&target, &arguments, &place.environment).await;
+    assert!(!target.folder.join("contents").exists());
+    let after = on_objects(&place, |config| target.serve_from(config)).await;
+    are_there(&after, &images).await;
+    assert_eq!(place.objects("blobs").await.len(), images.len());
+}
+
+async fn are_there(server: &TestServer, images: &[(String, Vec<u8>)]) {
+    for (copy, disk) in images {
+        assert!(server.downloaded(copy).await == *disk);
+    }
+    assert_eq!(server.compute_images(FOLDER).await, images.len());
+}
+
+/// Images that were moved by a command that was killed again and again.
+async fn moved_under_kills(
+    target: &Target,
+    arguments: &[&str],
+    environment: &[(String, String)],
+) -> Vec<(String, Vec<u8>)> {
     let mut server = TestServer::start().await;
     let mut images = Vec::new();
     for number in 0..40 {
         let disk = Disk::mbr(1, Fill::Random(number));
         let source = server.compute_image(FOLDER, "", &disk).await;
         let name = format!("copy {number}");
-        images.push((server.copied(FOLDER, &name, &source).await, disk));
+        let copy = server.copied(FOLDER, &name, &source).await;
+        images.push((copy, disk.to_vec()));
     }
     server.stop().await;
     let data = server.data();
-    let kills = killed_until_it_succeeds(|| target.migrate(&data, &[])).await;
+    let kills = killed_until_it_succeeds(|| {
+        let mut command = target.migrate(&data, arguments);
+        command.envs(environment.iter().cloned());
+        command
+    })
+    .await;
     println!("{kills} were killed");
-    assert_eq!(blob_files(&target.folder).len(), images.len());
-    let after = target.server().await;
-    for (copy, disk) in &images {
-        assert!(after.downloaded(copy).await == **disk);
-    }
-    assert_eq!(after.compute_images(FOLDER).await, images.len());
+    images
 }

@@ -1,0 +1,39 @@
+//! The arguments that name the place of blobs.
+
+use super::values;
+use crate::app::{BlobSettings, ObjectSettings};
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Object storage")]
+pub(crate) struct BlobArguments {
+    /// Keep the bytes of images in an object storage, as in s3://bucket/prefix, gs://bucket/prefix or
+    /// az://container/prefix; in the data folder when left out. Credentials come from the environment, or from a file
+    /// that it names
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "DESKTOP_IMAGES_BLOBS",
+        hide_env_values = true
+    )]
+    blobs: Option<String>,
+    /// The URL of the service where it is not that of Amazon, Google or Microsoft, as in https://s3.example:9000; what
+    /// AWS_ENDPOINT_URL says when left out
+    #[arg(long, value_name = "URL", requires = "blobs", hide_env_values = true)]
+    blobs_endpoint: Option<String>,
+    /// The most memory for the parts of all uploads and imports that are on their way to the object storage
+    #[arg(long, value_name = "SIZE", default_value = "192M", value_parser = values::upload_memory)]
+    upload_memory: i64,
+}
+
+impl BlobArguments {
+    pub(crate) fn settings(self) -> BlobSettings {
+        match self.blobs {
+            None => BlobSettings::Folder,
+            Some(url) => BlobSettings::Object(ObjectSettings {
+                endpoint: self.blobs_endpoint,
+                upload_memory: self.upload_memory.unsigned_abs(),
+                ..ObjectSettings::new(url)
+            }),
+        }
+    }
+}
