@@ -29,6 +29,7 @@ pub struct Copies {
     folders: u64,
     keys: bool,
     made: u64,
+    prefix: String,
 }
 
 impl Copies {
@@ -38,12 +39,19 @@ impl Copies {
             folders: FOLDERS,
             keys: false,
             made: 0,
+            prefix: "image-".to_owned(),
         }
     }
 
     /// Over so many folders from now on.
     pub fn over_folders(&mut self, folders: u64) -> &mut Self {
         self.folders = folders;
+        self
+    }
+
+    /// With names that begin so, where others copy into the same folders.
+    pub fn named(&mut self, prefix: &str) -> &mut Self {
+        self.prefix = prefix.to_owned();
         self
     }
 
@@ -57,7 +65,7 @@ impl Copies {
         self.made += 1;
         let mut call = Call::new(&CopyDesktopImageRequest {
             folder_id: format!("folder-{}", self.made % self.folders),
-            name: format!("image-{}", self.made),
+            name: format!("{}{}", self.prefix, self.made),
             image_id: self.compute_image_id.clone(),
             ..Default::default()
         });

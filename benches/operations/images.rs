@@ -17,8 +17,8 @@ use super::server::{LOG, Server, Variant, copied};
 
 pub const GET: &str = "/yandex.cloud.clouddesktop.v1.api.DesktopImageService/Get";
 pub const LIST: &str = "/yandex.cloud.clouddesktop.v1.api.DesktopImageService/List";
-const FEW: usize = 1_000;
-const MANY: usize = 1_000_000;
+pub const FEW: usize = 1_000;
+pub const MANY: usize = 1_000_000;
 /// Every so many ids are kept, to be asked for.
 const ONE_IN: usize = 100;
 pub const PAGE: i64 = 100;
@@ -43,7 +43,7 @@ const ORDERS: [&str; 7] = [
 ];
 
 /// A server with some images in one folder.
-struct Filled {
+pub struct Filled {
     server: Server,
     copies: Copies,
     /// Ids of images all over the folder.
@@ -58,7 +58,11 @@ struct Filled {
 impl Filled {
     /// Fills a new server by Copies.
     async fn with(folder: &Path, images: usize) -> Result<Self, Box<dyn Error>> {
-        let server = Server::start(Variant::Durable, LOG, folder).await?;
+        Self::of(Server::start(Variant::Durable, LOG, folder).await?, images).await
+    }
+
+    /// Fills a server by Copies.
+    pub async fn of(server: Server, images: usize) -> Result<Self, Box<dyn Error>> {
         let mut copies = Copies::of(&server);
         copies.over_folders(1);
         let (mut asked, mut made, mut replies) = (0, 0, Vec::new());
@@ -140,20 +144,7 @@ pub async fn few_and_many(folder: &Path, figures: &mut Figures) -> Result<(), Bo
         "Get",
         both.each_ref().map(|filled| &filled.gets[..]),
     );
-    for order in ORDERS {
-        for filled in &mut both {
-            filled.token.clear();
-            filled.pages.clear();
-        }
-        for _ in 0..READ_ROUNDS {
-            for filled in &mut both {
-                filled.list(order).await?;
-            }
-        }
-        let order = if order.is_empty() { "id" } else { order };
-        let pages = both.each_ref().map(|filled| &filled.pages[..]);
-        compare(figures, &format!("List of {PAGE} by {order}"), pages);
-    }
+    lists(&mut both, figures).await?;
     for number in 0..ROUNDS {
         // Copies make it more than a few, so that each round begins with few.
         both[0] = Filled {
@@ -178,6 +169,25 @@ pub async fn few_and_many(folder: &Path, figures: &mut Figures) -> Result<(), Bo
         median(&few)
     );
     figures.goal(&name, median(&ratios), "", RATE_OF_FEW);
+    Ok(())
+}
+
+/// Pages of each order of a server with few images and of one with a million.
+pub async fn lists(both: &mut [Filled; 2], figures: &mut Figures) -> Result<(), Box<dyn Error>> {
+    for order in ORDERS {
+        for filled in &mut *both {
+            filled.token.clear();
+            filled.pages.clear();
+        }
+        for _ in 0..READ_ROUNDS {
+            for filled in &mut *both {
+                filled.list(order).await?;
+            }
+        }
+        let order = if order.is_empty() { "id" } else { order };
+        let pages = both.each_ref().map(|filled| &filled.pages[..]);
+        compare(figures, &format!("List of {PAGE} by {order}"), pages);
+    }
     Ok(())
 }
 

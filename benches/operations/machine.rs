@@ -47,6 +47,22 @@ pub fn fdatasync_times(folder: &Path, bytes: usize, count: usize) -> io::Result<
         .collect()
 }
 
+/// Processor time that a process and those that it has started have used so far.
+pub fn cpu_time_of_family(parent: u32) -> Result<Duration, Box<dyn Error>> {
+    let parent = parent.to_string();
+    let mut sum = cpu_time(&parent)?;
+    for entry in fs::read_dir("/proc")? {
+        let process = entry?.file_name().to_string_lossy().into_owned();
+        let text = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        // The fourth field, after the name of the command.
+        let fields = text.rsplit(") ").next().unwrap_or_default();
+        if fields.split(' ').nth(1) == Some(&parent) {
+            sum += cpu_time(&process).unwrap_or_default();
+        }
+    }
+    Ok(sum)
+}
+
 /// Processor time that a process has used so far, by its number or `self`.
 pub fn cpu_time(process: &str) -> Result<Duration, Box<dyn Error>> {
     let text = fs::read_to_string(format!("/proc/{process}/stat"))?;

@@ -19,6 +19,7 @@ mod in_memory;
 mod load;
 mod machine;
 mod rows;
+mod scale;
 mod server;
 
 use std::error::Error;
@@ -33,9 +34,11 @@ const ALONE: &str = "alone";
 const IMAGES: &str = "images";
 const ROWS: &str = "rows";
 const DELETES: &str = "deletes";
+/// Not part of a whole run: it needs PostgreSQL.
+const SCALE: &str = "scale";
 /// Begins the word that names another build of the program, to be compared with this one.
 const BESIDE: &str = "beside=";
-const PARTS: [&str; 5] = [THROUGHPUT, ALONE, IMAGES, DELETES, ROWS];
+const PARTS: [&str; 6] = [THROUGHPUT, ALONE, IMAGES, DELETES, ROWS, SCALE];
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     if std::env::args().nth(1).as_deref() == Some(in_memory::WORD) {
@@ -50,7 +53,8 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         .partition(|word| word.starts_with(BESIDE));
     let other = other.first().and_then(|word| word.strip_prefix(BESIDE));
     let whole = chosen.is_empty() && other.is_none();
-    let chosen = |part| whole || chosen.iter().any(|word| word == part);
+    let named = |part| chosen.iter().any(|word| word == part);
+    let is_chosen = |part| whole || named(part);
     let folder = folders.into_iter().next();
     let folder = folder.unwrap_or_else(|| env!("CARGO_TARGET_TMPDIR").to_owned());
     let folder = tempfile::TempDir::with_prefix_in("bench-operations-", folder)?;
@@ -60,20 +64,23 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let facts = machine::facts(folder.path())?;
     let mut figures = Figures::default();
     runtime.block_on(async {
-        if chosen(THROUGHPUT) {
+        if is_chosen(THROUGHPUT) {
             copies::throughput(folder.path(), &mut figures).await?;
         }
-        if chosen(ALONE) {
+        if is_chosen(ALONE) {
             copies::alone(folder.path(), &mut figures).await?;
         }
-        if chosen(IMAGES) {
+        if is_chosen(IMAGES) {
             images::few_and_many(folder.path(), &mut figures).await?;
         }
-        if chosen(DELETES) {
+        if is_chosen(DELETES) {
             deletes::of_few_and_many(folder.path(), &mut figures).await?;
         }
-        if chosen(ROWS) {
+        if is_chosen(ROWS) {
             rows::by_indexes(folder.path(), &mut figures)?;
+        }
+        if named(SCALE) {
+            scale::measure(folder.path(), &mut figures).await?;
         }
         if let Some(binary) = other {
             beside::compare(folder.path(), Path::new(binary), &mut figures).await?;

@@ -29,6 +29,31 @@ pub enum Variant {
     StoresNothing,
 }
 
+/// The place of a server: its data, and where it keeps its records if not there.
+pub struct Place<'a> {
+    pub data: &'a Path,
+    /// The URL of a database.
+    pub store: Option<String>,
+    pub lease: Option<Duration>,
+}
+
+impl Place<'_> {
+    fn command(&self) -> Result<Command, Box<dyn Error>> {
+        let mut command = Command::new(Program::path());
+        // Of clap, the words of the subcommand come in any order once it is named.
+        let imports = self.data.with_file_name("imports");
+        fs::create_dir_all(&imports)?;
+        command.args(["serve", "--import-dir"]).arg(imports);
+        if let Some(url) = &self.store {
+            command.arg(format!("--store={url}"));
+        }
+        if let Some(lease) = self.lease {
+            command.args(["--lease-duration", &format!("{}s", lease.as_secs())]);
+        }
+        Ok(command)
+    }
+}
+
 /// A running server; it is killed when this is dropped.
 pub struct Server {
     process: ServerProcess,
@@ -53,6 +78,24 @@ impl Server {
         Self::start_command(command, log_level, data).await
     }
 
+    /// Starts a server at a place, the first one there.
+    pub async fn start_at(place: Place<'_>) -> Result<Self, Box<dyn Error>> {
+        Self::start_command(place.command()?, LOG, place.data).await
+    }
+
+    /// Starts another replica at the place of the first.
+    pub async fn start_beside(first: &Self, place: Place<'_>) -> Result<Self, Box<dyn Error>> {
+        Ok(Self {
+            process: Self::process(place.command()?, LOG, place.data).await,
+            compute_image_id: first.compute_image_id.clone(),
+        })
+    }
+
+    /// Ends the server without a warning.
+    pub async fn kill(self) {
+        self.process.kill().await;
+    }
+
     /// Starts another build of the program.
     pub async fn start_binary(
         binary: &Path,
@@ -63,10 +106,20 @@ impl Server {
     }
 
     async fn start_command(
-        mut command: Command,
+        command: Command,
         log_level: &str,
         data: &Path,
     ) -> Result<Self, Box<dyn Error>> {
+        let process = Self::process(command, log_level, data).await;
+        let disk = Disk::mbr(2, Fill::Sparse(1));
+        let compute_image_id = process.compute_image("catalogue", "disk", &disk).await;
+        Ok(Self {
+            process,
+            compute_image_id,
+        })
+    }
+
+    async fn process(mut command: Command, log_level: &str, data: &Path) -> ServerProcess {
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data)
@@ -76,13 +129,7 @@ impl Server {
             // written back by the kernel, half a minute's at once, and all commits would wait meanwhile.
             .stderr(Stdio::null())
             .kill_on_drop(true);
-        let process = ServerProcess::listening(command, data).await;
-        let disk = Disk::mbr(2, Fill::Sparse(1));
-        let compute_image_id = process.compute_image("catalogue", "disk", &disk).await;
-        Ok(Self {
-            process,
-            compute_image_id,
-        })
+        ServerProcess::listening(command, data).await
     }
 
     /// Processor time that the server has used so far.

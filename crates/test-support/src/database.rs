@@ -24,7 +24,7 @@ pub struct Database {
 
 impl Database {
     /// The user of the database, who needs no password.
-    const USER: &str = "images";
+    pub const USER: &str = "images";
 
     /// A new database that is served; none where PostgreSQL is not installed, so that `test` is left out. Its log is
     /// added to `log`.
@@ -68,6 +68,16 @@ impl Database {
         assert!(made.is_ok_and(|status| status.success()), "initdb failed");
         database.run().await;
         Some(database)
+    }
+
+    /// The folder of PostgreSQL's programs.
+    pub fn programs(&self) -> &Path {
+        &self.programs
+    }
+
+    /// The id of the process that all others of the database are children of, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.process.as_ref()?.id()
     }
 
     pub fn address(&self) -> SocketAddr {
