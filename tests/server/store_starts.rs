@@ -33,7 +33,9 @@ async fn a_url_that_leads_to_no_database_is_told() {
         ),
         (
             &format!("postgres://me:hidden@127.0.0.1:{port}/d"),
-            "postgres://127.0.0.1/d: the database cannot be reached: error connecting to server: Connection refused",
+            &format!(
+                "postgres://127.0.0.1:{port}/d: the database cannot be reached: error connecting to server: Connection refused"
+            ),
         ),
     ] {
         let error = refusal(PostgresSettings::new(url)).await;

@@ -191,6 +191,11 @@ mod tests {
     }
 
     fn connect(path: &Path) -> Connection {
+        let file = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(path);
+        file.expect("a file for the database");
         super::super::connect(path, 1024).expect("a database")
     }
 

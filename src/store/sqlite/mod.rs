@@ -36,8 +36,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
-use rusqlite::Connection;
 use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Notify;
 
 use super::{CLOCK_SLIP, Call, Error, Result, Store};
@@ -417,8 +417,18 @@ impl Store for SqliteStore {
     }
 }
 
+/// Opens a database that is there. Of one that was taken away, SQLite would make an empty one in its place, and remove
+/// the log beside it, with all that is committed in it.
 fn connect(path: &Path, cache_kibibytes: i64) -> Result<Connection> {
-    let connection = Connection::open(path)?;
+    connect_to(path, cache_kibibytes).map_err(|error| match path.try_exists() {
+        Ok(false) => Error::Unreachable(format!("{} is not there", path.display()).into()),
+        _ => error,
+    })
+}
+
+fn connect_to(path: &Path, cache_kibibytes: i64) -> Result<Connection> {
+    let flags = OpenFlags::default() & !OpenFlags::SQLITE_OPEN_CREATE;
+    let connection = Connection::open_with_flags(path, flags)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_PER_CONNECTION);
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;

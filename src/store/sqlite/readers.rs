@@ -151,6 +151,7 @@ mod tests {
     fn readers() -> (Readers, Connection, TempDir) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("database");
+        std::fs::write(&path, "").unwrap();
         let writer = connect(&path, 1024).unwrap();
         (Readers::new(path), writer, folder)
     }

@@ -1,4 +1,4 @@
-//! Migrations, which only this store has.
+//! Migrations, and the file of the database, which only this store has.
 
 use std::sync::Arc;
 
@@ -6,8 +6,8 @@ use crate::model::rules::Supersede;
 use crate::model::{
     Change, Idempotency, ManualClock, NewComputeImage, Origin, RequestContext, Timestamp,
 };
-use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
+use crate::store::{Error, Store};
 
 fn import(origin: Origin) -> Change {
     let new = NewComputeImage {
@@ -100,5 +100,29 @@ async fn the_keys_of_uploads_that_an_earlier_version_left_are_free() {
         let found = store.repeated_operation(&accept).await.unwrap();
         assert_eq!(found.is_none(), free, "{key}");
     }
+    store.close().await;
+}
+
+#[tokio::test]
+async fn no_read_puts_a_database_in_the_place_of_one_that_is_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("metadata.sqlite");
+    let away = folder.path().join("away");
+    let clock = Arc::new(ManualClock::new(Timestamp(0)));
+    let store = SqliteStore::open(&path, clock).unwrap();
+    let name = store.installation("first".to_owned()).await.unwrap();
+    let log = folder.path().join("metadata.sqlite-wal");
+    let logged = std::fs::read(&log).unwrap();
+    assert!(!logged.is_empty(), "what is committed is in the log");
+    std::fs::rename(&path, &away).unwrap();
+    // The next read opens a connection.
+    store.readers.close();
+    let refused = store.check().await.unwrap_err();
+    assert!(matches!(refused, Error::Unreachable(_)), "{refused}");
+    assert!(!path.exists());
+    assert!(std::fs::read(&log).unwrap() == logged);
+    std::fs::rename(&away, &path).unwrap();
+    store.check().await.unwrap();
+    assert_eq!(store.installation("other".to_owned()).await.unwrap(), name);
     store.close().await;
 }
