@@ -1,6 +1,7 @@
 //! Several replicas on one database and one folder of blobs, behind a proxy that hands them connections in turn. A
 //! round lets something fail in the midst of the load; the replicas that are left answer for what was acknowledged.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -43,8 +44,8 @@ pub struct Replicas {
 
 struct Replica {
     process: Option<ServerProcess>,
-    /// Its way to the database, which can be cut.
-    way: Proxy,
+    /// Its ways to the primary of the database and to its standby, which can be cut.
+    ways: [Proxy; 2],
 }
 
 /// A failure in the midst of the load.
@@ -60,16 +61,29 @@ enum Fault {
     ConnectionsEnd(usize),
     /// The network between a replica and the database is cut.
     Cut,
+    /// The standby of the database takes the place of the primary, which has failed or is out of the replicas' reach.
+    FailOver(Fence),
+}
+
+/// Keeps replicas from a primary whose place another one takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fence {
+    /// It is stopped.
+    Stop,
+    /// It works on, out of their reach.
+    Cut,
 }
 
 impl Fault {
     fn random(random: &mut StdRng) -> Self {
-        match random.random_range(0..10) {
+        match random.random_range(0..12) {
             0..4 => Self::Kill(random.random_range(1..REPLICAS)),
             4 | 5 => Self::Pause,
             6 => Self::DatabaseStop,
             7 => Self::ConnectionsEnd(random.random_range(1..4)),
-            _ => Self::Cut,
+            8 | 9 => Self::Cut,
+            10 => Self::FailOver(Fence::Stop),
+            _ => Self::FailOver(Fence::Cut),
         }
     }
 }
@@ -82,18 +96,25 @@ impl Life for Replicas {
         let disks = Disks::make(&folder.path().join("imports"));
         let log = folder.path().join("database.log");
         let database = Database::start("kills of replicas", &log).await;
+        let mut database = database.expect("asked before");
+        database.add_standby().await;
         let mut life = Self {
             folder,
-            database: database.expect("asked before"),
+            database,
             replicas: Vec::new(),
             front: Proxy::start().await,
             slow: random.random_bool(0.3),
             model: Shared::new(Model::new(disks)),
         };
         for number in 0..REPLICAS {
-            let way = Proxy::start().await;
-            way.open(life.database.address());
-            life.replicas.push(Replica { process: None, way });
+            let ways = [Proxy::start().await, Proxy::start().await];
+            for (way, address) in ways.iter().zip(life.database.addresses()) {
+                way.open(address);
+            }
+            life.replicas.push(Replica {
+                process: None,
+                ways,
+            });
             life.start(number).await;
         }
         quotas::set(&life.clients()).await;
@@ -170,7 +191,8 @@ impl Replicas {
     async fn start(&mut self, number: usize) {
         let mut command = ServerProcess::serve(Command::new(Program::path()), self.folder.path());
         let replica = &mut self.replicas[number];
-        let url = Database::url(replica.way.address());
+        let ways = replica.ways.each_ref().map(Proxy::address);
+        let url = Database::url_of_any(&ways);
         command.arg(format!("--store={url}"));
         // Operations of a replica that is gone are resumed when their leases have run out. A shorter lease would run out
         // beside three replicas on a small machine, and end uploads that nothing has happened to.
@@ -181,6 +203,14 @@ impl Replicas {
         let process = ServerProcess::listening(command, self.folder.path()).await;
         self.front.open(process.address);
         replica.process = Some(process);
+    }
+
+    fn each_way_to(&self, node: SocketAddr, change: impl Fn(&Proxy, SocketAddr)) {
+        let number = self.database.addresses().iter().position(|it| *it == node);
+        let number = number.expect("a node of the database");
+        for replica in &self.replicas {
+            change(&replica.ways[number], node);
+        }
     }
 
     /// Lets something fail, and makes good what does not come back by itself. Replicas that were killed are left so, and
@@ -223,10 +253,24 @@ impl Replicas {
                 }
             }
             Fault::Cut => {
-                let way = &self.replicas[number].way;
-                way.cut(self.database.address());
+                let addresses = self.database.addresses();
+                let ways = || self.replicas[number].ways.iter().zip(addresses);
+                ways().for_each(|(way, address)| way.cut(address));
                 sleep(pause).await;
-                way.open(self.database.address());
+                ways().for_each(|(way, address)| way.open(address));
+            }
+            Fault::FailOver(fence) => {
+                let primary = self.database.address();
+                match fence {
+                    Fence::Stop => self.database.stop_at_once().await,
+                    Fence::Cut => self.each_way_to(primary, Proxy::cut),
+                }
+                sleep(pause / 10).await;
+                self.database.promote().await;
+                self.database.follow().await;
+                if fence == Fence::Cut {
+                    self.each_way_to(primary, Proxy::open);
+                }
             }
         }
         None
