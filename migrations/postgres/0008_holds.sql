@@ -11,3 +11,11 @@ CREATE TABLE maintenance (
   lease_until     bigint NOT NULL
 );
 INSERT INTO maintenance (holder, lease_until) VALUES ('', 0);
+
+-- The last transaction of each connection that has changed anything. Where a connection is lost while it commits, the row
+-- tells whether it did.
+CREATE TABLE commits (
+  connection      text COLLATE "C" PRIMARY KEY,
+  last            bigint NOT NULL,
+  at              timestamptz NOT NULL DEFAULT now()
+) WITH (fillfactor = 50);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use rand::Rng;
-use test_support::{Lost, PostgresProxy};
+use test_support::{Database, Lost, PostgresProxy, eventually};
 
 use super::*;
 
@@ -101,6 +101,65 @@ async fn where_the_database_stays_away_it_is_told_whether_the_change_may_be_ther
     proxy.mend();
     assert_eq!(count(&url, "compute_images").await, 2);
     accept(2, None).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_commit_that_the_standby_does_not_have_is_not_taken_for_done() {
+    if !postgres_server::is_installed("fail-over") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let database = Database::start("fail-over", &log).await;
+    let mut database = database.unwrap();
+    database.add_standby().await;
+    let clock = Arc::new(ManualClock::new(START));
+    let url = Database::url_of_any(&database.addresses());
+    let store = Arc::new(Tested(Arc::new(on_postgres(&url, &clock).await.unwrap())));
+    let accept = |name, patience| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let request = request(None, Duration::from_secs(patience));
+            store.accept(request, upload(name), Start::Now).await
+        })
+    };
+    database.stop_standby().await;
+    let accepted = accept(0, 5);
+    waits_for_standby(&database).await;
+    // PostgreSQL then shows the commit that it still waits with.
+    database.terminate_connections().await;
+    let error = accepted.await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::OutcomeUnknown), "{error}");
+    database.run_standby().await;
+    let url = Database::url(database.address());
+    assert_eq!(count(&url, "compute_images").await, 1);
+
+    database.stop_standby().await;
+    let accepted = accept(1, 30);
+    waits_for_standby(&database).await;
+    database.stop_at_once().await;
+    database.run_standby().await;
+    database.promote().await;
+    // Others have the number now that the transaction had.
+    let client = database.client().await;
+    for _ in 0..50 {
+        let sql = "SELECT pg_current_xact_id()";
+        client.batch_execute(sql).await.unwrap();
+    }
+    let accepted = accepted.await.unwrap().unwrap();
+    assert!(!accepted.repeated);
+    let url = Database::url(database.address());
+    assert_eq!(count(&url, "compute_images").await, 2);
+}
+
+async fn waits_for_standby(database: &Database) {
+    let client = database.client().await;
+    eventually("a commit waits for the standby", || async {
+        let sql = "SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+        let waiting = client.query(sql, &[]).await.unwrap();
+        (!waiting.is_empty()).then_some(())
+    })
+    .await;
 }
 
 /// Has a part of the statements and of the commits fail as those of databases that serialise transactions do.

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -43,9 +43,24 @@ pub(super) fn value(value: impl ToSql + Sync + Send + 'static) -> Value {
     Box::new(value)
 }
 
+/// Notes that this transaction is the last of its connection.
+const MARK: &str = "INSERT INTO commits (connection, last) VALUES ($1, $2)
+    ON CONFLICT (connection) DO UPDATE SET last = excluded.last, at = excluded.at";
+
+/// A transaction, by its place among those of its connection.
+#[derive(Debug, Clone)]
+pub(super) struct Mark {
+    pub(super) connection: String,
+    pub(super) number: i64,
+}
+
 /// A connection and its prepared statements.
 pub(super) struct Connection {
     client: Client,
+    /// A name that no other connection ever has.
+    name: String,
+    /// How many transactions it has marked.
+    marked: AtomicI64,
     prepared: Mutex<HashMap<String, Statement>>,
 }
 
@@ -53,6 +68,8 @@ impl Connection {
     pub(super) fn new(client: Client) -> Self {
         Self {
             client,
+            name: uuid::Uuid::new_v4().to_string(),
+            marked: AtomicI64::new(0),
             prepared: Mutex::default(),
         }
     }
@@ -99,6 +116,17 @@ impl Connection {
     pub(super) async fn execute(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Result<u64> {
         let statement = self.prepared(sql).await?;
         self.noted(within(self.client.execute(&statement, values)).await)
+    }
+
+    /// Adds a mark to the transaction that is open, as the last of its statements.
+    pub(super) fn add_mark(&self, pipeline: &mut Pipeline) -> Mark {
+        let mark = Mark {
+            connection: self.name.clone(),
+            number: self.marked.fetch_add(1, Ordering::Relaxed) + 1,
+        };
+        let values = vec![value(mark.connection.clone()), value(mark.number)];
+        pipeline.add(MARK, values);
+        mark
     }
 
     /// Runs statements without values, not prepared.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::Result;
 use super::columns::columns_of;
-use super::connection::{Connection, Pipeline, value};
+use super::connection::{Connection, Mark, Pipeline, value};
 use super::facts::Facts;
 use super::{effect_rows, folders};
 use crate::model::{
@@ -179,12 +179,8 @@ impl Effects {
             && !self.has_removals()
     }
 
-    /// Writes all, and returns the number of the transaction.
-    pub(super) async fn write(
-        &self,
-        connection: &Connection,
-        facts: &mut Facts,
-    ) -> Result<Option<String>> {
+    /// Writes all, and returns the mark of the transaction.
+    pub(super) async fn write(&self, connection: &Connection, facts: &mut Facts) -> Result<Mark> {
         let mut used = BTreeSet::new();
         let images = self.desktop_images.inserted().into_iter();
         used.extend(images.map(|row| row.image.folder_id.clone()));
@@ -196,10 +192,9 @@ impl Effects {
         folders::intern(connection, &mut facts.folders, &used, &facts.counted).await?;
         let mut pipeline = Pipeline::default();
         self.add_statements(&mut pipeline, &facts.folders)?;
-        let number = pipeline.add("SELECT pg_current_xact_id_if_assigned()::text", Vec::new());
-        let answers = connection.send(pipeline).await?;
-        let row = answers.get(number).and_then(|rows| rows.first());
-        Ok(row.map(|row| row.try_get(0)).transpose()?.flatten())
+        let mark = connection.add_mark(&mut pipeline);
+        connection.send(pipeline).await?;
+        Ok(mark)
     }
 
     /// Statements in an order in which names, keys and blobs are free before they are taken, and there before they

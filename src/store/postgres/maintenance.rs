@@ -1,8 +1,12 @@
-//! The lease of the process that prunes and collects garbage, so that one does it at a time.
+//! The lease of the process that prunes and collects garbage, so that one does it at a time; and what only this store
+//! has to prune.
 
 use super::super::Result;
 use super::transaction::Transaction;
 use crate::model::Timestamp;
+
+/// Marks of connections that have ended long ago, as far as anybody may still ask for them.
+const PRUNE_MARKS: &str = "DELETE FROM commits WHERE at < now() - interval '1 day'";
 
 /// Takes or renews the lease; false where another process has it.
 pub(super) async fn take(
@@ -19,5 +23,8 @@ pub(super) async fn take(
             &[&holder, &now.0, &until.0],
         )
         .await?;
+    if taken == 1 {
+        transaction.execute(PRUNE_MARKS, &[]).await?;
+    }
     Ok(taken == 1)
 }

@@ -3,7 +3,7 @@
 use super::super::{Error, Result};
 use super::connection::Connection;
 
-/// The first version that tells what became of a transaction by its 64-bit number (`pg_xact_status(xid8)`).
+/// The first version with 64-bit numbers of transactions (`pg_current_xact_id_if_assigned`).
 const OLDEST: i32 = 13;
 
 /// Checks that the server can hold the data, and warns where it may lose what was acknowledged.

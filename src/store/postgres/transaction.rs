@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::super::{Error, Result};
-use super::connection::{Connection, Pool, Pooled};
+use super::connection::{Connection, Mark, Pipeline, Pool, Pooled};
 use super::error::{is_lost, is_race};
 
 /// How long a lost commit is asked after where no caller says how long it waits, and at the most.
@@ -52,20 +52,25 @@ impl<'p> Transaction<'p> {
         }
     }
 
-    /// The number by which the database knows the transaction, if it has changed anything.
-    pub(super) async fn number(&self) -> Result<Option<String>> {
-        let row = self
-            .query_opt("SELECT pg_current_xact_id_if_assigned()::text", &[])
-            .await?;
-        Ok(row.map(|row| row.try_get(0)).transpose()?.flatten())
+    /// A mark of the transaction, if it has changed anything.
+    async fn mark(&self) -> Result<Option<Mark>> {
+        let sql = "SELECT pg_current_xact_id_if_assigned() IS NOT NULL";
+        let row = self.query_opt(sql, &[]).await?;
+        if !row.map_or(Ok(false), |row| row.try_get(0))? {
+            return Ok(None);
+        }
+        let mut pipeline = Pipeline::default();
+        let mark = self.add_mark(&mut pipeline);
+        self.send(pipeline).await?;
+        Ok(Some(mark))
     }
 
     /// Commits what a piece of work did, or rolls it back.
     pub(super) async fn end<T>(self, worked: Result<T>) -> Result<T> {
         match worked {
             Ok(done) => {
-                let number = self.number().await?;
-                self.commit(number, None).await.map(|()| done)
+                let mark = self.mark().await?;
+                self.commit(mark, None).await.map(|()| done)
             }
             Err(error) => {
                 self.roll_back().await;
@@ -74,31 +79,30 @@ impl<'p> Transaction<'p> {
         }
     }
 
-    /// Commits the transaction with this number. Where the connection is lost meanwhile, the database is asked what
+    /// Commits the transaction with this mark. Where the connection is lost meanwhile, the database is asked what
     /// became of it, until the last caller has stopped waiting.
     pub(super) async fn commit(
         mut self,
-        number: Option<String>,
+        mark: Option<Mark>,
         deadline: Option<Instant>,
     ) -> Result<()> {
         let committed = self.connection.run("COMMIT").await;
         let pool = self.pool();
-        match (committed, number) {
+        match (committed, mark) {
             (Ok(()), _) => {
                 self.has_ended = true;
                 Ok(())
             }
-            (Err(error), Some(number)) if matches!(error, Error::Unreachable(_)) => {
+            (Err(error), Some(mark)) if matches!(error, Error::Unreachable(_)) => {
                 drop(self);
                 let now = Instant::now();
                 let until = deadline
                     .unwrap_or(now + USUAL_DOUBT)
                     .min(now + LONGEST_DOUBT);
-                let asked = timeout_at(until, outcome(pool, &number)).await;
-                match asked.unwrap_or(None) {
-                    Some(true) => Ok(()),
-                    Some(false) => Err(error),
-                    None => Err(Error::OutcomeUnknown),
+                match timeout_at(until, outcome(pool, &mark)).await {
+                    Ok(true) => Ok(()),
+                    Ok(false) => Err(error),
+                    Err(_) => Err(Error::OutcomeUnknown),
                 }
             }
             (Err(error), _) => Err(error),
@@ -114,24 +118,32 @@ impl<'p> Transaction<'p> {
     }
 }
 
-/// Whether a transaction was committed; None where the database cannot say. A commit that is still going on, and a
-/// database that is away, are waited for.
-async fn outcome(pool: &Pool, number: &str) -> Option<bool> {
+/// Whether a transaction was committed. A database that is away is waited for.
+///
+/// The number of a transaction (`pg_xact_status`) would not tell: after a crash or a fail-over of the database another
+/// transaction may have the same one, if nothing that this one wrote had reached the disk, or the standby.
+async fn outcome(pool: &Pool, mark: &Mark) -> bool {
     loop {
-        if let Ok(connection) = pool.take(true).await {
-            let sql = "SELECT pg_xact_status($1::text::xid8)";
-            if let Ok(Some(row)) = connection.query_opt(sql, &[&number]).await {
-                match row.try_get::<_, Option<&str>>(0).ok()? {
-                    Some("committed") => return Some(true),
-                    Some("aborted") => return Some(false),
-                    Some(_) => {}
-                    // It is older than what the database remembers.
-                    None => return None,
-                }
-            }
+        match last_mark(pool, mark).await {
+            Ok(last) => return last == mark.number,
+            Err(error) => tracing::debug!(%error, "the outcome of a commit is asked again"),
         }
         sleep(BETWEEN_QUESTIONS).await;
     }
+}
+
+/// The number of the last transaction that the connection of a mark has committed. It changes the row, and so waits for
+/// one that is still going on, and for the standby, which then has the commit, too: PostgreSQL shows commits whose
+/// wait for a standby was broken off.
+async fn last_mark(pool: &Pool, mark: &Mark) -> Result<i64> {
+    let sql = "INSERT INTO commits (connection, last) VALUES ($1, 0)
+         ON CONFLICT (connection) DO UPDATE SET last = commits.last RETURNING last";
+    let mut transaction = Transaction::begin(pool).await?;
+    let row = transaction.query_opt(sql, &[&mark.connection]).await?;
+    let last = row.map_or(Ok(0), |row| row.try_get(0))?;
+    transaction.connection.run("COMMIT").await?;
+    transaction.has_ended = true;
+    Ok(last)
 }
 
 impl Deref for Transaction<'_> {

@@ -201,7 +201,7 @@ async fn run_together(pool: &Pool, shared: &Shared, calls: &mut [Box<dyn Call>])
         }
     }
     match effects.write(&transaction, &mut facts).await {
-        Ok(number) => transaction.commit(number, deadline(calls)).await?,
+        Ok(mark) => transaction.commit(Some(mark), deadline(calls)).await?,
         Err(error) => {
             transaction.roll_back().await;
             return Err(error);
