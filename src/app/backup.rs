@@ -30,12 +30,12 @@ use hold::Hold;
 /// The database of a backup, and the same before it is whole.
 const DATABASE: &str = "backup.sqlite";
 const UNFINISHED: &str = "backup.sqlite.new";
-/// What SQLite may have left beside a database that was being made.
+/// Suffixes of files that SQLite may have left beside a database that was being made.
 const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
 /// Damage is told of so many blobs.
 const TOLD: usize = 10;
 
-/// How a backup or a restore is to be made.
+/// Settings of a backup or a restore.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
     /// Whether bytes are copied also where a link would do.
@@ -46,7 +46,7 @@ pub struct Settings {
     pub allow_damaged: bool,
 }
 
-/// What was made.
+/// Facts of a backup or a restore.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Report {
     /// Blobs, and the sum of their sizes in bytes.

@@ -15,7 +15,7 @@ use crate::store::{self, Store};
 /// The interval between garbage collections, beside those that follow a tombstone at once.
 const GARBAGE_COLLECTION_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How long a server that is silent keeps others from maintenance.
+/// The time for which a server that is silent keeps others from maintenance.
 const MAINTENANCE_LEASE: Duration = GARBAGE_COLLECTION_INTERVAL.saturating_mul(2);
 
 /// The interval between looks for room on the disk while it is short, and how many times as long it is otherwise.

@@ -151,7 +151,7 @@ async fn a_backup_that_is_made_again_takes_what_is_new() {
     let made = told(folders.back_up(&server.data())).await;
     assert_eq!((&made["contents"], &made["kept"]), (&json!(2), &json!(1)));
 
-    // What was a link becomes a copy where that is asked for.
+    // A link becomes a copy where that is asked for.
     let mut command = folders.back_up(&server.data());
     command.arg("--copy");
     let made = told(command).await;
@@ -328,7 +328,7 @@ async fn bytes_that_are_deleted_meanwhile_stay_until_they_are_backed_up() {
     told(folders.restore()).await;
     let found = verified(&folders.restored).await;
     assert_eq!(found["contents"], json!(COUNT));
-    // What is removed next takes those along that were held.
+    // The next removal takes those along that were held.
     let disk = Disk::mbr(1, Fill::Random(99));
     let last = server.compute_image(FOLDER, "", &disk).await;
     server

@@ -18,7 +18,7 @@ pub fn program(arguments: &[&str]) -> Command {
     command
 }
 
-/// What a command that succeeds prints.
+/// The output of a command that succeeds.
 pub async fn told(mut command: Command) -> Value {
     let output = within("the command ends", command.output()).await.unwrap();
     let error = String::from_utf8_lossy(&output.stderr);

@@ -147,7 +147,7 @@ async fn readiness_names_what_is_lost_until_it_is_back() {
     becomes(&["schema"]).await;
     set(version).unwrap();
     becomes(&[]).await;
-    // Whoever watches is told of changes, and of nothing else.
+    // A watcher is told of changes, and of nothing else.
     for _ in 0..3 {
         for expected in [ServingStatus::Serving, ServingStatus::NotServing] {
             let told = within("a change is told", watched.message()).await;

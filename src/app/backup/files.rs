@@ -17,7 +17,7 @@ const PARTIAL: &str = ".partial";
 /// Bytes that are copied at a time.
 const STEP: u64 = 1 << 20;
 
-/// How a file came to its place.
+/// The way in which a file came to its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Placed {
     /// It was there.

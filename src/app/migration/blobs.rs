@@ -30,7 +30,7 @@ pub(super) struct Move {
     pub listener: Listener,
 }
 
-/// How a blob came to its place.
+/// The way in which a blob came to its place.
 enum Moved {
     /// It was there, with the right bytes.
     Kept,
@@ -197,7 +197,7 @@ impl Move {
     }
 }
 
-/// How far a copy came.
+/// The end of a copy.
 enum Copied {
     All,
     /// The target takes no more.

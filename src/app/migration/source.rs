@@ -17,7 +17,7 @@ pub(super) struct Source {
     pub rows: Departing,
     pub database: Verification,
     pub blobs: LocalBlobs,
-    /// How much there is.
+    /// The counts of what there is.
     pub report: Report,
     _lock: Lock,
 }

@@ -1,4 +1,4 @@
-//! What the errors of an object storage mean.
+//! Errors of an object storage, and their meaning.
 
 use super::super::Error;
 
@@ -60,7 +60,7 @@ const FULL: &[&str] = &[
     "EntityTooLarge",
 ];
 
-/// What to do about a refusal, by the code that S3 gives it.
+/// Advice about a refusal, by the code that S3 gives it.
 fn advice(text: &str) -> Option<&'static str> {
     const ADVICE: &[(&[&str], &str)] = &[
         (

@@ -13,7 +13,7 @@ const LONGEST_LOOK: i64 = 1_000_000;
 /// The clock of this machine, set right by looks at that of the database server.
 pub(super) struct ServerClock {
     machine: Arc<dyn Clock>,
-    /// How far the server's clock is ahead, in microseconds.
+    /// The microseconds by which the server's clock is ahead.
     ahead: AtomicI64,
 }
 

@@ -59,7 +59,7 @@ pub(super) struct Connection {
     client: Client,
     /// A name that no other connection ever has.
     name: String,
-    /// How many transactions it has marked.
+    /// The number of transactions that it has marked.
     marked: AtomicI64,
     prepared: Mutex<HashMap<String, Statement>>,
 }

@@ -113,7 +113,7 @@ pub(super) fn overtaken() -> Error {
     Error::Failed(Overtaken.into())
 }
 
-/// What the caller is told where others came between each time: nothing was done, and the same may succeed later.
+/// The error for a caller where others came between each time: nothing was done, and the same may succeed later.
 pub(super) fn overtaken_too_often(error: Error) -> Error {
     if !is_race(&error) {
         return error;

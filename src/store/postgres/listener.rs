@@ -67,7 +67,7 @@ where
             listened = &mut listening, if !is_listening => {
                 listened?;
                 is_listening = true;
-                // What was told before was not heard.
+                // Notifications of before were not heard.
                 work.notify_one();
             }
             message = poll_fn(|context| connection.poll_message(context)) => match message {

@@ -55,7 +55,7 @@ use settings::Settings;
 use transaction::{Transaction, Tries};
 use writer::Writer;
 
-/// How many connections read, and run statements on sets of rows. The writer has one more, and the listener.
+/// Connections that read, and run statements on sets of rows. The writer has one more, and the listener.
 const READERS: u32 = 8;
 /// How many connections a server has at the most.
 const CONNECTIONS: u32 = READERS + 2;

@@ -8,7 +8,7 @@ use super::columns::{Columns, columns_of};
 use super::connection::Connection;
 use crate::model::{Candidate, NextClaim, Occupied, Phase, Rank, Timestamp};
 
-/// How many folders one statement looks at. The search goes round all that have work.
+/// Folders that one statement looks at. The search goes round all that have work.
 const FOLDERS: i64 = 256;
 
 /// Of the first folders after one in which something waits or runs: the operation that may be claimed and has waited

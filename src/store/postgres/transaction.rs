@@ -9,10 +9,10 @@ use super::super::{Error, Result};
 use super::connection::{Connection, Mark, Pipeline, Pool, Pooled};
 use super::error::{is_lost, is_race};
 
-/// How long a lost commit is asked after where no caller says how long it waits, and at the most.
+/// The time for which a lost commit is asked after where no caller says how long it waits, and at the most.
 const USUAL_DOUBT: Duration = Duration::from_secs(10);
 const LONGEST_DOUBT: Duration = Duration::from_secs(60);
-/// How long a database that is away is tried: a restart or a fail-over takes a few seconds.
+/// The time for which a database that is away is tried: a restart or a fail-over takes a few seconds.
 const LONGEST_ABSENCE: Duration = Duration::from_secs(5);
 const LONGEST_RACE_PAUSE: Duration = Duration::from_millis(20);
 const BETWEEN_QUESTIONS: Duration = Duration::from_millis(100);

@@ -63,7 +63,7 @@ fn folders_with_work(transaction: &Transaction<'_>) -> Result<Vec<(i64, String)>
     Ok(folders)
 }
 
-/// How many leases are in force in a folder.
+/// The number of leases in force in a folder.
 fn leases(
     transaction: &Transaction<'_>,
     folder_key: i64,
