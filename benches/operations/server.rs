@@ -40,7 +40,6 @@ pub struct Place<'a> {
 impl Place<'_> {
     fn command(&self) -> Result<Command, Box<dyn Error>> {
         let mut command = Command::new(Program::path());
-        // Of clap, the words of the subcommand come in any order once it is named.
         let imports = self.data.with_file_name("imports");
         fs::create_dir_all(&imports)?;
         command.args(["serve", "--import-dir"]).arg(imports);
@@ -52,6 +51,13 @@ impl Place<'_> {
         }
         Ok(command)
     }
+}
+
+/// The command of a program that serves; arguments follow.
+fn serve(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.arg("serve");
+    command
 }
 
 /// A running server; it is killed when this is dropped.
@@ -68,10 +74,10 @@ impl Server {
         data: &Path,
     ) -> Result<Self, Box<dyn Error>> {
         let command = match variant {
-            Variant::Durable => Command::new(Program::path()),
+            Variant::Durable => serve(Path::new(&Program::path())),
             Variant::StoresNothing => {
                 let mut command = Command::new(std::env::current_exe()?);
-                command.arg(IN_MEMORY);
+                command.args([IN_MEMORY, "serve"]);
                 command
             }
         };
@@ -102,7 +108,7 @@ impl Server {
         log_level: &str,
         data: &Path,
     ) -> Result<Self, Box<dyn Error>> {
-        Self::start_command(Command::new(binary), log_level, data).await
+        Self::start_command(serve(binary), log_level, data).await
     }
 
     async fn start_command(
@@ -121,7 +127,7 @@ impl Server {
 
     async fn process(mut command: Command, log_level: &str, data: &Path) -> ServerProcess {
         command
-            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+            .args(["--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data)
             .args(["--log-level", log_level])
             .stdout(Stdio::piped())
