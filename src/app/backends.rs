@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use super::data_folder::{self, DataFolder, Lock, Place};
+use super::owner::Known;
 use super::{Config, Data, Error, bucket, shared_folder};
 use crate::ballast::Ballast;
 use crate::blobs::BlobStore;
@@ -91,13 +92,11 @@ impl Backends {
             }
             StoreSettings::Postgres(settings) => {
                 let store: Arc<dyn Store> = Arc::new(PostgresStore::open(settings, clock).await?);
-                let place = match &bucket {
-                    None => shared_folder::open(&folder, &store, adopt_empty).await,
-                    Some(bucket) => {
-                        shared_folder::open_beside(&folder, bucket, &store, adopt_empty).await
-                    }
+                let place = async {
+                    let known = Known::of(&*store).await?;
+                    shared_folder::open(&folder, bucket.as_ref(), known, adopt_empty).await
                 };
-                match place {
+                match place.await {
                     Ok(place) => (store, place, None, None),
                     Err(error) => {
                         store.close().await;
@@ -111,7 +110,7 @@ impl Backends {
                 let blobs: Arc<dyn BlobStore> = match &bucket {
                     None => Arc::new(data_folder::make_for_blobs(&folder)?),
                     Some(bucket) => {
-                        bucket::claim(bucket, &*store, adopt_empty).await?;
+                        bucket::claim(bucket, Known::of(&*store).await?, adopt_empty).await?;
                         Arc::new(bucket.clone())
                     }
                 };

@@ -8,7 +8,6 @@ use tokio::runtime::Handle;
 use super::Error;
 use super::owner::{self, Known};
 use crate::blobs::{self, BlobStore, ObjectBlobs, ObjectSettings};
-use crate::store::Store;
 
 /// Tries all that blobs need of the storage. Leaves the bucket as it was.
 ///
@@ -20,23 +19,11 @@ pub(super) async fn open(settings: &ObjectSettings) -> Result<ObjectBlobs, Error
     Ok(blobs)
 }
 
-/// Takes the bucket for the installation that the database is of.
+/// Takes the bucket for an installation.
 ///
 /// # Errors
 /// Where the bucket is another installation's, or has not what the database names.
 pub(super) async fn claim(
-    blobs: &ObjectBlobs,
-    store: &dyn Store,
-    adopt_empty: bool,
-) -> Result<(), Error> {
-    claim_for(blobs, Known::of(store).await?, adopt_empty).await
-}
-
-/// Takes the bucket for an installation.
-///
-/// # Errors
-/// Those of [`claim`].
-pub(super) async fn claim_for(
     blobs: &ObjectBlobs,
     known: Known,
     adopt_empty: bool,

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 
 use super::Error;
 use super::bucket;
-use super::owner::{self, Found};
+use super::owner::{self, Found, Known};
 use crate::ballast::{self, Ballast};
 use crate::blobs::{BlobStore, LocalBlobs, ObjectBlobs};
 use crate::model::Clock;
@@ -280,7 +280,7 @@ async fn open_bucket(
             });
         }
     }
-    bucket::claim(bucket, store, adopt_empty).await?;
+    bucket::claim(bucket, Known::of(store).await?, adopt_empty).await?;
     Ok(Arc::new(bucket.clone()))
 }
 

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 
 use super::backends::{BlobSettings, PostgresSettings};
+use super::owner::Known;
 pub use super::progress::Progress;
 use super::{backup, bucket, data_folder, shared_folder};
 use crate::model::SystemClock;
@@ -118,11 +119,7 @@ pub async fn migrate(
             report.was_done = true;
             return Ok(Some(report));
         }
-        TargetState::Used => {
-            let store = PostgresStore::open(&settings.store, Arc::new(SystemClock)).await?;
-            store.close().await;
-            return Err(Error::Used(store.shown().to_owned()));
-        }
+        TargetState::Used => return Err(Error::Used(settings.store.shown()?)),
     }
     let bucket = match &settings.blobs {
         BlobSettings::Folder => None,
@@ -131,10 +128,12 @@ pub async fn migrate(
     let target = match settings.dry_run {
         true => None,
         false => {
-            let installation = source.installation.clone();
-            let place =
-                shared_folder::open_for(&settings.folder, bucket.as_ref(), installation).await?;
-            Some(place.blobs)
+            let known = Known {
+                installation: source.installation.clone(),
+                live_blobs: 0,
+            };
+            let place = shared_folder::open(&settings.folder, bucket.as_ref(), known, false);
+            Some(place.await?.blobs)
         }
     };
     let moved = Move {
@@ -184,7 +183,8 @@ async fn move_rows(
         blocking(move || Ok(data_folder::mark_migrated(&folder, to.as_deref())?))
     };
     begin(listener, "rows", source.report.rows);
-    mark(Some(store.shown().to_owned())).await?;
+    let to = settings.store.shown()?;
+    mark(Some(to.clone())).await?;
     let (sender, rows) = mpsc::channel(QUEUE);
     let installation = source.installation.clone();
     let (is_whole, is_stopped) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
@@ -210,15 +210,12 @@ async fn move_rows(
         || is_whole.load(Ordering::Acquire) && !is_stopped.load(Ordering::Relaxed),
     );
     let taken = taken.await;
-    let (read, source) = reading.await.map_err(|stopped| failed(stopped.into()))?;
+    let (read, _source) = reading.await.map_err(|stopped| failed(stopped.into()))?;
     let moved = match (taken, read) {
         // Nobody knows whether the rows are there: the next try finds out.
         (Err(error @ store::Error::OutcomeUnknown), _) => return Err(error.into()),
-        (Ok(TargetState::Empty | TargetState::Migrated), _) => {
-            drop(source);
-            return Ok(Some(()));
-        }
-        (Ok(TargetState::Used), _) => Err(Error::Used(store.shown().to_owned())),
+        (Ok(TargetState::Empty | TargetState::Migrated), _) => return Ok(Some(())),
+        (Ok(TargetState::Used), _) => Err(Error::Used(to)),
         (Err(_), Err(error)) => Err(error.into()),
         (Err(_), Ok(())) if is_stopped.load(Ordering::Relaxed) => Ok(None),
         (Err(error), Ok(())) => Err(error.into()),

@@ -8,44 +8,24 @@ use super::data_folder::{self, Place, blocking, failed};
 use super::owner::{self, Folder, Known, Place as _};
 use super::{Error, bucket};
 use crate::blobs::ObjectBlobs;
-use crate::store::Store;
 
-/// Opens the folder, and makes it where there is none. `adopt_empty` admits a database that knows nothing beside files,
-/// one whose files are gone, and a folder of another installation.
+/// Opens the folder of an installation, and makes it where there is none; the bucket and the folder beside it, where the
+/// blobs are in one. `adopt_empty` admits a database that knows nothing beside files, one whose files are gone, and a
+/// place of another installation.
 ///
 /// # Errors
-/// Where the folder is another installation's.
+/// Where the place is another installation's.
 pub(super) async fn open(
     folder: &Path,
-    store: &Arc<dyn Store>,
+    bucket: Option<&ObjectBlobs>,
+    known: Known,
     adopt_empty: bool,
 ) -> Result<Place, Error> {
-    let known = Known::of(&**store).await?;
-    open_as(folder, known, adopt_empty).await
-}
-
-/// Opens the folder, or the bucket and the folder beside it, for an installation that has no records on a server yet.
-///
-/// # Errors
-/// Where the place is another installation's, or has files.
-pub(super) async fn open_for(
-    folder: &Path,
-    bucket: Option<&ObjectBlobs>,
-    installation: String,
-) -> Result<Place, Error> {
-    let known = Known {
-        installation,
-        live_blobs: 0,
-    };
-    let Some(bucket) = bucket else {
-        return open_as(folder, known, false).await;
-    };
-    make_beside(folder).await?;
-    bucket::claim_for(bucket, known, false).await?;
-    Ok(Place::of_blobs(Arc::new(bucket.clone())))
-}
-
-async fn open_as(folder: &Path, known: Known, adopt_empty: bool) -> Result<Place, Error> {
+    if let Some(bucket) = bucket {
+        make_beside(folder).await?;
+        bucket::claim(bucket, known, adopt_empty).await?;
+        return Ok(Place::of_blobs(Arc::new(bucket.clone())));
+    }
     let folder = folder.to_owned();
     blocking(move || {
         if data_folder::has_database(&folder)? {
@@ -59,21 +39,6 @@ async fn open_as(folder: &Path, known: Known, adopt_empty: bool) -> Result<Place
         Ok(Place::of_blobs(Arc::new(blobs)).owned_by(note, known.installation))
     })
     .await
-}
-
-/// Makes the folder for the few files that a server keeps beside a database on a server and blobs in a bucket.
-///
-/// # Errors
-/// Where the bucket is another installation's.
-pub(super) async fn open_beside(
-    folder: &Path,
-    bucket: &ObjectBlobs,
-    store: &Arc<dyn Store>,
-    adopt_empty: bool,
-) -> Result<Place, Error> {
-    make_beside(folder).await?;
-    bucket::claim(bucket, &**store, adopt_empty).await?;
-    Ok(Place::of_blobs(Arc::new(bucket.clone())))
 }
 
 async fn make_beside(folder: &Path) -> Result<(), Error> {

@@ -98,7 +98,8 @@ impl Move {
             return match opened {
                 Ok(_) if advance(&self.listener, blob.size) => Ok(Moved::Kept),
                 Ok(_) => Ok(Moved::Ended),
-                Err(error) => damage(blob.id, error),
+                Err(error) if error.is_damage() => Ok(Moved::Damaged((blob.id, error.to_string()))),
+                Err(error) => Err(failed(&blob.id, error)),
             };
         };
         let failed = |error| failed(&blob.id, error);
@@ -114,23 +115,26 @@ impl Move {
         }
         let writer = target.create(&blob.id, Some(blob.size));
         let writer = writer.await.map_err(failed)?;
-        let copied = match self.copy(&blob, &writer).await {
-            Ok(Copied::All) => Ok(writer.finish().await.map_err(failed)?),
+        let why = match self.copy(&blob, &writer).await {
+            Ok(Copied::All) => {
+                let Written { sha256, .. } = writer.finish().await.map_err(failed)?;
+                if sha256 == blob.sha256 {
+                    return Ok(Moved::Copied);
+                }
+                "its bytes are not those of its digest".to_owned()
+            }
             // The error of the target comes with the end.
             Ok(Copied::Refused) => return Err(refused(&blob.id, writer).await),
             Ok(Copied::Ended) => return Ok(Moved::Ended),
-            Err(error) => Err(error),
-        };
-        match copied {
-            Ok(Written { sha256, .. }) if sha256 == blob.sha256 => Ok(Moved::Copied),
-            Ok(_) => {
-                let ids = vec![blob.id.clone()];
-                target.remove(ids).await.map_err(failed)?;
-                let why = "its bytes are not those of its digest".to_owned();
-                Ok(Moved::Damaged((blob.id, why)))
+            Err(error) if error.is_damage() => {
+                drop(writer);
+                error.to_string()
             }
-            Err(error) => damage(blob.id, error),
-        }
+            Err(error) => return Err(failed(error)),
+        };
+        let ids = vec![blob.id.clone()];
+        target.remove(ids).await.map_err(failed)?;
+        Ok(Moved::Damaged((blob.id, why)))
     }
 
     /// Whether a blob of the target has the right bytes. None where the listener ended it.
@@ -220,13 +224,6 @@ async fn refused(id: &str, writer: BlobWriter) -> Error {
             id,
             std::io::Error::from(std::io::ErrorKind::WriteZero).into(),
         ),
-    }
-}
-
-fn damage(id: String, error: blobs::Error) -> Result<Moved> {
-    match error.is_damage() {
-        true => Ok(Moved::Damaged((id, error.to_string()))),
-        false => Err(failed(&id, error)),
     }
 }
 

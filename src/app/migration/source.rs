@@ -39,13 +39,11 @@ impl Source {
             let folder = folder.to_owned();
             return Err(Error::Unfinished { folder, count });
         }
-        let installation = match rows.installation()? {
-            Some(installation) => installation,
-            None => Uuid::new_v4().to_string(),
+        let made = Uuid::new_v4().to_string();
+        let installation = match dry_run {
+            true => rows.installation()?.unwrap_or(made),
+            false => rows.named(&made)?,
         };
-        if !dry_run {
-            rows.set_installation(&installation)?;
-        }
         let database = Verification::open(&path)?;
         let (blobs, bytes) = database.extent()?;
         let report = Report {
@@ -55,7 +53,7 @@ impl Source {
             ..Report::default()
         };
         let path = data_folder::blobs(folder);
-        let blobs = LocalBlobs::open(&path).map_err(|source| Error::File { path, source })?;
+        let blobs = LocalBlobs::existing(&path).map_err(|source| Error::File { path, source })?;
         Ok(Self {
             installation,
             rows,

@@ -91,11 +91,6 @@ impl PostgresStore {
         let worked = worked.await;
         transaction.end(worked).await
     }
-
-    /// The address of the database, without user and password.
-    pub(crate) fn shown(&self) -> &str {
-        &self.shown
-    }
 }
 
 async fn state(connection: &Connection, installation: &str) -> Result<TargetState> {

@@ -51,6 +51,14 @@ impl PostgresSettings {
             password_file: None,
         }
     }
+
+    /// The address of the database, without user and password.
+    ///
+    /// # Errors
+    /// Words about the first thing that is wrong with the settings.
+    pub(crate) fn shown(&self) -> Result<String> {
+        Ok(Settings::new(self)?.shown)
+    }
 }
 
 impl fmt::Debug for PostgresSettings {

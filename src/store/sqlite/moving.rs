@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use super::super::Result;
 use super::super::moving::{Rows, Table, Value};
-use super::schema;
+use super::{Transaction, installation, schema};
 
 /// Rows that are handed on together.
 const BATCH: usize = 500;
@@ -44,11 +44,12 @@ impl Departing {
         Ok(id.optional()?)
     }
 
-    /// Names an installation that has no name.
-    pub(crate) fn set_installation(&self, id: &str) -> Result<()> {
-        let sql = "INSERT OR IGNORE INTO installation (key, id) VALUES (1, ?1)";
-        self.connection.execute(sql, [id])?;
-        Ok(())
+    /// The name of the installation; `made`, where it had none.
+    pub(crate) fn named(&self, made: &str) -> Result<String> {
+        let transaction = Transaction::begin(&self.connection, TransactionBehavior::Immediate)?;
+        let name = installation::named(&transaction, made)?;
+        transaction.commit()?;
+        Ok(name)
     }
 
     /// The number of rows of all tables together.
