@@ -91,7 +91,8 @@ impl ObjectSettings {
             built.map_err(|error| refused(error.to_string()))
         };
         let options = || ClientOptions::new().with_connect_timeout(CONNECT_TIMEOUT);
-        // A request of the library is cut off after 30 s, also while its body moves.
+        // Unless told otherwise the library cuts a request off after 30 s, also while its body moves (object_store 0.14.2,
+        // `ClientOptions::default` in <https://docs.rs/object_store/0.14.2/src/object_store/client/mod.rs.html>).
         let whole = options().with_timeout_disabled().with_read_timeout(SILENCE);
         let longest = SILENCE + Duration::from_secs(self.upload_memory / SLOWEST);
         let for_parts = options().with_timeout(longest).with_read_timeout_disabled();

@@ -17,7 +17,8 @@ pub(super) trait Bucket: ObjectStore + MultipartStore {}
 impl<T: ObjectStore + MultipartStore> Bucket for T {}
 
 /// The time for which a write that fails is repeated. The library repeats a request with its first signature, which is
-/// good for 15 minutes and holds the first token; here each repetition is signed anew.
+/// good for 15 minutes and holds the first token (object_store 0.14.2, `Request::send` in
+/// <https://docs.rs/object_store/0.14.2/src/object_store/aws/client.rs.html>); here each repetition is signed anew.
 const PATIENCE: Duration = Duration::from_secs(180);
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
