@@ -311,11 +311,13 @@ fn no_descriptors(cause: &dyn std::error::Error) -> Status {
 
 /// Whether headers have a status after which the same call may be sent again: UNAVAILABLE of a call that changed nothing.
 pub(crate) fn may_be_sent_again(headers: &HeaderMap) -> bool {
-    let status = Status::from_header_map(headers).filter(|it| it.code() == Code::Unavailable);
-    status.is_some_and(|status| {
-        let info = status.get_details_error_info();
-        info.is_none_or(|info| info.reason != OUTCOME_UNKNOWN)
-    })
+    let code = headers.get(Status::GRPC_STATUS).map(|code| code.as_bytes());
+    if code.map(Code::from_bytes) != Some(Code::Unavailable) {
+        return false;
+    }
+    let status = Status::from_header_map(headers);
+    let info = status.and_then(|status| status.get_details_error_info());
+    info.is_none_or(|info| info.reason != OUTCOME_UNKNOWN)
 }
 
 /// INTERNAL, whose cause is for the log only.
