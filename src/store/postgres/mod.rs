@@ -57,7 +57,7 @@ use writer::Writer;
 
 /// Connections that read, and run statements on sets of rows. The writer has one more, and the listener.
 const READERS: u32 = 8;
-/// How many connections a server has at the most.
+/// Connections that a server has at the most.
 const CONNECTIONS: u32 = READERS + 2;
 
 /// The store of record in a PostgreSQL database.
@@ -97,7 +97,8 @@ macro_rules! read {
     }};
 }
 
-/// Runs statements on sets of rows in their turn among commands, in a transaction of their own, and again where another process came between.
+/// Runs statements on sets of rows in their turn among commands, in a transaction of their own, and again where another
+/// process came between.
 macro_rules! write {
     ($self:ident, $transaction:ident => $work:expr) => {{
         let _turn = $self.writer.turn().await?;

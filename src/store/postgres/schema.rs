@@ -6,7 +6,8 @@ use super::super::{Error, Result};
 use super::connection::{Connection, Pool};
 use super::transaction::Transaction;
 
-/// A migration: its number, which is that of the equal one of SQLite, the lowest version of a program that may work with what it leaves, and its statements.
+/// A migration: its number, which is that of the equal one of SQLite, the lowest version of a program that may work with
+/// what it leaves, and its statements.
 /// Migrations only add; what is no longer used is taken away by one of a later release.
 struct Migration {
     version: i64,
@@ -25,12 +26,12 @@ const MIGRATIONS: [Migration; 3] = [
         readable_from: 6,
         sql: include_str!("../../../migrations/postgres/0007_installation.sql"),
     },
-    // Backups of PostgreSQL are made with its own tools: no command places a hold there, so that a program that knows
-    // none does no harm.
+    // A program that knows none of these tables does no harm. No command places a hold: backups of PostgreSQL are made
+    // with its own tools. Maintenance is only done twice, and commits are marked for the process itself.
     Migration {
         version: 8,
         readable_from: 6,
-        sql: include_str!("../../../migrations/postgres/0008_holds.sql"),
+        sql: include_str!("../../../migrations/postgres/0008_replicas.sql"),
     },
 ];
 
