@@ -10,19 +10,17 @@ made is there, and no other.
 
 import json
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import grpc
+from database import PATIENCE, Database, free_port, until
 from yandex.cloud.clouddesktop.v1.desktop_image_service_pb2 import ListDesktopImagesRequest
 from yandex.cloud.clouddesktop.v1.desktop_image_service_pb2_grpc import DesktopImageServiceStub
 from yandex.cloud.compute.v1.image_service_pb2 import CreateImageRequest, ListImagesRequest
@@ -34,11 +32,8 @@ REPLICAS = 3
 ROUNDS = 2
 CALLERS = 6
 CALL_TIMEOUT = 30
-# Longer than any step takes.
-PATIENCE = 60
 # Longer than a client takes to learn that a server is about to stop.
 DRAIN_DELAY = "500ms"
-USER = "images"
 SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
     "methodConfig": [
@@ -54,46 +49,6 @@ SERVICE_CONFIG = {
         }
     ],
 }
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def until(what, condition):
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"not in time: {what}"
-        time.sleep(0.02)
-
-
-class Database:
-    """A PostgreSQL server in a temporary folder. It does not run as root."""
-
-    def __init__(self, programs, folder):
-        self.programs = Path(programs)
-        self.folder = folder
-        self.port = free_port()
-        self.user = None
-        if os.geteuid() == 0:
-            self.user = "nobody"
-            shutil.chown(folder, "nobody")
-        self.run("initdb", "-D", "data", "-U", USER, "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8").check_returncode()
-        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
-        self.run("pg_ctl", "-D", "data", "-l", "log", "-w", "-o", options, "start").check_returncode()
-
-    def run(self, program, *arguments):
-        return subprocess.run(
-            [self.programs / program, *arguments], cwd=self.folder, user=self.user, stdout=subprocess.DEVNULL
-        )
-
-    def url(self):
-        return f"postgres://{USER}@127.0.0.1:{self.port}/postgres?sslmode=disable"
-
-    def stop(self):
-        self.run("pg_ctl", "-D", "data", "-m", "immediate", "stop")
 
 
 class Replica:
