@@ -398,6 +398,21 @@ impl Wanted {
     }
 
     fn add_images(&self, pipeline: &mut Pipeline, asked: &mut Asked) {
+        // One row at the most for each name: as a join, PostgreSQL read all images of a folder for each name as long
+        // as it had no statistics of the table.
+        macro_rules! of_names {
+            ($table:literal) => {
+                concat!(
+                    "SELECT folder.id, wanted.name, image.key, image.id_rest
+                     FROM unnest($1::text[], $2::text[]) AS wanted (folder_id, name)
+                     JOIN folders AS folder ON folder.id = wanted.folder_id
+                     CROSS JOIN LATERAL (
+                         SELECT key, id_rest FROM ",
+                    $table,
+                    " WHERE folder_key = folder.key AND name = wanted.name LIMIT 1) AS image"
+                )
+            };
+        }
         // Statements that are alike for both kinds of images.
         macro_rules! of_images {
             ($table:literal, $lock:literal) => {
@@ -464,20 +479,12 @@ impl Wanted {
             (
                 &self.compute_image_names,
                 &mut asked.compute_names,
-                "SELECT folder.id, image.name, image.key, image.id_rest
-                 FROM unnest($1::text[], $2::text[]) AS wanted (folder_id, name)
-                 JOIN folders AS folder ON folder.id = wanted.folder_id
-                 JOIN compute_images AS image
-                   ON image.folder_key = folder.key AND image.name = wanted.name",
+                of_names!("compute_images"),
             ),
             (
                 &self.desktop_image_names,
                 &mut asked.desktop_names,
-                "SELECT folder.id, image.name, image.key, image.id_rest
-                 FROM unnest($1::text[], $2::text[]) AS wanted (folder_id, name)
-                 JOIN folders AS folder ON folder.id = wanted.folder_id
-                 JOIN desktop_images AS image
-                   ON image.folder_key = folder.key AND image.name = wanted.name",
+                of_names!("desktop_images"),
             ),
         ] {
             if !names.is_empty() {
