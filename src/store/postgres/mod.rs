@@ -18,6 +18,7 @@ mod images;
 mod installation;
 mod listener;
 mod listing;
+mod lookups;
 mod maintenance;
 mod moving;
 mod operation_rows;
