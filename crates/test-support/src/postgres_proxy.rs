@@ -35,17 +35,28 @@ pub struct PostgresProxy {
 const COMMIT: &[u8] = b"COMMIT\0";
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The listener of a proxy before the server of a URL that [`crate::postgres_server::database`] has given, the socket of
+/// the server, and the URL by which the proxy is reached.
+pub(crate) async fn before(url: &str) -> (TcpListener, String, String) {
+    let (_, rest) = url.split_once("?host=").expect("a URL of the test server");
+    let (folder, parameters) = rest.split_once('&').expect("parameters");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    (
+        listener,
+        format!("{folder}/.s.PGSQL.5432"),
+        format!("postgres://images@{address}/postgres?{parameters}"),
+    )
+}
+
 impl PostgresProxy {
     /// A proxy before the server of a URL that [`crate::postgres_server::database`] has given.
     pub async fn start(url: &str) -> Self {
-        let (_, rest) = url.split_once("?host=").expect("a URL of the test server");
-        let (folder, parameters) = rest.split_once('&').expect("parameters");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("an address");
+        let (listener, socket, url) = before(url).await;
         let shared = Arc::new(Shared {
             next: Mutex::default(),
             cut: watch::Sender::new(false),
-            socket: format!("{folder}/.s.PGSQL.5432"),
+            socket,
         });
         let serving = shared.clone();
         tokio::spawn(async move {
@@ -55,10 +66,7 @@ impl PostgresProxy {
                 }
             }
         });
-        Self {
-            shared,
-            url: format!("postgres://images@{address}/postgres?{parameters}"),
-        }
+        Self { shared, url }
     }
 
     pub fn url(&self) -> &str {

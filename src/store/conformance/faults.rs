@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use rand::Rng;
-use test_support::{Database, Lost, PostgresProxy, eventually};
+use test_support::{Database, Lost, PostgresFaults, PostgresProxy, eventually};
 
 use super::*;
 
@@ -162,21 +162,6 @@ async fn waits_for_standby(database: &Database) {
     .await;
 }
 
-/// Has a part of the statements and of the commits fail as those of databases that serialise transactions do.
-const INJECTED: &str = "
-    CREATE FUNCTION inject() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-        IF random() < 0.03 THEN
-            RAISE EXCEPTION 'injected' USING ERRCODE = '40P01';
-        ELSIF random() < 0.03 THEN
-            RAISE EXCEPTION 'injected' USING ERRCODE = '40001';
-        END IF;
-        RETURN NULL;
-    END $$;
-    CREATE TRIGGER inject AFTER INSERT OR UPDATE ON operations FOR EACH STATEMENT EXECUTE FUNCTION inject();
-    CREATE TRIGGER inject AFTER UPDATE ON quotas FOR EACH STATEMENT EXECUTE FUNCTION inject();
-    CREATE CONSTRAINT TRIGGER inject_late AFTER INSERT ON audit_events DEFERRABLE INITIALLY DEFERRED
-        FOR EACH ROW EXECUTE FUNCTION inject();";
-
 /// Ends about half of the connections of the stores.
 const TERMINATE: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE application_name = 'to-be-ended' AND random() < 0.5";
@@ -189,9 +174,8 @@ async fn changes_and_limits_stay_exact_while_connections_end_and_transactions_fa
     }
     let clock = Arc::new(ManualClock::new(START));
     let url = postgres_server::database().await;
-    let theirs = format!(
-        "{url}%20-c%20default_transaction_isolation%3Dserializable&application_name=to-be-ended"
-    );
+    let faults = PostgresFaults::start(&format!("{url}{SERIALIZABLE}"), seed()).await;
+    let theirs = format!("{}&application_name=to-be-ended", faults.url());
     let mut stores = Vec::new();
     for _ in 0..2 {
         let store = on_postgres(&theirs, &clock).await.unwrap();
@@ -202,7 +186,6 @@ async fn changes_and_limits_stay_exact_while_connections_end_and_transactions_fa
     let lease = *accepted.unwrap().lease.unwrap();
     let done = stores[0].complete_import(&lease, facts("source"), Vec::new());
     let source = done.await.unwrap().image_id;
-    postgres_server::run(&url, INJECTED).await;
     let scope = || QuotaScope::Folder("f".to_owned());
     let metric = Metric::DesktopImagesCount;
     let limits = async {
@@ -250,4 +233,5 @@ async fn changes_and_limits_stay_exact_while_connections_end_and_transactions_fa
     assert_eq!(count(&url, "desktop_images").await, made.len() as i64);
     let used = stores[0].quotas().await.unwrap()[0].used;
     assert_eq!(used, made.len() as i64);
+    assert!(faults.injected() > 0);
 }

@@ -1,5 +1,5 @@
 //! The conformance suite: promises of every store, tested from outside, on each backend. Time stands still until a
-//! test moves it.
+//! test moves it. `DESKTOP_IMAGES_FAULTS` is a seed that decides which statements fail in the tests where some do.
 
 mod accepting;
 mod agreement;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use test_support::postgres_server;
+use test_support::{PostgresFaults, postgres_server};
 
 use super::memory::MemoryStore;
 use super::postgres::{PostgresSettings, PostgresStore};
@@ -45,6 +45,15 @@ macro_rules! conformance {
             async fn $test() {
                 if test_support::postgres_server::is_installed(stringify!($test)) {
                     super::$module::$test(super::Backend::Postgres).await;
+                }
+            })+)+
+        }
+        mod postgres_with_faults {
+            $($(#[tokio::test]
+            async fn $test() {
+                let test = concat!(stringify!($test), " while statements fail");
+                if test_support::postgres_server::is_installed(test) {
+                    super::$module::$test(super::Backend::FailingPostgres).await;
                 }
             })+)+
         }
@@ -104,6 +113,8 @@ conformance! {
 enum Backend {
     Sqlite,
     Postgres,
+    /// A database that serialises transactions unless it is told otherwise, and whose statements fail now and then.
+    FailingPostgres,
     Memory,
 }
 
@@ -241,6 +252,24 @@ async fn on_postgres(url: &str, clock: &Arc<ManualClock>) -> Result<PostgresStor
     PostgresStore::open_with(&settings, clock.clone(), ids).await
 }
 
+/// The URL parameter that has transactions be serialised which do not ask for anything else; it goes to the end of one
+/// that the server of the tests has given.
+const SERIALIZABLE: &str = "%20-c%20default_transaction_isolation%3Dserializable";
+
+/// An empty database that serialises transactions unless it is told otherwise, and whose statements fail now and then.
+async fn faults() -> PostgresFaults {
+    let url = postgres_server::database().await + SERIALIZABLE;
+    PostgresFaults::start(&url, seed()).await
+}
+
+/// Decides which statements fail.
+fn seed() -> u64 {
+    let seed = std::env::var("DESKTOP_IMAGES_FAULTS");
+    let seed = seed.map_or_else(|_| rand::random(), |seed| seed.parse().expect("a number"));
+    println!("statements fail by DESKTOP_IMAGES_FAULTS={seed}");
+    seed
+}
+
 struct Fixture {
     store: Tested,
     clock: Arc<ManualClock>,
@@ -256,10 +285,13 @@ impl Fixture {
         let clock = Arc::new(ManualClock::new(START));
         let url = match backend {
             Backend::Postgres => postgres_server::database().await,
+            Backend::FailingPostgres => faults().await.url().to_owned(),
             Backend::Sqlite | Backend::Memory => String::new(),
         };
         let store: Arc<dyn Store> = match backend {
-            Backend::Postgres => Arc::new(on_postgres(&url, &clock).await.unwrap()),
+            Backend::Postgres | Backend::FailingPostgres => {
+                Arc::new(on_postgres(&url, &clock).await.unwrap())
+            }
             Backend::Sqlite => {
                 let path = folder.path().join("metadata.sqlite");
                 Arc::new(SqliteStore::open(&path, clock.clone()).unwrap())
@@ -287,7 +319,7 @@ impl Fixture {
                     ..self
                 }
             }
-            Backend::Postgres => {
+            Backend::Postgres | Backend::FailingPostgres => {
                 self.store.close().await;
                 let store = on_postgres(&self.url, &self.clock).await;
                 Self {

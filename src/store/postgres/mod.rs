@@ -84,14 +84,21 @@ struct Shared {
     work: Notify,
 }
 
-/// Asks on a connection, and once more on a new one where the connection was lost.
+/// Asks on a connection, once more on a new one where the connection was lost, and again where another process came
+/// between: a read, too, may be refused by a database that serialises transactions, or wait in vain for a lock.
 macro_rules! read {
     ($self:ident, $connection:ident => $asked:expr) => {{
-        let mut is_fresh = false;
+        let (mut is_fresh, mut tries) = (false, Tries::alone());
         loop {
             let $connection = $self.readers.take(is_fresh).await?;
-            match $asked.await {
+            let asked = $asked.await;
+            drop($connection);
+            match asked {
                 Err(error) if !is_fresh && may_be_asked_again(&error) => is_fresh = true,
+                Err(error) if !error::is_lost(&error) => tries
+                    .again(error)
+                    .await
+                    .map_err(error::overtaken_too_often)?,
                 answered => break answered,
             }
         }
@@ -184,9 +191,20 @@ async fn prepare(
     clock: Option<&ServerClock>,
     shown: &str,
 ) -> Result<i64> {
-    // Connections that the database does not grant now would be missing under load.
+    // Connections that the database does not grant now would be missing under load. An address that leads nowhere is
+    // told at once.
     readers.fill(READERS).await?;
     writers.fill(1).await?;
+    let mut tries = Tries::alone();
+    loop {
+        match make_ready(readers, clock, shown).await {
+            Ok(last_key) => return Ok(last_key),
+            Err(error) => tries.again(error).await?,
+        }
+    }
+}
+
+async fn make_ready(readers: &Pool, clock: Option<&ServerClock>, shown: &str) -> Result<i64> {
     let connection = readers.take(false).await?;
     server::check(&connection).await?;
     if let Some(clock) = clock {
@@ -388,19 +406,32 @@ impl Store for PostgresStore {
 
 impl PostgresStore {
     async fn page<T: Send>(&self, table: &listing::Table<T>, query: &ListQuery) -> Result<Page<T>> {
-        if listing::has_segments(query) {
-            let transaction = Transaction::begin_reading(&self.readers).await?;
-            let page = listing::page(&transaction, table, query).await;
-            transaction.roll_back().await;
-            return page;
+        if !listing::has_segments(query) {
+            return read!(self, connection => listing::page(&connection, table, query));
         }
-        read!(self, connection => listing::page(&connection, table, query))
+        let mut tries = Tries::alone();
+        loop {
+            let read = async {
+                let transaction = Transaction::begin_reading(&self.readers).await?;
+                let page = listing::page(&transaction, table, query).await;
+                transaction.roll_back().await;
+                page
+            };
+            match read.await {
+                Err(error) if !error::is_lost(&error) => tries
+                    .again(error)
+                    .await
+                    .map_err(error::overtaken_too_often)?,
+                read => return read,
+            }
+        }
     }
 
     async fn number_events(&self) -> Result<()> {
         let mut tries = Tries::alone();
         while let Err(error) = audit::number(&self.readers).await {
-            tries.again(error).await?;
+            let again = tries.again(error).await;
+            again.map_err(error::overtaken_too_often)?;
         }
         Ok(())
     }

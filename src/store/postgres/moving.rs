@@ -9,7 +9,7 @@ use super::super::moving::{Rows, Table, TargetState, Value};
 use super::super::{Error, Result};
 use super::connection::{Connection, Pool};
 use super::settings::Settings;
-use super::transaction::Transaction;
+use super::transaction::{Transaction, Tries};
 use super::{PostgresSettings, PostgresStore, error, schema, server};
 
 /// Keeps others from writing the first rows meanwhile; they may read.
@@ -41,20 +41,31 @@ impl PostgresStore {
         let shown = settings.shown().to_owned();
         let pool = Pool::new(settings, 1);
         let asked = async {
-            let transaction = Transaction::begin(&pool).await?;
-            let asked = async {
-                server::check(&transaction).await?;
-                match schema::is_there(&transaction, &shown).await? {
-                    true => state(&transaction, installation).await,
-                    false => Ok(TargetState::Empty),
+            let mut tries = Tries::alone();
+            // An address that leads nowhere is told at once.
+            pool.fill(1).await?;
+            loop {
+                let asked = async {
+                    let transaction = Transaction::begin(&pool).await?;
+                    let asked = async {
+                        server::check(&transaction).await?;
+                        match schema::is_there(&transaction, &shown).await? {
+                            true => state(&transaction, installation).await,
+                            false => Ok(TargetState::Empty),
+                        }
+                    };
+                    let asked = asked.await;
+                    transaction.end(asked).await
+                };
+                match asked.await {
+                    Ok(state) => return Ok(state),
+                    Err(error) => tries.again(error).await?,
                 }
-            };
-            let asked = asked.await;
-            transaction.end(asked).await
+            }
         };
-        let asked = asked.await.map_err(|error| error::at_start(&shown, error));
+        let asked: Result<_> = asked.await;
         pool.close(1).await;
-        asked
+        asked.map_err(|error| error::at_start(&shown, error))
     }
 
     /// Takes over the rows of an installation, in the order of [`Table::ALL`], and commits once their sender is gone and
