@@ -134,6 +134,11 @@ impl Connection {
         within(self.client.batch_execute(sql)).await
     }
 
+    /// The same, for as long as they take: the kernel ends a connection that nobody answers.
+    pub(super) async fn run_for_long(&self, sql: &str) -> Result<()> {
+        Ok(self.client.batch_execute(sql).await?)
+    }
+
     /// Hands rows, in the text format, to a COPY statement; how many it took.
     pub(super) async fn copy_in(&self, sql: &str, rows: Bytes) -> Result<u64> {
         within(async {

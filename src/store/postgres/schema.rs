@@ -1,6 +1,9 @@
 //! Numbered migrations, applied in one transaction by whichever process comes first.
 
 use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::time::sleep;
 
 use super::super::{Error, Result};
 use super::connection::{Connection, Pool};
@@ -37,8 +40,13 @@ const MIGRATIONS: [Migration; 3] = [
 
 /// Tells a database of this program from others.
 const APPLICATION: &str = "desktop-images";
-/// The number of the lock under which migrations are applied: "dimg".
-const LOCK: &str = "SELECT pg_advisory_xact_lock(1684630887)";
+/// The number of the lock under which migrations are applied: "dimg". It is asked for again and again: the wait for it
+/// would end with the limit of waits for locks, and a migration of many rows takes longer.
+const LOCK: &str = "SELECT pg_try_advisory_xact_lock(1684630887)";
+const BETWEEN_ASKS: Duration = Duration::from_millis(50);
+/// A migration takes as long as its rows need. A lock it gives up soon, and tries again: those who come while it waits
+/// for one wait behind it.
+const LIMITS: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 1000";
 
 /// Brings the schema up to date.
 ///
@@ -46,9 +54,23 @@ const LOCK: &str = "SELECT pg_advisory_xact_lock(1684630887)";
 /// [`Error::Foreign`] where the schema holds another program's tables, and [`Error::NewerSchema`] where a later
 /// version has left what this one cannot work with.
 pub(super) async fn migrate(pool: &Pool, shown: &str) -> Result<()> {
-    let transaction = Transaction::begin(pool).await?;
-    let migrated = apply(&transaction, shown).await;
-    transaction.end(migrated).await
+    let mut waits = false;
+    loop {
+        let transaction = Transaction::begin(pool).await?;
+        let row = transaction.query_opt(LOCK, &[]).await?;
+        if row.map_or(Ok(false), |row| row.try_get(0))? {
+            let migrated = apply(&transaction, shown).await;
+            return transaction.end(migrated).await;
+        }
+        transaction.roll_back().await;
+        if !waits {
+            tracing::info!(
+                "another process migrates the database, or looks whether it has to; it is waited for"
+            );
+            waits = true;
+        }
+        sleep(BETWEEN_ASKS).await;
+    }
 }
 
 /// Fails where a later version has left meanwhile what this one cannot work with.
@@ -84,7 +106,6 @@ fn known() -> i64 {
 }
 
 async fn apply(transaction: &Transaction<'_>, shown: &str) -> Result<()> {
-    transaction.run(LOCK).await?;
     let known = known();
     let found = match found(transaction).await? {
         Found::Empty => 0,
@@ -102,7 +123,8 @@ async fn apply(transaction: &Transaction<'_>, shown: &str) -> Result<()> {
         Found::Version { version, .. } => version,
     };
     for migration in MIGRATIONS.iter().filter(|it| it.version > found) {
-        transaction.run(migration.sql).await?;
+        transaction.run(LIMITS).await?;
+        transaction.run_for_long(migration.sql).await?;
         transaction
             .execute(
                 "INSERT INTO schema_version (application, version, readable_from)
