@@ -204,7 +204,7 @@ impl Store for SqliteStore {
 
     async fn close(&self) {
         self.writer.close().await;
-        self.readers.close();
+        self.readers.close().await;
     }
 
     async fn check(&self) -> Result<()> {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::super::{Error, Result};
 use super::{READER_CACHE, Transaction, connect};
@@ -26,6 +26,8 @@ pub(super) struct Readers {
     /// How many threads there are as long as nothing has waited for long.
     few: usize,
     state: Arc<Mutex<State>>,
+    /// Notified of each thread that has ended.
+    ended: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -33,6 +35,7 @@ struct State {
     waiting: VecDeque<Job>,
     threads: usize,
     idle: Vec<Connection>,
+    is_closed: bool,
 }
 
 type Job = Box<dyn FnOnce(Result<&Connection>) + Send>;
@@ -43,6 +46,7 @@ impl Readers {
             path: path.into(),
             few: std::thread::available_parallelism().map_or(1, usize::from),
             state: Arc::default(),
+            ended: Arc::default(),
         }
     }
 
@@ -70,6 +74,9 @@ impl Readers {
         };
         {
             let mut state = self.state();
+            if state.is_closed {
+                return Err(Error::Closed);
+            }
             state.waiting.push_back(Box::new(job));
             if state.threads < self.few {
                 self.bring_thread(&mut state);
@@ -90,9 +97,22 @@ impl Readers {
         read.map_err(|_| Error::Closed)?
     }
 
-    /// Closes the connections that are idle.
-    pub(super) fn close(&self) {
-        self.state().idle.clear();
+    /// Takes no more reads, and waits until all connections are closed. A thread has its connection for a moment longer
+    /// than the caller waits for the answer; whoever replaces the file then would find a log beside it that is not its
+    /// own.
+    pub(super) async fn close(&self) {
+        loop {
+            let ended = self.ended.notified();
+            {
+                let mut state = self.state();
+                state.is_closed = true;
+                state.idle.clear();
+                if state.threads == 0 {
+                    return;
+                }
+            }
+            ended.await;
+        }
     }
 
     fn bring_thread(&self, state: &mut State) {
@@ -120,10 +140,12 @@ impl Readers {
         let mut state = self.state();
         let job = state.waiting.pop_front();
         if job.is_none() {
-            state.threads -= 1;
-            if state.idle.len() < IDLE {
-                state.idle.extend(connection.take());
+            match !state.is_closed && state.idle.len() < IDLE {
+                true => state.idle.extend(connection.take()),
+                false => *connection = None,
             }
+            state.threads -= 1;
+            self.ended.notify_waiters();
         } else if connection.is_none() {
             *connection = state.idle.pop();
         }
@@ -175,6 +197,28 @@ mod tests {
         drop(gates);
         for read in slow {
             assert!(read.await.unwrap().unwrap());
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn no_connection_is_open_once_they_are_closed() {
+        for _ in 0..200 {
+            let (readers, writer, folder) = readers();
+            writer.execute_batch("CREATE TABLE t (c)").unwrap();
+            drop(writer);
+            let reads = (0..2 * readers.few).map(|_| {
+                readers.read(|transaction| Ok(transaction.execute_batch("SELECT * FROM t")?))
+            });
+            for read in futures_util::future::join_all(reads).await {
+                read.unwrap();
+            }
+            readers.close().await;
+            // The last connection takes the log with it.
+            assert!(!folder.path().join("database-wal").exists());
+            assert!(matches!(
+                readers.read(|_| Ok(true)).await,
+                Err(Error::Closed)
+            ));
         }
     }
 
