@@ -26,6 +26,49 @@ async fn pages(store: &Tested, order: &[(Column, Direction)], size: usize) -> Ve
     }
 }
 
+/// The image of folder `f` becomes many: those of the folder lie before and between those of others.
+const MANY: &str = "
+    INSERT INTO desktop_images
+    SELECT key + number, id_rest, CASE WHEN number < 150 OR number % 3000 = 0 THEN folder_key
+            ELSE (SELECT key FROM folders WHERE id = 'g' || number % 5) END,
+        status, 'n' || number, description, labels, min_disk_size, blob_key, blob_rest
+    FROM desktop_images CROSS JOIN generate_series(1, 30000) AS number WHERE name = 'of-f';
+    ANALYZE desktop_images";
+
+/// Reads of each index of a table, once all connections have told of theirs.
+const READ: &str = "SELECT coalesce(sum(idx_tup_read) FILTER (WHERE indexrelname = $1), 0)::bigint
+    FROM pg_stat_user_indexes WHERE schemaname = current_schema()";
+
+#[tokio::test]
+async fn a_page_of_a_small_folder_reads_no_images_of_large_ones() {
+    if !postgres_server::is_installed("lists beside large folders") {
+        return;
+    }
+    let fixture = Fixture::new(Backend::Postgres).await;
+    let source = fixture.compute_image("f", "source").await;
+    for folder_id in ["f", "g0", "g1", "g2", "g3", "g4"] {
+        let image = copy(folder_id, &format!("of-{folder_id}"), &source);
+        fixture.accept(image, Start::Now).await.unwrap();
+    }
+    postgres_server::run(&fixture.url, MANY).await;
+    // A statement is planned for all parameters alike from its sixth time on, on each connection.
+    for _ in 0..4 {
+        let images = pages(&fixture.store, &[], 15).await;
+        assert_eq!(images.len(), 160);
+    }
+    fixture.store.close().await;
+    let client = postgres_server::connect(&fixture.url).await.unwrap();
+    let read = async |index: &str| -> i64 {
+        let row = client.query_one(READ, &[&index]).await;
+        row.unwrap().get(0)
+    };
+    test_support::eventually("the connections have told of their reads", || async {
+        (read("desktop_images_folder").await >= 4 * 160).then_some(())
+    })
+    .await;
+    assert!(read("desktop_images_pkey").await < 100);
+}
+
 pub(super) async fn pages_of_every_order_show_each_image_once(backend: Backend) {
     let fixture = Fixture::new(backend).await;
     let source = fixture.compute_image("f", "source").await;

@@ -11,27 +11,50 @@ use crate::model::{
     Id,
 };
 
-/// The columns of [`desktop_image`].
+/// The columns of [`desktop_image`]. Where the folder is known, it may be a parameter instead of a row.
 macro_rules! select_desktop_image {
     () => {
-        "SELECT image.key, image.id_rest, image.blob_key,
-        image.blob_rest, folder.id, image.status, image.name, image.description, image.labels,
-        blob.stored_size, image.min_disk_size
-    FROM desktop_images AS image JOIN folders AS folder ON folder.key = image.folder_key
-    JOIN blobs AS blob ON blob.key = image.blob_key AND blob.id_rest = image.blob_rest"
+        select_desktop_image!(
+            "folder.id",
+            " JOIN folders AS folder ON folder.key = image.folder_key"
+        )
+    };
+    ($folder:literal, $join:literal) => {
+        concat!(
+            "SELECT image.key, image.id_rest, image.blob_key, image.blob_rest, ",
+            $folder,
+            ", image.status, image.name, image.description, image.labels,
+                blob.stored_size, image.min_disk_size
+            FROM desktop_images AS image",
+            $join,
+            " JOIN blobs AS blob
+                ON blob.key = image.blob_key AND blob.id_rest = image.blob_rest"
+        )
     };
 }
 pub(super) use select_desktop_image;
 
-/// The columns of [`compute_image`].
+/// The columns of [`compute_image`], in the same way.
 macro_rules! select_compute_image {
     () => {
-        "SELECT image.key, image.id_rest, image.blob_key,
-        image.blob_rest, folder.id, image.status, image.name, image.description, image.labels,
-        image.family, coalesce(blob.size, 0), coalesce(blob.stored_size, 0), image.min_disk_size,
-        image.product_ids, image.os, image.pooled, image.hardware_generation
-    FROM compute_images AS image JOIN folders AS folder ON folder.key = image.folder_key
-    LEFT JOIN blobs AS blob ON blob.key = image.blob_key AND blob.id_rest = image.blob_rest"
+        select_compute_image!(
+            "folder.id",
+            " JOIN folders AS folder ON folder.key = image.folder_key"
+        )
+    };
+    ($folder:literal, $join:literal) => {
+        concat!(
+            "SELECT image.key, image.id_rest, image.blob_key, image.blob_rest, ",
+            $folder,
+            ", image.status, image.name, image.description, image.labels,
+                image.family, coalesce(blob.size, 0), coalesce(blob.stored_size, 0),
+                image.min_disk_size, image.product_ids, image.os, image.pooled,
+                image.hardware_generation
+            FROM compute_images AS image",
+            $join,
+            " LEFT JOIN blobs AS blob
+                ON blob.key = image.blob_key AND blob.id_rest = image.blob_rest"
+        )
     };
 }
 pub(super) use select_compute_image;

@@ -21,7 +21,7 @@ pub(super) const DESKTOP_IMAGES: listing::Table<DesktopImage> = listing::Table {
         DesktopImageStatus::Deleting as i64,
     ],
     common_status: DesktopImageStatus::Active as i64,
-    select: select_desktop_image!(),
+    select: select_desktop_image!("$1::text", ""),
     from_row: |row| Ok(desktop_image(row)?.image),
     position: |image| Position {
         id: image.id.clone(),
@@ -41,7 +41,7 @@ pub(super) const COMPUTE_IMAGES: listing::Table<ComputeImage> = listing::Table {
         ComputeImageStatus::Deleting as i64,
     ],
     common_status: ComputeImageStatus::Ready as i64,
-    select: select_compute_image!(),
+    select: select_compute_image!("$1::text", ""),
     from_row: |row| Ok(compute_image(row)?.image),
     position: |image| Position {
         id: image.id.clone(),
