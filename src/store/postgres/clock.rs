@@ -7,6 +7,14 @@ use super::super::Result;
 use super::connection::Connection;
 use crate::model::{Clock, Timestamp};
 
+/// The microseconds since 1970 by the server's clock.
+macro_rules! microseconds {
+    () => {
+        "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+    };
+}
+pub(super) use microseconds;
+
 /// A look that took longer, in microseconds, tells too little.
 const LONGEST_LOOK: i64 = 1_000_000;
 
@@ -27,19 +35,30 @@ impl ServerClock {
 
     /// Looks at the server's clock.
     pub(super) async fn look(&self, connection: &Connection) -> Result<()> {
-        let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
-        let asked = self.machine.now().0;
-        let row = connection.query_opt(sql, &[]).await?;
-        let answered = self.machine.now().0;
+        let asked = self.asked();
+        let row = connection
+            .query_opt(concat!("SELECT ", microseconds!()), &[])
+            .await?;
+        match row {
+            Some(row) => self.told(asked, row.try_get(0)?),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// The time of the machine, before a statement that tells the server's.
+    pub(super) fn asked(&self) -> Timestamp {
+        self.machine.now()
+    }
+
+    /// Takes the server's time from a statement that was sent at that time of the machine, and has been answered.
+    pub(super) fn told(&self, asked: Timestamp, server: i64) {
+        let (asked, answered) = (asked.0, self.machine.now().0);
         // The statement is prepared the first time, and the machine's clock may be set meanwhile.
-        if let Some(row) = row
-            && (0..LONGEST_LOOK).contains(&(answered - asked))
-        {
-            let server: i64 = row.try_get(0)?;
+        if (0..LONGEST_LOOK).contains(&(answered - asked)) {
             self.ahead
                 .store(server - asked.midpoint(answered), Ordering::Relaxed);
         }
-        Ok(())
     }
 }
 

@@ -51,6 +51,7 @@ use crate::model::{
 };
 use clock::ServerClock;
 use connection::{Connection, Pool};
+use queue::Time;
 pub use settings::PostgresSettings;
 use settings::Settings;
 use transaction::{Transaction, Tries};
@@ -319,12 +320,12 @@ impl Store for PostgresStore {
     }
 
     async fn next_claim(&self, occupied: Occupied, horizon: Duration) -> Result<NextClaim> {
-        if let Some(clock) = &self.clock {
-            read!(self, connection => clock.look(&connection))?;
-        }
-        let now = self.now();
+        let time = match &self.clock {
+            Some(clock) => Time::Of(clock),
+            None => Time::Given(self.now()),
+        };
         read!(self, connection =>
-            queue::next_claim(&connection, &occupied, now, horizon, &self.searched))
+            queue::next_claim(&connection, &occupied, &time, horizon, &self.searched))
     }
 
     async fn forget_operations(&self, age: Duration, limit: usize) -> Result<usize> {

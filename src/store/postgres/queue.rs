@@ -4,19 +4,34 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use super::super::Result;
+use super::clock::{ServerClock, microseconds};
 use super::columns::{Columns, columns_of};
 use super::connection::Connection;
 use crate::model::{Candidate, NextClaim, Occupied, Phase, Rank, Timestamp};
 
+/// The time at which the search judges what is due.
+pub(super) enum Time<'c> {
+    Given(Timestamp),
+    /// That of the database server, which is told to its clock here.
+    Of(&'c ServerClock),
+}
+
+/// A horizon that can be added to the time, in microseconds.
+const LONGEST_HORIZON: i64 = i64::MAX / 2;
 /// Folders that one statement looks at. The search goes round all that have work.
 const FOLDERS: i64 = 256;
 
-/// Of the first folders after one in which something waits or runs: the operation that may be claimed and has waited
-/// longest, how many leases are in force, of all processes, and when the next operation may be claimed. Folders are found
-/// without a look at the rest of the queue; an operation that another process is just changing is not waited for. The
-/// condition on the phase is in the words of the index; together with those on `claimable_at` it is what `model::is_due`
-/// admits.
-const FIRST_OF_FOLDERS: &str = "WITH RECURSIVE busy (folder_key, number) AS (
+/// The time, which is the server's where it is not given; and of the first folders after one in which something waits or
+/// runs: the operation that may be claimed and has waited longest, how many leases are in force, of all processes, and
+/// when the next operation may be claimed. Folders are found without a look at the rest of the queue; an operation that
+/// another process is just changing is not waited for. The condition on the phase is in the words of the index; together
+/// with those on `claimable_at` it is what `model::is_due` admits. One row without a folder tells the time where there
+/// is none.
+const FIRST_OF_FOLDERS: &str = concat!(
+    "WITH RECURSIVE moment (now) AS MATERIALIZED (SELECT coalesce($1, ",
+    microseconds!(),
+    ")),
+    busy (folder_key, number) AS (
         (SELECT folder_key, 1 FROM operations WHERE phase < 3 AND folder_key > $8
          ORDER BY folder_key LIMIT 1)
         UNION ALL
@@ -24,30 +39,33 @@ const FIRST_OF_FOLDERS: &str = "WITH RECURSIVE busy (folder_key, number) AS (
                 WHERE phase < 3 AND folder_key > busy.folder_key ORDER BY folder_key LIMIT 1),
             number + 1
         FROM busy WHERE busy.folder_key IS NOT NULL AND number < $9::bigint)
-    SELECT folder.key, folder.id, due.key, due.id_rest, due.claimable_at,
+    SELECT (SELECT now FROM moment), folder.key, folder.id, due.key, due.id_rest, due.claimable_at,
         (SELECT count(*) FROM operations
-         WHERE folder_key = folder.key AND phase < 3 AND phase <> 0 AND claimable_at > $1
-           AND claimable_at <= $2),
+         WHERE folder_key = folder.key AND phase < 3 AND phase <> 0
+           AND claimable_at > (SELECT now FROM moment)
+           AND claimable_at <= (SELECT now FROM moment) + $2),
         (SELECT claimable_at FROM operations
-         WHERE folder_key = folder.key AND phase < 3 AND claimable_at > $1
+         WHERE folder_key = folder.key AND phase < 3 AND claimable_at > (SELECT now FROM moment)
          ORDER BY claimable_at LIMIT 1)
-    FROM busy JOIN folders AS folder ON folder.key = busy.folder_key
+    FROM moment LEFT JOIN (busy JOIN folders AS folder ON folder.key = busy.folder_key) ON true
     LEFT JOIN LATERAL (
         SELECT key, id_rest, claimable_at FROM operations
         WHERE folder_key = folder.key AND phase < 3
-          AND (claimable_at <= $1 OR claimable_at > $2)
+          AND (claimable_at <= (SELECT now FROM moment)
+               OR claimable_at > (SELECT now FROM moment) + $2)
           AND (NOT ($7 OR folder.id = ANY($3)) OR cancel_requested OR phase = $4)
           AND NOT EXISTS (SELECT 1 FROM unnest($5::bigint[], $6::bigint[]) AS held (key, rest)
                           WHERE held.key = operations.key AND held.rest = operations.id_rest)
         ORDER BY claimable_at, key, id_rest LIMIT 1 FOR KEY SHARE OF operations SKIP LOCKED
-    ) AS due ON true";
+    ) AS due ON true"
+);
 
-/// The operation whose turn is next. The search begins after the folder `searched`, and notes there where the next one
-/// is to begin.
+/// The operation whose turn is next, at a time or by the server's clock. The search begins after the folder `searched`,
+/// and notes there where the next one is to begin.
 pub(super) async fn next_claim(
     connection: &Connection,
     occupied: &Occupied,
-    now: Timestamp,
+    clock: &Time<'_>,
     horizon: Duration,
     searched: &AtomicI64,
 ) -> Result<NextClaim> {
@@ -59,13 +77,18 @@ pub(super) async fn next_claim(
     let (mut after, mut is_round) = (begun, begun == 0);
     let mut best: Option<(Rank, Candidate)> = None;
     let mut next_at: Option<Timestamp> = None;
+    let horizon = Timestamp(0).after(horizon).0;
     loop {
+        let (given, asked) = match clock {
+            Time::Given(now) => (Some(now.0), None),
+            Time::Of(clock) => (None, Some((clock, clock.asked()))),
+        };
         let rows = connection
             .query(
                 FIRST_OF_FOLDERS,
                 &[
-                    &now.0,
-                    &now.after(horizon).0,
+                    &given,
+                    &horizon.min(LONGEST_HORIZON),
                     &full,
                     &(Phase::RollingBack as i64),
                     &keys,
@@ -77,9 +100,15 @@ pub(super) async fn next_claim(
             )
             .await?;
         let is_last = (rows.len() as i64) < FOLDERS;
+        let mut time = None;
         for row in &rows {
             let mut columns = Columns::of(row);
-            after = columns.take()?;
+            let now = Timestamp(columns.take()?);
+            time = Some(now.0);
+            let Some(folder_key) = columns.take()? else {
+                break;
+            };
+            after = folder_key;
             let folder_id: String = columns.take()?;
             let (due, since) = (columns.take_optional_id()?, columns.take_time()?);
             let leases: i64 = columns.take()?;
@@ -90,6 +119,9 @@ pub(super) async fn next_claim(
                 }
             }
             next_at = [next_at, columns.take_time()?].into_iter().flatten().min();
+        }
+        if let (Some((clock, asked)), Some(time)) = (asked, time) {
+            clock.told(asked, time);
         }
         if is_last {
             after = 0;
