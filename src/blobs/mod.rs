@@ -16,7 +16,7 @@ pub(crate) use checksums::Checksums;
 pub(crate) use examined::{Examined, examine};
 pub(crate) use local::LocalBlobs;
 pub(crate) use object::ObjectBlobs;
-pub use object::ObjectSettings;
+pub use object::{BlobLayout, ObjectSettings};
 pub(crate) use reader::{BlobReader, by_blocks};
 pub(crate) use writer::{BlobWriter, Chunk, Written};
 

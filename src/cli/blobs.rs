@@ -1,7 +1,7 @@
 //! The arguments that name the place of blobs.
 
 use super::values;
-use crate::app::{BlobSettings, ObjectSettings};
+use crate::app::{BlobLayout, BlobSettings, ObjectSettings};
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Object storage")]
@@ -20,9 +20,27 @@ pub(crate) struct BlobArguments {
     /// AWS_ENDPOINT_URL says when left out
     #[arg(long, value_name = "URL", requires = "blobs", hide_env_values = true)]
     blobs_endpoint: Option<String>,
+    /// How images are written to the object storage. Those that are there are read in both layouts
+    #[arg(
+        long,
+        value_name = "LAYOUT",
+        value_enum,
+        default_value_t,
+        requires = "blobs"
+    )]
+    blobs_layout: Layout,
     /// The most memory for the parts of all uploads and imports that are on their way to the object storage
     #[arg(long, value_name = "SIZE", default_value = "192M", value_parser = values::upload_memory)]
     upload_memory: i64,
+}
+
+#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
+enum Layout {
+    /// Zeros take no room: units of 64 KiB that have nothing else are left out
+    #[default]
+    Packed,
+    /// Each image is one object, byte by byte, with all its zeros
+    Whole,
 }
 
 impl BlobArguments {
@@ -32,6 +50,10 @@ impl BlobArguments {
             Some(url) => BlobSettings::Object(ObjectSettings {
                 endpoint: self.blobs_endpoint,
                 upload_memory: self.upload_memory.unsigned_abs(),
+                layout: match self.blobs_layout {
+                    Layout::Packed => BlobLayout::Packed,
+                    Layout::Whole => BlobLayout::Whole,
+                },
                 ..ObjectSettings::new(url)
             }),
         }

@@ -162,6 +162,7 @@ async fn the_program_takes_the_place_and_tells_no_secret() {
             "uploads need 16M at least",
         ),
         (&["--blobs-endpoint=https://x"], "", "--blobs <URL>"),
+        (&["--blobs-layout=whole"], "", "--blobs <URL>"),
     ] {
         let mut command = Command::new(Program::path());
         command

@@ -1,8 +1,8 @@
 //! The layout of a blob in its object.
 //!
-//! An object that is as long as its blob is the blob, byte by byte. Any other object holds the units of the blob, of
-//! 64 KiB each, that are not all zeros, one after the other, and then a map of where they belong. So one object is all
-//! that there is of a blob, and no second one can be lost.
+//! An object that is as long as its blob is the blob, byte by byte: it is whole. Any other object is packed. It holds the
+//! units of the blob, of 64 KiB each, that are not all zeros, one after the other, and then a map of where they belong.
+//! So one object is all that there is of a blob, and no second one can be lost.
 //!
 //! The map has, for each block of 4 MiB, 64 bits that tell which of its units are stored, the lowest bit for the first
 //! one. After these come 8 bytes of zeros where the object would have the length of the blob without them, the size of
@@ -20,6 +20,16 @@ const PADDING: usize = 8;
 const VERSION: [u8; 4] = *b"DIM1";
 /// Two sizes, the checksum and the version.
 const FOOTER: usize = 24;
+
+/// The layout of the objects that are written. Those of both are read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum BlobLayout {
+    /// Without the units that are all zeros. A blob that has none is whole.
+    #[default]
+    Packed,
+    /// Byte by byte, with all zeros.
+    Whole,
+}
 
 /// The layout of one object.
 #[derive(Debug, Clone)]

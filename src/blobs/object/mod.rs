@@ -23,6 +23,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
+pub use layout::BlobLayout;
 pub use settings::ObjectSettings;
 
 use super::reader::{BlobReader, Checks, SoundBlocks};
@@ -42,6 +43,7 @@ const REMOVALS: usize = 16;
 #[derive(Debug, Clone)]
 pub(crate) struct ObjectBlobs {
     storage: Arc<Storage>,
+    layout: BlobLayout,
     memory: PartMemory,
     layouts: Arc<Layouts>,
     sound: SoundBlocks,
@@ -55,6 +57,7 @@ impl ObjectBlobs {
     pub(crate) fn new(settings: &ObjectSettings) -> Result<Self, Error> {
         Ok(Self {
             storage: Arc::new(settings.storage()?),
+            layout: settings.layout,
             memory: PartMemory::new(settings.upload_memory),
             layouts: Arc::default(),
             sound: SoundBlocks::default(),
@@ -176,7 +179,7 @@ impl BlobStore for ObjectBlobs {
             },
         }
         let (storage, memory) = (self.storage.clone(), self.memory.clone());
-        let upload = Upload::new(storage, id, length, memory);
+        let upload = Upload::new(storage, id, length, self.layout, memory);
         Ok(BlobWriter::start(|steps, dropped| {
             tokio::spawn(upload.run(steps, dropped))
         }))

@@ -12,6 +12,7 @@ use object_store::{BackoffConfig, ClientOptions, RetryConfig};
 
 use super::super::Error;
 use super::credentials::ProfileCredentials;
+use super::layout::BlobLayout;
 use super::storage::{Bucket, Storage};
 
 /// The memory for parts of uploads unless told otherwise.
@@ -31,6 +32,8 @@ pub struct ObjectSettings {
     pub endpoint: Option<String>,
     /// The bytes of memory for parts of all uploads together; 16 MiB at least.
     pub upload_memory: u64,
+    /// The layout of what is written. Blobs of both are read.
+    pub layout: BlobLayout,
     /// The variables of the environment: credentials, region, endpoint.
     pub environment: Vec<(String, String)>,
 }
@@ -59,6 +62,7 @@ impl ObjectSettings {
             url: url.into(),
             endpoint: None,
             upload_memory: UPLOAD_MEMORY,
+            layout: BlobLayout::default(),
             environment: variables.collect(),
         }
     }
@@ -266,6 +270,7 @@ impl std::fmt::Debug for ObjectSettings {
             .debug_struct("ObjectSettings")
             .field("url", &self.told())
             .field("upload_memory", &self.upload_memory)
+            .field("layout", &self.layout)
             .finish_non_exhaustive()
     }
 }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::Error;
 use super::super::checksums::Summing;
 use super::super::writer::{Chunk, Step, Stored, abandoned};
-use super::layout::{MapBuilder, UNIT};
+use super::layout::{BlobLayout, MapBuilder, UNIT};
 use super::parts::{PartMemory, PartRoom, PartSizes};
 use super::storage::Storage;
 
@@ -28,6 +28,7 @@ pub(super) struct Upload {
     storage: Arc<Storage>,
     id: String,
     path: Path,
+    layout: BlobLayout,
     memory: PartMemory,
     sizes: PartSizes,
     /// The length of the object at the most, where that is known.
@@ -57,9 +58,11 @@ impl Upload {
         storage: Arc<Storage>,
         id: &str,
         length: Option<u64>,
+        layout: BlobLayout,
         memory: PartMemory,
     ) -> Self {
         Self {
+            layout,
             path: storage.blob(id),
             storage,
             id: id.to_owned(),
@@ -160,12 +163,12 @@ impl Upload {
 
     /// Adds a unit, the last one of which may be shorter.
     async fn unit(&mut self, unit: &[u8]) -> Result<(), Error> {
-        let zero = is_zero(unit);
-        if !zero {
+        let is_left_out = self.layout == BlobLayout::Packed && is_zero(unit);
+        if !is_left_out {
             self.stored += unit.len() as u64;
         }
-        self.map.push(!zero);
-        match zero {
+        self.map.push(!is_left_out);
+        match is_left_out {
             true => Ok(()),
             false => self.append(unit).await,
         }
