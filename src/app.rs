@@ -46,7 +46,9 @@ use crate::store::{self, Store};
 use crate::tls;
 pub use crate::tls::{Certificate, ClientCertificates, SubjectKind, TlsSettings};
 use backends::{Backends, Held};
-pub use backends::{BlobLayout, BlobSettings, ObjectSettings, PostgresSettings, StoreSettings};
+pub use backends::{
+    BlobLayout, BlobSettings, ObjectSettings, PostgresSettings, RedirectSettings, StoreSettings,
+};
 use data_folder::BOOTSTRAP_TOKEN;
 use health::Health;
 pub use listeners::{Bound, Listen};

@@ -11,7 +11,7 @@ use super::owner::Known;
 use super::{Config, Data, Error, bucket, shared_folder};
 use crate::ballast::Ballast;
 use crate::blobs::BlobStore;
-pub use crate::blobs::{BlobLayout, ObjectSettings};
+pub use crate::blobs::{BlobLayout, ObjectSettings, RedirectSettings};
 use crate::model::SystemClock;
 use crate::store::Store;
 use crate::store::memory::MemoryStore;

@@ -96,6 +96,7 @@ impl Fixture {
             environment: place.environment.clone(),
             upload_memory: 64 << 20,
             layout,
+            redirect: None,
         };
         let blobs = ObjectBlobs::new(&settings).unwrap();
         blobs.probe().await.unwrap();

@@ -16,7 +16,7 @@ pub(crate) use checksums::Checksums;
 pub(crate) use examined::{Examined, examine};
 pub(crate) use local::LocalBlobs;
 pub(crate) use object::ObjectBlobs;
-pub use object::{BlobLayout, ObjectSettings};
+pub use object::{BlobLayout, ObjectSettings, RedirectSettings};
 pub(crate) use reader::{BlobReader, by_blocks};
 pub(crate) use writer::{BlobWriter, Chunk, Written};
 
@@ -61,6 +61,21 @@ pub(crate) trait BlobStore: Debug + Send + Sync {
     /// # Errors
     /// Those of [`BlobStore::open`].
     async fn open_unchecked(&self, id: &str, size: u64) -> Result<Box<Unchecked>, Error>;
+
+    /// A URL at which whoever has it reads a blob of so many bytes from the place of the blobs itself, for some minutes.
+    /// Nobody compares the bytes. The answer has this `Content-Disposition`, where that is possible. None where the place
+    /// has no such URLs, or does not have the blob byte by byte.
+    ///
+    /// # Errors
+    /// Those of [`BlobStore::open`].
+    async fn presigned(
+        &self,
+        _id: &str,
+        _size: u64,
+        _disposition: &str,
+    ) -> Result<Option<String>, Error> {
+        Ok(None)
+    }
 
     /// Removes blobs, and what is stored of those that were never finished; none is no error. Returns the ids of those
     /// that do not come back. The log tells why others were not removed.

@@ -1,7 +1,9 @@
 //! The arguments that name the place of blobs.
 
+use std::time::Duration;
+
 use super::values;
-use crate::app::{BlobLayout, BlobSettings, ObjectSettings};
+use crate::app::{BlobLayout, BlobSettings, ObjectSettings, RedirectSettings};
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Object storage")]
@@ -41,6 +43,33 @@ enum Layout {
     Packed,
     /// Each image is one object, byte by byte, with all its zeros
     Whole,
+}
+
+/// Arguments of a server, for those who read from it.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Object storage")]
+pub(crate) struct RedirectArguments {
+    /// Redirect downloads to presigned URLs of the object storage, which clients reach at this URL, as in
+    /// https://s3.example:9000. Only images that are whole objects are redirected, see --blobs-layout. The server then
+    /// does not check what is read
+    #[arg(long, value_name = "URL", requires = "blobs", hide_env_values = true)]
+    blobs_redirect: Option<String>,
+    /// How long such a URL lives: a download must begin within this time, and may last longer
+    #[arg(long, value_name = "DURATION", default_value = "15m", requires = "blobs_redirect",
+          value_parser = values::redirect_lifetime)]
+    blobs_redirect_lifetime: Duration,
+}
+
+impl RedirectArguments {
+    /// The place of blobs, with its readers redirected if they are to be.
+    pub(crate) fn apply(self, blobs: &mut BlobSettings) {
+        if let BlobSettings::Object(settings) = blobs {
+            settings.redirect = self.blobs_redirect.map(|endpoint| RedirectSettings {
+                endpoint,
+                lifetime: self.blobs_redirect_lifetime,
+            });
+        }
+    }
 }
 
 impl BlobArguments {

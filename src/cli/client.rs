@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, Uri, header};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{RequestBuilder, Response, StatusCode};
@@ -38,9 +38,12 @@ use crate::contract::yandex::cloud::{
 use crate::telemetry::chain;
 use crate::tls;
 
+const USER_AGENT: &str = concat!("desktop-images/", env!("CARGO_PKG_VERSION"));
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a silent server is asked whether it is there, and how long it may take to answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// The longest silence of an object storage.
+const SILENCE: Duration = Duration::from_secs(60);
 /// A full page of the largest images the contract allows, several times over.
 const MAX_REPLY: usize = 64 << 20;
 /// The most that is read of the body of an error.
@@ -225,6 +228,15 @@ fn advised(reason: String) -> String {
 pub(crate) struct Http {
     endpoint: Endpoint,
     client: reqwest::Client,
+    ca_file: Option<PathBuf>,
+}
+
+/// A reply with bytes that may come from elsewhere.
+pub(crate) struct Sent {
+    /// Those of the server itself.
+    pub headers: HeaderMap,
+    /// The response that has the bytes.
+    pub response: Response,
 }
 
 impl Http {
@@ -234,7 +246,7 @@ impl Http {
             // The gRPC connection knows of no proxies either.
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("desktop-images/", env!("CARGO_PKG_VERSION")))
+            .user_agent(USER_AGENT)
             .default_headers(connection.headers.clone())
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_prior_knowledge()
@@ -255,6 +267,7 @@ impl Http {
         Ok(Self {
             endpoint: endpoint.clone(),
             client,
+            ca_file: connection.ca_file.clone(),
         })
     }
 
@@ -272,6 +285,53 @@ impl Http {
         match response.status() {
             StatusCode::OK => Ok(response),
             status => Err(refusal(status, &error_body(response).await)),
+        }
+    }
+
+    /// Sends a request for bytes, and follows one redirect to another host, which learns nothing of the caller.
+    pub(crate) async fn send_for_bytes(&self, request: RequestBuilder) -> Result<Sent> {
+        let response = request.send().await.map_err(|error| self.broken(error))?;
+        let headers = response.headers().clone();
+        let response = match response.status() {
+            StatusCode::OK => response,
+            StatusCode::FOUND | StatusCode::TEMPORARY_REDIRECT => self.elsewhere(&headers).await?,
+            status => return Err(refusal(status, &error_body(response).await)),
+        };
+        Ok(Sent { headers, response })
+    }
+
+    /// Gets what a redirect leads to.
+    async fn elsewhere(&self, headers: &HeaderMap) -> Result<Response> {
+        let location = headers
+            .get(header::LOCATION)
+            .and_then(|it| it.to_str().ok())
+            .and_then(|it| reqwest::Url::parse(it).ok())
+            .ok_or_else(|| Error::Failed("the server redirects to no URL".to_owned()))?;
+        let host = location.authority().to_owned();
+        let failed = |reason: String| Error::Unreachable {
+            endpoint: format!("{host}, where the server redirects to"),
+            reason,
+        };
+        let mut client = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(USER_AGENT)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(SILENCE);
+        if location.scheme() == "https" {
+            let config = tls::client_of_others(self.ca_file.as_deref());
+            let config = config.map_err(|error| Error::failed("cannot set up TLS", &error))?;
+            client = client.tls_backend_preconfigured((*config).clone());
+        }
+        let client = client
+            .build()
+            .map_err(|error| Error::failed("cannot set up HTTP", &error))?;
+        let response = client.get(location).send().await;
+        // The URL is a secret.
+        let response = response.map_err(|error| failed(advised(root(&error.without_url()))))?;
+        match response.status() {
+            StatusCode::OK => Ok(response),
+            status => Err(failed(format!("it answered {status}"))),
         }
     }
 

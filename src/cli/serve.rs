@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-use super::blobs::BlobArguments;
+use super::blobs::{BlobArguments, RedirectArguments};
 use super::errors::{Error, Result};
 use super::signals::Stop;
 use super::{network, output, values};
@@ -54,6 +54,8 @@ pub(crate) struct Arguments {
     store_password_file: Option<PathBuf>,
     #[command(flatten)]
     blobs: BlobArguments,
+    #[command(flatten)]
+    redirect: RedirectArguments,
     /// Keep all data in a temporary folder that is removed at the end
     #[arg(long, conflicts_with_all = ["data_dir", "store", "blobs"])]
     ephemeral: bool,
@@ -181,6 +183,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         },
         ..Config::new(data)
     };
+    arguments.redirect.apply(&mut config.blobs);
     arguments.network.apply(&mut config);
     let scheme = match config.tls {
         Some(_) => "https",

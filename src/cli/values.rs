@@ -167,6 +167,15 @@ pub(crate) fn lease(text: &str) -> std::result::Result<Duration, String> {
     }
 }
 
+/// The time for which a presigned URL is good: no storage takes one for more than a week, and clocks differ.
+pub(crate) fn redirect_lifetime(text: &str) -> std::result::Result<Duration, String> {
+    let (least, most) = (Duration::from_secs(60), Duration::from_secs(12 * 60 * 60));
+    match duration(text)? {
+        length if (least..=most).contains(&length) => Ok(length),
+        _ => Err("a URL lives for 1m at least and 12h at the most".to_owned()),
+    }
+}
+
 /// A duration that is not zero.
 pub(crate) fn positive_duration(text: &str) -> std::result::Result<Duration, String> {
     match duration(text)? {

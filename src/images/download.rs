@@ -27,6 +27,7 @@ pub(crate) struct Download {
     pub image: DesktopImage,
     pub facts: BlobFacts,
     blob_id: String,
+    is_damaged: bool,
     reader: Arc<dyn BlobReader>,
     images: Images,
     watchman: Mutex<Watchman>,
@@ -69,6 +70,7 @@ impl Images {
                         image,
                         facts: blob.facts,
                         blob_id: blob.id,
+                        is_damaged: blob.damaged,
                         reader,
                         images: self.clone(),
                     });
@@ -118,6 +120,23 @@ impl Download {
         match Format::from_name(&self.facts.format) {
             Some(format) => format.file_extension(),
             None => &self.facts.format,
+        }
+    }
+
+    /// A URL at which the storage of the blobs itself gives the bytes, with this `Content-Disposition`, for some minutes. None
+    /// where readers are not redirected, and of bytes that are known to be damaged: only here is each block compared.
+    pub(crate) async fn presigned(&self, disposition: &str) -> Option<String> {
+        if self.is_damaged {
+            return None;
+        }
+        let size = u64::try_from(self.facts.size).unwrap_or_default();
+        let blobs = &self.images.blobs;
+        match blobs.presigned(&self.blob_id, size, disposition).await {
+            Ok(url) => url,
+            Err(error) => {
+                tracing::warn!(blob_id = self.blob_id, %error, "a download is not redirected");
+                None
+            }
         }
     }
 

@@ -188,6 +188,11 @@ fn download() -> Value {
         "responses": {
             "200": {"description": "The whole image", "content": disk()},
             "206": {"description": "The range", "content": disk()},
+            "302": {
+                "description": "The bytes are at the URL in `Location`, for some minutes: with servers that are set up to \
+                    redirect downloads to their object storage. Requests with conditions are not redirected.",
+                "headers": {"Location": {"schema": {"type": "string", "format": "uri"}}},
+            },
             "304": {"description": "The client has it already"},
             "default": {"$ref": "#/components/responses/Error"},
         },

@@ -1,5 +1,5 @@
 //! `GET /cloud-desktop/v1/images/{image_id}:download`: the bytes of a desktop image, whole or one
-//! range (RFC 9110, sections 13 and 14).
+//! range (RFC 9110, sections 13 and 14), or where the storage of the blobs gives them.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -26,6 +26,8 @@ use crate::model::hex;
 const PREFIX: &str = "/cloud-desktop/v1/images/";
 const SUFFIX: &str = ":download";
 const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+
 /// The image id of a download path.
 pub(crate) fn image_id(path: &str) -> Option<String> {
     let id = path.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?;
@@ -82,7 +84,7 @@ pub(crate) async fn answer(
     for (name, value) in [
         (header::ETAG, etag.clone()),
         (REPR_DIGEST, digest::repr_digest(&download.facts.sha256)),
-        (header::CONTENT_DISPOSITION, disposition),
+        (header::CONTENT_DISPOSITION, disposition.clone()),
     ] {
         // All three are made of visible ASCII.
         if let Ok(value) = HeaderValue::from_str(&value) {
@@ -108,6 +110,19 @@ pub(crate) async fn answer(
         Method::GET if is_fresh(asked, &etag) => requested_range(asked, size),
         _ => Requested::All,
     };
+    if request.method == Method::GET
+        && may_go_elsewhere(asked, &range)
+        && let Some(url) = download.presigned(&disposition).await
+        && let Ok(url) = HeaderValue::from_str(&url)
+    {
+        *response.status_mut() = StatusCode::FOUND;
+        let headers = response.headers_mut();
+        headers.remove(header::ACCEPT_RANGES);
+        headers.insert(header::LOCATION, url);
+        let not_kept = HeaderValue::from_static("no-store");
+        headers.insert(header::CACHE_CONTROL, not_kept);
+        return response;
+    }
     let range = match range {
         Requested::All => 0..size,
         Requested::Part(range) => {
@@ -165,6 +180,29 @@ fn unknown_parameter(query: &str) -> Option<Status> {
     }]))
 }
 
+/// Whether a GET may be answered with the address of the bytes: a client sends its `Range` there too. Conditions, and what
+/// this server reads in another way than others may, stay here. So do requests of scripts in web pages: they may read the
+/// answer of another host only where that host lets any page in.
+fn may_go_elsewhere(headers: &HeaderMap, range: &Requested) -> bool {
+    const STAYS: [HeaderName; 6] = [
+        header::IF_MATCH,
+        header::IF_NONE_MATCH,
+        header::IF_MODIFIED_SINCE,
+        header::IF_UNMODIFIED_SINCE,
+        header::IF_RANGE,
+        header::ORIGIN,
+    ];
+    let is_by_script = headers
+        .get(SEC_FETCH_MODE)
+        .is_some_and(|mode| mode != "navigate");
+    let is_plain = match range {
+        Requested::All => !headers.contains_key(header::RANGE),
+        Requested::Part(_) => true,
+        Requested::Unsatisfiable => false,
+    };
+    is_plain && !is_by_script && !STAYS.iter().any(|name| headers.contains_key(name))
+}
+
 #[derive(Debug, PartialEq, Eq)]
 enum Requested {
     All,
@@ -216,6 +254,33 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn plain_requests_may_go_elsewhere() {
+        for (fields, expected) in [
+            (&[][..], true),
+            (&[("range", "bytes=5-")], true),
+            (&[("range", "bytes=100-")], false),
+            (&[("range", "bytes=0-1,3-4")], false),
+            (&[("range", "bytes=0-1"), ("range", "bytes=3-4")], false),
+            (&[("if-match", "*")], false),
+            (&[("if-none-match", "\"x\"")], false),
+            (&[("if-modified-since", "x")], false),
+            (&[("if-unmodified-since", "x")], false),
+            (&[("range", "bytes=5-"), ("if-range", "\"x\"")], false),
+            (&[("origin", "https://app.example")], false),
+            (&[("sec-fetch-mode", "cors")], false),
+            (&[("sec-fetch-mode", "navigate")], true),
+            (&[("authorization", "Bearer x")], true),
+        ] {
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                headers.append(*name, HeaderValue::from_str(value).unwrap());
+            }
+            let range = requested_range(&headers, 100);
+            assert_eq!(may_go_elsewhere(&headers, &range), expected, "{fields:?}");
+        }
+    }
 
     #[test]
     fn ranges() {

@@ -394,7 +394,8 @@ fn not_to_be_passed_on(mut response: Response<ResponseBody>) -> Response<Respons
     let headers = response.headers_mut();
     let no_referrer = HeaderValue::from_static("no-referrer");
     headers.insert(header::REFERRER_POLICY, no_referrer);
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
+    let cache = headers.entry(header::CACHE_CONTROL);
+    cache.or_insert(HeaderValue::from_static("private"));
     response
 }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 pub(crate) use acceptor::Acceptor;
-pub(crate) use client::client;
+pub(crate) use client::{client, client_of_others};
 pub(crate) use keeper::Keeper;
 pub(crate) use pair::Error;
 pub(crate) use self_signed::Names;

@@ -57,6 +57,7 @@ mod log;
 mod log_limits;
 mod lost_data;
 mod migrate;
+mod object_redirects;
 mod object_starts;
 mod object_storage;
 mod operations;

@@ -162,7 +162,35 @@ async fn the_program_takes_the_place_and_tells_no_secret() {
             "uploads need 16M at least",
         ),
         (&["--blobs-endpoint=https://x"], "", "--blobs <URL>"),
+        (&["--blobs-redirect=https://x"], "", "--blobs <URL>"),
         (&["--blobs-layout=whole"], "", "--blobs <URL>"),
+        (
+            &["--blobs=s3://bucket", "--blobs-redirect-lifetime=5m"],
+            "",
+            "--blobs-redirect <URL>",
+        ),
+        (
+            &[
+                "--blobs=s3://bucket",
+                "--blobs-redirect=https://x",
+                "--blobs-redirect-lifetime=30s",
+            ],
+            "",
+            "1m at least",
+        ),
+        (
+            &[
+                "--blobs=s3://bucket",
+                "--blobs-redirect=https://key:hidden@x",
+            ],
+            "",
+            "credentials do not belong there",
+        ),
+        (
+            &["--blobs=s3://bucket", "--blobs-redirect=x:9000"],
+            "",
+            "the endpoint is no URL",
+        ),
     ] {
         let mut command = Command::new(Program::path());
         command

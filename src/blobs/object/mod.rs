@@ -9,6 +9,7 @@ mod errors;
 mod layout;
 mod layouts;
 mod parts;
+mod presigned;
 mod probe;
 mod reader;
 mod settings;
@@ -24,6 +25,7 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
 pub use layout::BlobLayout;
+pub use presigned::RedirectSettings;
 pub use settings::ObjectSettings;
 
 use super::reader::{BlobReader, Checks, SoundBlocks};
@@ -200,6 +202,25 @@ impl BlobStore for ObjectBlobs {
     async fn open_unchecked(&self, id: &str, size: u64) -> Result<Box<Unchecked>, Error> {
         let object = self.object(id, size).await?;
         Ok(Box::new(ObjectBytes::new(object)))
+    }
+
+    async fn presigned(
+        &self,
+        id: &str,
+        size: u64,
+        disposition: &str,
+    ) -> Result<Option<String>, Error> {
+        let Some(presigner) = &self.storage.presigner else {
+            return Ok(None);
+        };
+        let object = self.object(id, size).await?;
+        match &*object.layout {
+            Layout::Packed(_) => Ok(None),
+            Layout::Whole => {
+                let url = presigner.url(&object.path, disposition).await;
+                url.map(Some).map_err(|error| self.storage.failed(&error))
+            }
+        }
     }
 
     async fn remove(&self, ids: Vec<String>) -> Result<Vec<String>, Error> {

@@ -47,11 +47,22 @@ pub(super) async fn probe(storage: &Storage) -> Result<(), Error> {
         }
     }
     match uploaded.map_err(failed) {
-        Err(Error::Refused { reason, .. }) => Err(refused(format!(
-            "it takes no upload in parts (multipart), which images need: {reason}"
-        ))),
-        ended => ended,
+        Err(Error::Refused { reason, .. }) => {
+            return Err(refused(format!(
+                "it takes no upload in parts (multipart), which images need: {reason}"
+            )));
+        }
+        ended => ended?,
     }
+    if let Some(presigner) = &storage.presigner
+        && let Err(error) = presigner.url(&path, "attachment").await
+    {
+        let why = storage.failed(&error);
+        return Err(refused(format!(
+            "downloads are not redirected to it, since URLs cannot be signed: {why}"
+        )));
+    }
+    Ok(())
 }
 
 async fn read(storage: &Storage, path: &Path) -> object_store::Result<(u64, Bytes)> {

@@ -13,6 +13,7 @@ use object_store::{BackoffConfig, ClientOptions, RetryConfig};
 use super::super::Error;
 use super::credentials::ProfileCredentials;
 use super::layout::BlobLayout;
+use super::presigned::{Presigner, RedirectSettings};
 use super::storage::{Bucket, Storage};
 
 /// The memory for parts of uploads unless told otherwise.
@@ -34,6 +35,8 @@ pub struct ObjectSettings {
     pub upload_memory: u64,
     /// The layout of what is written. Blobs of both are read.
     pub layout: BlobLayout,
+    /// The address to which readers of whole objects are redirected, if they are.
+    pub redirect: Option<RedirectSettings>,
     /// The variables of the environment: credentials, region, endpoint.
     pub environment: Vec<(String, String)>,
 }
@@ -63,6 +66,7 @@ impl ObjectSettings {
             endpoint: None,
             upload_memory: UPLOAD_MEMORY,
             layout: BlobLayout::default(),
+            redirect: None,
             environment: variables.collect(),
         }
     }
@@ -83,15 +87,21 @@ impl ObjectSettings {
             place: self.told().to_owned(),
             reason,
         };
-        let endpoint = self.endpoint.as_deref().unwrap_or_default();
-        if self.url.contains('@') || endpoint.contains('@') {
+        let redirect = self.redirect.as_ref();
+        let given = [
+            Some(&self.url),
+            self.endpoint.as_ref(),
+            redirect.map(|it| &it.endpoint),
+        ];
+        if given.into_iter().flatten().any(|it| it.contains('@')) {
             return Err(refused(
                 "credentials do not belong there: the environment has them, or a file that it names".to_owned(),
             ));
         }
         let (kind, bucket, prefix) = self.parts().map_err(refused)?;
-        let build = |options: ClientOptions| {
-            let built = self.bucket(kind, bucket, options);
+        let endpoint = self.endpoint.clone().or_else(|| self.endpoint_of(kind));
+        let build = |endpoint: Option<&String>, options: ClientOptions| {
+            let built = self.bucket(kind, bucket, endpoint, options);
             built.map_err(|error| refused(error.to_string()))
         };
         let options = || ClientOptions::new().with_connect_timeout(CONNECT_TIMEOUT);
@@ -100,11 +110,19 @@ impl ObjectSettings {
         let whole = options().with_timeout_disabled().with_read_timeout(SILENCE);
         let longest = SILENCE + Duration::from_secs(self.upload_memory / SLOWEST);
         let for_parts = options().with_timeout(longest).with_read_timeout_disabled();
+        let presign = |redirect: &RedirectSettings| -> Result<Presigner, Error> {
+            Ok(Presigner {
+                bucket: build(Some(&redirect.endpoint), options())?,
+                lifetime: redirect.lifetime,
+                tells_headers: kind != Kind::Azure,
+            })
+        };
         Ok(Storage::new(
             format!("the object storage {}", self.told()),
             prefix,
-            build(whole)?,
-            build(for_parts)?,
+            build(endpoint.as_ref(), whole)?,
+            build(endpoint.as_ref(), for_parts)?,
+            redirect.map(presign).transpose()?,
         ))
     }
 
@@ -140,6 +158,7 @@ impl ObjectSettings {
         &self,
         kind: Kind,
         bucket: &str,
+        endpoint: Option<&String>,
         options: ClientOptions,
     ) -> object_store::Result<Arc<dyn Bucket>> {
         // Writes are repeated for longer, by `Storage::repeated`.
@@ -152,14 +171,11 @@ impl ObjectSettings {
             max_retries: 8,
             retry_timeout: Duration::from_secs(30),
         };
-        let endpoint = self.endpoint.clone().or_else(|| self.endpoint_of(kind));
-        let is_plain = endpoint
-            .as_deref()
-            .is_some_and(|it| it.starts_with("http://"));
-        if let Some(endpoint) = &endpoint
-            && endpoint
-                .parse::<Uri>()
-                .map_or(true, |uri| uri.host().is_none() || uri.scheme().is_none())
+        let is_plain = endpoint.is_some_and(|it| it.starts_with("http://"));
+        if let Some(endpoint) = endpoint
+            && endpoint.parse::<Uri>().map_or(true, |uri| {
+                uri.host().is_none() || uri.scheme().is_none() || uri.query().is_some()
+            })
         {
             return Err(object_store::Error::Generic {
                 store: "endpoint",
@@ -208,7 +224,7 @@ impl ObjectSettings {
                 };
                 let mut builder = variables.fold(builder, set).with_bucket_name(bucket);
                 if let Some(endpoint) = endpoint {
-                    builder = builder.with_base_url(&endpoint);
+                    builder = builder.with_base_url(endpoint);
                 }
                 Arc::new(builder.build()?)
             }
@@ -224,7 +240,7 @@ impl ObjectSettings {
                 };
                 let mut builder = variables.fold(builder, set).with_container_name(bucket);
                 if let Some(endpoint) = endpoint {
-                    builder = builder.with_endpoint(endpoint);
+                    builder = builder.with_endpoint(endpoint.clone());
                 }
                 Arc::new(builder.build()?)
             }

@@ -5,16 +5,18 @@ use std::time::Duration;
 
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
+use object_store::signer::Signer;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use tokio::time::Instant;
 
 use super::super::Error;
 use super::errors::{failed, may_pass};
+use super::presigned::Presigner;
 
 /// The library's view of a bucket.
-pub(super) trait Bucket: ObjectStore + MultipartStore {}
+pub(super) trait Bucket: ObjectStore + MultipartStore + Signer {}
 
-impl<T: ObjectStore + MultipartStore> Bucket for T {}
+impl<T: ObjectStore + MultipartStore + Signer> Bucket for T {}
 
 /// The time for which a write that fails is repeated. The library repeats a request with its first signature, which is
 /// good for 15 minutes and holds the first token (object_store 0.14.2, `Request::send` in
@@ -33,6 +35,8 @@ pub(super) struct Storage {
     pub bucket: Arc<dyn Bucket>,
     /// For parts of uploads, whose answers come late.
     pub for_parts: Arc<dyn Bucket>,
+    /// Where readers are redirected to the storage.
+    pub presigner: Option<Presigner>,
     /// The installation that this process works for, once it is known.
     expected_owner: Mutex<Option<String>>,
 }
@@ -43,12 +47,14 @@ impl Storage {
         prefix: Path,
         bucket: Arc<dyn Bucket>,
         for_parts: Arc<dyn Bucket>,
+        presigner: Option<Presigner>,
     ) -> Self {
         Self {
             place,
             prefix,
             bucket,
             for_parts,
+            presigner,
             expected_owner: Mutex::default(),
         }
     }

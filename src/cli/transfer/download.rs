@@ -6,13 +6,12 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use http::header::CONTENT_DISPOSITION;
-use reqwest::Response;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use super::PIECE;
 use super::headers::{bare, file_name, sha256_of_header};
-use crate::cli::client::{Http, escaped};
+use crate::cli::client::{Http, Sent, escaped};
 use crate::cli::errors::{Error, Result};
 use crate::cli::{output, progress, values};
 
@@ -34,19 +33,19 @@ pub(crate) struct Download<'a> {
 pub(crate) async fn download(http: &Http, download: Download<'_>) -> Result<()> {
     let to_stdout = download.output.is_some_and(|it| it.as_os_str() == "-");
     if to_stdout {
-        let response = request(http, download.image_id).await?;
-        return fetch(http, response, Box::new(Stdout)).await.map(drop);
+        let sent = request(http, download.image_id).await?;
+        return fetch(http, sent, Box::new(Stdout)).await.map(drop);
     }
     // Before the first byte: what is refused should be refused soon.
     if let Some(path) = download.output.filter(|path| !path.is_dir()) {
         may_write(path, download.force)?;
     }
-    let response = request(http, download.image_id).await?;
-    let path = target(&download, &response);
+    let sent = request(http, download.image_id).await?;
+    let path = target(&download, &sent);
     may_write(&path, download.force)?;
     let part = Part::create(&path, download.force)?;
     let (part_path, file) = part.parts()?;
-    let received = fetch(http, response, Box::new(Sparse::new(file))).await?;
+    let received = fetch(http, sent, Box::new(Sparse::new(file))).await?;
     fs::rename(&part_path, &path).map_err(|error| cannot_write(&path, &error))?;
     part.keep();
     output::complain(&format!(
@@ -58,10 +57,10 @@ pub(crate) async fn download(http: &Http, download: Download<'_>) -> Result<()> 
     Ok(())
 }
 
-/// Asks for the bytes of an image.
-pub(crate) async fn request(http: &Http, image_id: &str) -> Result<Response> {
+/// Asks for the bytes of an image, which the server may have its object storage send.
+pub(crate) async fn request(http: &Http, image_id: &str) -> Result<Sent> {
     let path = format!("/cloud-desktop/v1/images/{}:download", escaped(image_id));
-    http.send(http.get(&path)).await
+    http.send_for_bytes(http.get(&path)).await
 }
 
 /// The result of a download whose digest is right.
@@ -77,14 +76,13 @@ pub(crate) trait Sink: Send {
     fn finish(&mut self) -> Result<()>;
 }
 
-/// Takes the body of a reply into a sink, and verifies the digest that the reply states.
-pub(crate) async fn fetch(
-    http: &Http,
-    mut response: Response,
-    sink: Box<dyn Sink>,
-) -> Result<Received> {
-    let stated = response
-        .headers()
+/// Takes the body of a reply into a sink, and verifies the digest that the server states.
+pub(crate) async fn fetch(http: &Http, sent: Sent, sink: Box<dyn Sink>) -> Result<Received> {
+    let Sent {
+        headers,
+        mut response,
+    } = sent;
+    let stated = headers
         .get("repr-digest")
         .and_then(|value| value.to_str().ok())
         .and_then(sha256_of_header)
@@ -235,10 +233,9 @@ fn is_zero_block(bytes: &[u8]) -> bool {
 }
 
 /// The file that a download goes to.
-fn target(download: &Download<'_>, response: &Response) -> PathBuf {
+fn target(download: &Download<'_>, sent: &Sent) -> PathBuf {
     let proposed = || {
-        response
-            .headers()
+        sent.headers
             .get(CONTENT_DISPOSITION)
             .and_then(|value| value.to_str().ok())
             .and_then(file_name)
