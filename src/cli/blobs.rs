@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::values;
 use crate::app::{BlobLayout, BlobSettings, ObjectSettings, RedirectSettings};
 
+/// Arguments of all commands that read or write blobs.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Object storage")]
-pub(crate) struct BlobArguments {
+pub(crate) struct PlaceArguments {
     /// Keep the bytes of images in an object storage, as in s3://bucket/prefix, gs://bucket/prefix or
     /// az://container/prefix; in the data folder when left out. Credentials come from the environment, or from a file
     /// that it names
@@ -22,6 +23,14 @@ pub(crate) struct BlobArguments {
     /// AWS_ENDPOINT_URL says when left out
     #[arg(long, value_name = "URL", requires = "blobs", hide_env_values = true)]
     blobs_endpoint: Option<String>,
+}
+
+/// Arguments of commands that write blobs.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Object storage")]
+pub(crate) struct BlobArguments {
+    #[command(flatten)]
+    place: PlaceArguments,
     /// How images are written to the object storage. Those that are there are read in both layouts
     #[arg(
         long,
@@ -72,19 +81,28 @@ impl RedirectArguments {
     }
 }
 
-impl BlobArguments {
+impl PlaceArguments {
     pub(crate) fn settings(self) -> BlobSettings {
         match self.blobs {
             None => BlobSettings::Folder,
             Some(url) => BlobSettings::Object(ObjectSettings {
                 endpoint: self.blobs_endpoint,
-                upload_memory: self.upload_memory.unsigned_abs(),
-                layout: match self.blobs_layout {
-                    Layout::Packed => BlobLayout::Packed,
-                    Layout::Whole => BlobLayout::Whole,
-                },
                 ..ObjectSettings::new(url)
             }),
         }
+    }
+}
+
+impl BlobArguments {
+    pub(crate) fn settings(self) -> BlobSettings {
+        let mut blobs = self.place.settings();
+        if let BlobSettings::Object(settings) = &mut blobs {
+            settings.upload_memory = self.upload_memory.unsigned_abs();
+            settings.layout = match self.blobs_layout {
+                Layout::Packed => BlobLayout::Packed,
+                Layout::Whole => BlobLayout::Whole,
+            };
+        }
+        blobs
     }
 }

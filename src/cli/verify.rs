@@ -1,4 +1,4 @@
-//! `verify`: reads all that a data folder holds, and says what is wrong with it.
+//! `verify`: reads all that an installation holds, and says what is wrong with it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use indicatif::ProgressBar;
 use serde_json::json;
 
+use super::blobs::PlaceArguments;
 use super::errors::{Error, Result};
 use super::output::{self, Format};
 use super::progress;
 use super::signals::Stop;
-use crate::app::verification::{self, Findings, Problem};
+use crate::app::PostgresSettings;
+use crate::app::verification::{self, Findings, Problem, Settings};
 use crate::contract::texts;
 use crate::telemetry::chain;
 
@@ -20,6 +22,20 @@ pub(crate) struct Arguments {
     /// The data folder of a server, which may run meanwhile
     #[arg(long, value_name = "FOLDER", default_value = "./data")]
     data_dir: PathBuf,
+    /// The PostgreSQL database that has the records, as in postgres://user@host/database; a file of the data folder when
+    /// left out
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "DESKTOP_IMAGES_STORE",
+        hide_env_values = true
+    )]
+    store: Option<String>,
+    /// The file that has the password for the database, where neither its URL nor PGPASSWORD nor PGPASSFILE has it
+    #[arg(long, value_name = "FILE", requires = "store")]
+    store_password_file: Option<PathBuf>,
+    #[command(flatten)]
+    blobs: PlaceArguments,
 }
 
 pub(crate) async fn run(format: Format, arguments: Arguments) -> Result<()> {
@@ -29,8 +45,16 @@ pub(crate) async fn run(format: Format, arguments: Arguments) -> Result<()> {
         bar: progress::bytes("verifying", None),
         stopped: stopped.clone(),
     };
+    let settings = Settings {
+        folder: arguments.data_dir,
+        store: arguments.store.map(|url| PostgresSettings {
+            password_file: arguments.store_password_file,
+            ..PostgresSettings::new(url)
+        }),
+        blobs: arguments.blobs.settings(),
+    };
     let mut verifying = tokio::task::spawn_blocking(move || {
-        let verified = verification::verify(&arguments.data_dir, &mut shown);
+        let verified = verification::verify(&settings, &mut shown);
         shown.bar.finish_and_clear();
         verified
     });

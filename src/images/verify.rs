@@ -6,8 +6,7 @@ use tokio::runtime::Handle;
 
 use super::errors::damaged_blob;
 use crate::blobs::{self, BlobStore, Checksums, Examined};
-use crate::store;
-use crate::store::sqlite::{Recorded, Verification};
+use crate::store::{self, Recorded, Records};
 
 /// The most images that are named of those with damaged bytes.
 const IMAGES_NAMED: usize = 10;
@@ -41,7 +40,7 @@ pub enum ProblemKind {
     Database,
     /// A blob is missing, cut, or has other bytes than were written.
     Blob,
-    /// A file in the content folder that no row names.
+    /// A file or an object among the blobs that no row names.
     UnknownFile,
     /// The state of something could not be found out.
     Unverified,
@@ -70,7 +69,7 @@ pub trait Progress {
 /// Reads the database and all blobs. Damage of a blob is noted in its row; a sound blob gets the checksums that it
 /// lacks. None where `progress` ended the verification. Blocks, in a thread of a tokio runtime that may block.
 pub(crate) fn verify(
-    database: &mut Verification,
+    database: &mut dyn Records,
     blobs: &dyn BlobStore,
     progress: &mut impl Progress,
 ) -> Option<Findings> {
@@ -90,9 +89,9 @@ pub(crate) fn verify(
         Ok((count, bytes)) => progress.total(count, bytes),
         Err(error) => findings.database(error.to_string()),
     }
-    let mut last = 0;
+    let mut last = None;
     loop {
-        let page = match database.contents_after(last) {
+        let page = match database.blobs_after(last) {
             Ok(page) => page,
             Err(error) => {
                 findings.database(error.to_string());
@@ -107,7 +106,7 @@ pub(crate) fn verify(
             }
         }
         match page.last() {
-            Some(blob) => last = blob.key,
+            Some(blob) => last = Some(blob.row()),
             None => return Some(findings),
         }
     }
@@ -122,7 +121,7 @@ enum Next {
 }
 
 fn verify_blob(
-    database: &mut Verification,
+    database: &mut dyn Records,
     blobs: &dyn BlobStore,
     blob: &Recorded,
     progress: &mut impl Progress,
@@ -143,7 +142,7 @@ fn verify_blob(
             Err(error) => Err(error),
         };
         // The file of a blob that was removed, or replaced by an equal one, may be gone.
-        match (&judged, database.content(blob.key)) {
+        match (&judged, database.blob(blob.row())) {
             (Err(_), Ok(None)) => return Next::GoOn,
             (Err(_), Ok(Some(now))) if now.id != blob.id => {
                 blob = now;
@@ -183,9 +182,9 @@ fn judge(blob: &Recorded, examined: &Examined) -> Result<(), blobs::Error> {
     })
 }
 
-/// Files that no row names. A row comes before its file, so that the files are listed first.
+/// Files and objects that no row names. A row comes before its file, so that the files are listed first.
 fn unknown_files(
-    database: &Verification,
+    database: &mut dyn Records,
     blobs: &dyn BlobStore,
     findings: &mut Findings,
 ) -> Result<(), String> {
@@ -206,14 +205,14 @@ fn unknown_files(
             kind: ProblemKind::UnknownFile,
             blob_id: None,
             image_ids: Vec::new(),
-            message: format!("no image has the file {file:?} of the content folder"),
+            message: format!("no image has {file:?}, which is among the stored blobs"),
         });
     }
     Ok(())
 }
 
-fn known(database: &Verification) -> Result<HashSet<String>, String> {
-    database.known().map_err(|error| error.to_string())
+fn known(database: &mut dyn Records) -> Result<HashSet<String>, String> {
+    database.known_blobs().map_err(|error| error.to_string())
 }
 
 impl Findings {
@@ -235,7 +234,7 @@ impl Findings {
         });
     }
 
-    fn sound(&mut self, database: &mut Verification, blob: &Recorded, checksums: &Checksums) {
+    fn sound(&mut self, database: &mut dyn Records, blob: &Recorded, checksums: &Checksums) {
         let checksums = checksums.to_bytes();
         let has_them = blob.checksums.as_ref() == Some(&checksums);
         if has_them && !blob.damaged {
@@ -247,8 +246,8 @@ impl Findings {
         }
     }
 
-    fn damaged(&mut self, database: &mut Verification, blob: &Recorded, damage: &blobs::Error) {
-        let image_ids = database.images_of(blob.key, IMAGES_NAMED);
+    fn damaged(&mut self, database: &mut dyn Records, blob: &Recorded, damage: &blobs::Error) {
+        let image_ids = database.images_of(blob.row(), IMAGES_NAMED);
         self.problems.push(Problem {
             kind: ProblemKind::Blob,
             blob_id: Some(blob.id.clone()),

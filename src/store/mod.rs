@@ -9,6 +9,7 @@ mod error;
 pub(crate) mod memory;
 pub(crate) mod moving;
 pub(crate) mod postgres;
+mod records;
 pub(crate) mod sqlite;
 
 use std::collections::HashSet;
@@ -26,6 +27,7 @@ use crate::model::{
 
 pub(crate) use call::Call;
 pub(crate) use error::{Error, Result};
+pub(crate) use records::{Recorded, Records};
 
 /// How far an id or a time may lie ahead of the clock: by a clock that was set back. One that was set to another
 /// year by mistake is forgotten.

@@ -60,6 +60,7 @@ mod migrate;
 mod object_redirects;
 mod object_starts;
 mod object_storage;
+mod object_verification;
 mod operations;
 mod permissions;
 mod proxies;

@@ -173,6 +173,13 @@ impl ObjectPlace {
         assert!(reply.status().is_success(), "{name}: {}", reply.status());
     }
 
+    /// Takes an object away.
+    pub async fn delete(&self, name: &str) {
+        let reply = http().delete(self.address(name)).send();
+        let reply = reply.await.expect("a reply");
+        assert!(reply.status().is_success(), "{name}: {}", reply.status());
+    }
+
     /// The names of the objects in a folder below the prefix.
     pub async fn objects(&self, folder: &str) -> Vec<String> {
         self.names(&self.address(&format!("{folder}/"))).await

@@ -12,7 +12,7 @@ use super::{Error, Listener, Report, Result, advance, begin, blocking};
 use crate::blobs::{
     self, BlobReader, BlobStore, BlobWriter, Chunk, LocalBlobs, Written, by_blocks, examine,
 };
-use crate::store::sqlite::Recorded;
+use crate::store::Recorded;
 
 /// Blobs that are on their way at once.
 const AT_ONCE: usize = 4;

@@ -143,7 +143,7 @@ pub(super) fn facts(columns: &mut Columns<'_>) -> Result<BlobFacts> {
     })
 }
 
-fn digest(bytes: &[u8]) -> Result<[u8; 32]> {
+pub(super) fn digest(bytes: &[u8]) -> Result<[u8; 32]> {
     bytes
         .try_into()
         .map_err(|_| super::error::unreadable("a SHA-256 of another length".to_owned()))

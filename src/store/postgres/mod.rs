@@ -26,6 +26,7 @@ mod operations;
 mod password;
 mod queue;
 mod quotas;
+mod records;
 mod schema;
 mod server;
 mod settings;
@@ -52,6 +53,7 @@ use crate::model::{
 use clock::ServerClock;
 use connection::{Connection, Pool};
 use queue::Time;
+pub(crate) use records::PostgresRecords;
 pub use settings::PostgresSettings;
 use settings::Settings;
 use transaction::{Transaction, Tries};

@@ -53,7 +53,7 @@ use transaction::Transaction;
 use writer::Writer;
 
 pub(crate) use moving::Departing;
-pub(crate) use verification::{Recorded, Verification};
+pub(crate) use verification::Verification;
 
 const STATEMENTS_PER_CONNECTION: usize = 64;
 /// Pages kept in memory, in KiB: of the connection that writes, which holds the ends of all

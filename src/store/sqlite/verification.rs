@@ -7,6 +7,7 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, TransactionBehavior, params};
 
 use super::super::Result;
+use super::super::records::{Recorded, Records};
 use super::{BUSY_TIMEOUT, schema};
 use crate::model::{COMPUTE_IMAGE_PREFIX, DESKTOP_IMAGE_PREFIX, Id};
 
@@ -18,19 +19,6 @@ const PAGE: usize = 256;
 /// A database that is being checked. All calls block.
 pub(crate) struct Verification {
     connection: Connection,
-}
-
-/// A live content as its row has it.
-#[derive(Debug, Clone)]
-pub(crate) struct Recorded {
-    pub key: i64,
-    pub id: String,
-    /// Bytes.
-    pub size: u64,
-    pub sha256: [u8; 32],
-    pub damaged: bool,
-    /// As they were kept; none of contents from before there were any.
-    pub checksums: Option<Vec<u8>>,
 }
 
 impl Verification {
@@ -182,12 +170,53 @@ impl Verification {
     }
 }
 
+impl Records for Verification {
+    fn installation(&mut self) -> Result<Option<String>> {
+        let sql = "SELECT id FROM installation";
+        let found = self.connection.query_row(sql, [], |row| row.get(0));
+        Ok(found.optional()?)
+    }
+
+    fn faults(&mut self) -> Result<Vec<String>> {
+        Self::faults(self)
+    }
+
+    fn extent(&mut self) -> Result<(u64, u64)> {
+        Self::extent(self)
+    }
+
+    fn blobs_after(&mut self, last: Option<Id>) -> Result<Vec<Recorded>> {
+        self.contents_after(last.map_or(0, |last| last.key))
+    }
+
+    fn blob(&mut self, row: Id) -> Result<Option<Recorded>> {
+        self.content(row.key)
+    }
+
+    fn known_blobs(&mut self) -> Result<HashSet<String>> {
+        self.known()
+    }
+
+    fn images_of(&mut self, row: Id, limit: usize) -> Result<Vec<String>> {
+        Self::images_of(self, row.key, limit)
+    }
+
+    fn note_sound(&mut self, blob: &Recorded, checksums: &[u8]) -> Result<()> {
+        Self::note_sound(self, blob, checksums)
+    }
+
+    fn note_damaged(&mut self, blob: &Recorded) -> Result<()> {
+        Self::note_damaged(self, blob)
+    }
+}
+
 const RECORDED: &str = "SELECT contents.key, id, size, sha256, damaged, checksums FROM contents
     LEFT JOIN content_checksums ON content_key = contents.key";
 
 fn recorded(row: &Row<'_>) -> rusqlite::Result<Recorded> {
     Ok(Recorded {
         key: row.get(0)?,
+        rest: 0,
         id: row.get(1)?,
         size: unsigned(row.get(2)?),
         sha256: row.get(3)?,
