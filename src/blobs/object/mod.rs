@@ -121,13 +121,12 @@ impl ObjectBlobs {
     }
 
     async fn found(&self, id: &str, path: &Path, size: u64) -> Result<Arc<Layout>, Error> {
-        let failed = |error: object_store::Error| self.storage.failed(&error);
-        let found = match self.storage.bucket.head(path).await.map_err(failed) {
+        let found = match self.head(path).await {
             Err(Error::Missing) => {
-                self.storage.check().await?;
+                self.checked().await?;
                 return Err(Error::Missing);
             }
-            found => found?.size,
+            found => found?,
         };
         if found == size {
             return Ok(Arc::new(Layout::Whole));
@@ -139,9 +138,23 @@ impl ObjectBlobs {
         let Some(place) = Map::place(found, size) else {
             return Err(wrong);
         };
-        let map = self.storage.bucket.get_range(path, place).await;
-        let map = Map::parse(&map.map_err(failed)?, found, size).ok_or(wrong)?;
+        let map = self.storage.range(path, &place).await?;
+        let map = Map::parse(&map, found, size).ok_or(wrong)?;
         Ok(Arc::new(Layout::Packed(map)))
+    }
+
+    /// The length of an object.
+    async fn head(&self, path: &Path) -> Result<u64, Error> {
+        let head = || async {
+            let found = self.storage.bucket.head(path).await;
+            found.map_err(|error| self.storage.failed(&error))
+        };
+        Ok(self.storage.repeated_briefly(head).await?.size)
+    }
+
+    /// [`Storage::check`] for work that waits for a storage which comes back soon.
+    async fn checked(&self) -> Result<(), Error> {
+        self.storage.repeated_briefly(|| self.storage.check()).await
     }
 
     /// Removes a blob, the upload of it, and the note of that.
@@ -172,13 +185,11 @@ impl BlobStore for ObjectBlobs {
     }
 
     async fn create(&self, id: &str, length: Option<u64>) -> Result<BlobWriter, Error> {
-        self.storage.check().await?;
-        match self.storage.bucket.head(&self.storage.blob(id)).await {
+        self.checked().await?;
+        match self.head(&self.storage.blob(id)).await {
             Ok(_) => return Err(std::io::Error::from(std::io::ErrorKind::AlreadyExists).into()),
-            Err(error) => match self.storage.failed(&error) {
-                Error::Missing => {}
-                error => return Err(error),
-            },
+            Err(Error::Missing) => {}
+            Err(error) => return Err(error),
         }
         let (storage, memory) = (self.storage.clone(), self.memory.clone());
         let upload = Upload::new(storage, id, length, self.layout, memory);
@@ -227,7 +238,8 @@ impl BlobStore for ObjectBlobs {
         self.storage.check().await?;
         let removed = stream::iter(ids)
             .map(|id| async move {
-                match self.remove_one(&id).await {
+                let remove = || self.remove_one(&id);
+                match self.storage.repeated_briefly(remove).await {
                     Ok(()) => Some(id),
                     Err(error) => {
                         tracing::error!(blob_id = id, %error, "a blob cannot be removed");

@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use disk_image::ReadAt;
-use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use tokio::runtime::Handle;
 
@@ -52,8 +51,7 @@ impl Object {
             return Ok(Bytes::new());
         }
         let length = range.end - range.start;
-        let read = self.storage.bucket.get_range(&self.path, range);
-        let read = read.await.map_err(|error| self.storage.failed(&error))?;
+        let read = self.storage.range(&self.path, &range).await?;
         match read.len() as u64 {
             found if found == length => Ok(read),
             found => Err(Error::WrongSize {

@@ -1,5 +1,6 @@
 //! One place in an object storage, and the requests that are sent there.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +23,11 @@ impl<T: ObjectStore + MultipartStore + Signer> Bucket for T {}
 /// good for 15 minutes and holds the first token (object_store 0.14.2, `Request::send` in
 /// <https://docs.rs/object_store/0.14.2/src/object_store/aws/client.rs.html>); here each repetition is signed anew.
 const PATIENCE: Duration = Duration::from_secs(180);
+/// The time for which a read or a removal that fails is repeated. The library gives up sooner, after a number of
+/// repetitions, and at once where an answer breaks off that is none of success, such as the one for an object that is not
+/// there (object_store 0.14.2, `RetryableRequest::send` in
+/// <https://docs.rs/object_store/0.14.2/src/object_store/client/retry.rs.html>).
+const SHORT_PATIENCE: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
@@ -162,17 +168,52 @@ impl Storage {
         &self,
         send: impl Fn() -> F,
     ) -> Result<T, Error> {
+        let send = || async { send().await.map_err(|error| self.failed(&error)) };
+        Self::patiently(PATIENCE, send).await
+    }
+
+    /// Tries to read or to remove something until that succeeds, is refused, or has failed for half a minute.
+    ///
+    /// # Errors
+    /// That of the last try.
+    pub(super) async fn repeated_briefly<T, F: Future<Output = Result<T, Error>>>(
+        &self,
+        attempt: impl Fn() -> F,
+    ) -> Result<T, Error> {
+        Self::patiently(SHORT_PATIENCE, attempt).await
+    }
+
+    /// A range of an object.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Lost`], [`Error::Unreachable`] and [`Error::Refused`].
+    pub(super) async fn range(
+        &self,
+        path: &Path,
+        range: &Range<u64>,
+    ) -> Result<bytes::Bytes, Error> {
+        self.repeated_briefly(|| async {
+            let read = self.bucket.get_range(path, range.clone()).await;
+            read.map_err(|error| self.failed(&error))
+        })
+        .await
+    }
+
+    async fn patiently<T, F: Future<Output = Result<T, Error>>>(
+        patience: Duration,
+        attempt: impl Fn() -> F,
+    ) -> Result<T, Error> {
         let begun = Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
-            let error = match send().await {
+            let error = match attempt().await {
                 Ok(done) => return Ok(done),
-                Err(error) => self.failed(&error),
+                Err(error) => error,
             };
-            if !may_pass(&error) || begun.elapsed() + pause > PATIENCE {
+            if !may_pass(&error) || begun.elapsed() + pause > patience {
                 return Err(error);
             }
-            tracing::warn!(%error, "a write to the object storage failed; it is repeated");
+            tracing::warn!(%error, "a request to the object storage failed; it is repeated");
             tokio::time::sleep(pause).await;
             pause = (2 * pause).min(LONGEST_PAUSE);
         }
