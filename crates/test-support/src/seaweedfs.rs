@@ -2,12 +2,16 @@
 //! prefix of one bucket for each store. `DESKTOP_IMAGES_SEAWEEDFS` names its program, where scripts/test did not install
 //! it.
 
+mod processes;
+
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+
+pub use processes::{ObjectStorage, Part};
 
 use crate::eventually_within;
 
@@ -44,6 +48,8 @@ const IDENTITIES: &str = r#"{"identities": [
 ]}"#;
 const BUCKET: &str = "images";
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a look whether the storage answers may take.
+const ONE_TRY: Duration = Duration::from_secs(5);
 
 struct Server {
     folder: PathBuf,
@@ -99,9 +105,7 @@ fn start() -> Server {
     let folder = std::env::temp_dir().join(format!("desktop-images-s3-{}", std::process::id()));
     std::fs::create_dir_all(folder.join("data")).expect("a folder for SeaweedFS");
     std::fs::write(folder.join("s3.json"), IDENTITIES).expect("a file of identities");
-    // All are taken at once, so that they are different.
-    let listeners = PORTS.map(|_| TcpListener::bind("127.0.0.1:0").expect("a port"));
-    let ports = listeners.map(|it| it.local_addr().expect("an address").port());
+    let ports: [u16; PORTS.len()] = free_ports();
     let options = PORTS.iter().zip(ports);
     let process = Command::new("sh")
         .args(["-c", SERVE, "sh"])
@@ -121,6 +125,13 @@ fn start() -> Server {
     }
 }
 
+/// Ports that nobody has.
+fn free_ports<const N: usize>() -> [u16; N] {
+    // All are taken at once, so that they are different.
+    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
+    listeners.map(|it| it.local_addr().expect("an address").port())
+}
+
 /// An empty place, and the credentials of one who may do all there.
 pub async fn place() -> ObjectPlace {
     let server = SERVER.get_or_init(start);
@@ -132,27 +143,35 @@ pub async fn place() -> ObjectPlace {
         filer: format!("http://127.0.0.1:{}/buckets/{BUCKET}/", server.filer),
         prefix,
     };
-    let is_ready = || async {
-        let http = http();
-        // A bucket is a folder of the filer.
-        http.post(&place.filer).send().await.ok()?;
-        let file = format!("{}ready-{}", place.filer, place.prefix);
-        let put = http.put(&file).body("ready").send().await.ok()?;
-        http.delete(&file).send().await.ok()?;
-        http.get(&place.endpoint).send().await.ok()?;
-        put.status().is_success().then_some(())
-    };
-    let log = server.folder.display();
-    eventually_within(
-        PATIENCE,
-        &format!("SeaweedFS answers ({log}.log)"),
-        is_ready,
-    )
-    .await;
+    place.answers(&server.folder.with_extension("log")).await;
     place
 }
 
 impl ObjectPlace {
+    /// Waits until the storage takes objects. Its log is named where it does not.
+    async fn answers(&self, log: &Path) {
+        let is_ready = || async {
+            let http = http();
+            // A bucket is a folder of the filer.
+            http.post(&self.filer).send().await.ok()?;
+            let file = format!("{}ready-{}", self.filer, self.prefix);
+            let put = http
+                .put(&file)
+                .body("ready")
+                .timeout(ONE_TRY)
+                .send()
+                .await
+                .ok()?;
+            let got = http.get(&file).send().await.ok()?;
+            http.delete(&file).send().await.ok()?;
+            http.get(&self.endpoint).send().await.ok()?;
+            let both = put.status().is_success() && got.status().is_success();
+            both.then_some(())
+        };
+        let what = format!("SeaweedFS answers ({})", log.display());
+        eventually_within(PATIENCE, &what, is_ready).await;
+    }
+
     /// The bytes of an object below the prefix.
     pub async fn object(&self, name: &str) -> Option<Vec<u8>> {
         let reply = http()
@@ -211,7 +230,12 @@ impl ObjectPlace {
     }
 }
 
-fn http() -> reqwest::Client {
-    let client = reqwest::Client::builder().no_proxy().build();
-    client.expect("a client")
+/// Made once, which takes a while. It keeps no connections, which would end with the runtime of a test.
+fn http() -> &'static reqwest::Client {
+    static CLIENT: OnceLock<reqwest::Client> = OnceLock::new();
+    CLIENT.get_or_init(|| {
+        let client = reqwest::Client::builder().no_proxy();
+        let client = client.pool_max_idle_per_host(0).build();
+        client.expect("a client")
+    })
 }
