@@ -151,12 +151,14 @@ impl Config {
     }
 }
 
-/// Retention: the age at which operations that have ended and audit events are pruned.
+/// Retention: the age at which operations that have ended, audit events, and bytes without an image are removed.
 #[derive(Debug, Clone)]
 pub struct Retention {
     /// Operations, and with them their idempotency keys.
     pub operations: Duration,
     pub audit_events: Duration,
+    /// Bytes of images, from when no image has them any more.
+    pub blobs: Duration,
 }
 
 impl Default for Retention {
@@ -165,6 +167,7 @@ impl Default for Retention {
         Self {
             operations: 30 * day,
             audit_events: 365 * day,
+            blobs: Duration::ZERO,
         }
     }
 }
@@ -333,7 +336,8 @@ impl Server {
         let engine = Engine::new(store.clone(), config.operations.clone());
         let images = Images::new(store.clone(), blobs, engine.clone(), import_folder)
             .allow_installer_images(config.allow_installer_images)
-            .with_upload_settings(config.uploads.clone());
+            .with_upload_settings(config.uploads.clone())
+            .with_blob_retention(config.retention.blobs);
         images.serve().await?;
         let own = sockets.bound.iter().map(Bound::to_string).next();
         let own = own.unwrap_or_default();

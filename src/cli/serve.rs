@@ -99,6 +99,10 @@ pub(crate) struct Arguments {
     /// How long audit events are kept
     #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = values::duration)]
     audit_retention: Duration,
+    /// How long the bytes of images are kept after the last image of them was deleted, so that a dump of the database
+    /// that is as old can be restored
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = values::duration)]
+    blob_retention: Duration,
     /// How the log on the standard error is written
     #[arg(long, value_enum, default_value_t)]
     log_format: LogFormat,
@@ -180,6 +184,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         retention: Retention {
             operations: arguments.operation_retention,
             audit_events: arguments.audit_retention,
+            blobs: arguments.blob_retention,
         },
         ..Config::new(data)
     };

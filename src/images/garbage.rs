@@ -34,7 +34,8 @@ impl Images {
         }
     }
 
-    /// Makes tombstones of blobs that no image refers to any more, and removes the bytes of all that have one.
+    /// Makes tombstones of blobs that no image refers to any more, and removes the bytes of all that have had one for the
+    /// time of retention.
     /// Bytes that cannot be removed, or may come back, are tried again at the next garbage collection.
     ///
     /// # Errors
@@ -42,17 +43,21 @@ impl Images {
     /// last.
     pub(crate) async fn collect_garbage(&self) -> Result<()> {
         while self.store.remove_unreferenced(BATCH).await? == BATCH {}
-        let mut last = String::new();
+        let mut last = None;
         loop {
-            let deleted = self.store.blobs_to_delete(last, BATCH).await?;
-            match deleted.last() {
-                Some(blob) => last = blob.id.clone(),
-                None => return Ok(()),
+            let deleted = self
+                .store
+                .blobs_to_delete(self.blob_retention, last, BATCH)
+                .await?;
+            if deleted.is_empty() {
+                return Ok(());
             }
+            last = deleted.last().cloned();
             let ids = deleted.iter().map(|blob| blob.id.clone()).collect();
             let removed: HashSet<String> = self.blobs.remove(ids).await?.into_iter().collect();
             let mut gone = deleted;
-            gone.retain(|blob| blob.may_be_forgotten && removed.contains(&blob.id));
+            let now = self.store.now();
+            gone.retain(|blob| blob.forget_after <= now && removed.contains(&blob.id));
             if !gone.is_empty() {
                 let ids = gone.into_iter().map(|blob| blob.id).collect();
                 self.store.blobs_deleted(ids).await?;

@@ -24,6 +24,7 @@ mod watch;
 mod worker;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::{Notify, Semaphore};
@@ -55,6 +56,7 @@ pub(crate) struct Images {
     accepted: disk_image::Options,
     upload_slots: UploadSlots,
     garbage_noted: Arc<Notify>,
+    blob_retention: Duration,
     download_blocks: Arc<Semaphore>,
     faults: Faults,
 }
@@ -74,6 +76,7 @@ impl Images {
             accepted: disk_image::Options::default(),
             upload_slots: UploadSlots::new(UploadSettings::default()),
             garbage_noted: Arc::default(),
+            blob_retention: Duration::ZERO,
             download_blocks: Arc::new(Semaphore::new(download::BLOCKS_IN_MEMORY)),
             faults: Faults::none(),
         }
@@ -89,6 +92,14 @@ impl Images {
     pub(crate) fn with_upload_settings(self, settings: UploadSettings) -> Self {
         Self {
             upload_slots: UploadSlots::new(settings),
+            ..self
+        }
+    }
+
+    /// The same, keeping bytes for so long after they got their tombstone.
+    pub(crate) fn with_blob_retention(self, blob_retention: Duration) -> Self {
+        Self {
+            blob_retention,
             ..self
         }
     }

@@ -1,5 +1,7 @@
 //! The work for an accepted change, and the removal of its bytes when it fails.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use super::failures::store_failure;
@@ -44,9 +46,14 @@ impl Worker for Images {
     }
 
     /// Removes the bytes at once, not only by the garbage collection: the failure may be a full disk, and the
-    /// record of the failure needs room too.
+    /// record of the failure needs room too. Bytes of this attempt were never those of an image. Bytes of one before may
+    /// be: in a database that was restored, the operation is under way once more though it came to an end. So they are
+    /// kept as all that have a tombstone.
     async fn roll_back(&self, lease: &Lease) {
-        let mut written = lease.discarded.clone();
+        let mut written = match self.blob_retention {
+            Duration::ZERO => lease.discarded.clone(),
+            _ => Vec::new(),
+        };
         if !lease.blob_id.is_empty() {
             written.push(lease.blob_id.clone());
         }

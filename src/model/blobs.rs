@@ -1,5 +1,7 @@
 //! Blobs: the immutable bytes of images, as the rules know them.
 
+use super::Timestamp;
+
 /// The facts of a blob once it is written and checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BlobFacts {
@@ -18,8 +20,18 @@ pub(crate) struct BlobFacts {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DeletedBlob {
     pub id: String,
-    /// False as long as a worker may write the blob once more.
-    pub may_be_forgotten: bool,
+    /// Until then a worker may write the blob once more. The age of the tombstone counts from then.
+    pub forget_after: Timestamp,
+}
+
+impl DeletedBlob {
+    /// The one that no other comes before, where they are ordered by age.
+    pub(crate) fn before_all() -> Self {
+        Self {
+            id: String::new(),
+            forget_after: Timestamp(i64::MIN),
+        }
+    }
 }
 
 /// A blob that images refer to.

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 
-use super::{CLOCK_SLIP, Call, Error, Result, Store};
+use super::{CLOCK_SLIP, Call, Error, Result, Store, made_before};
 use crate::model::rules::{self, SetQuota};
 use crate::model::{
     AuditEvent, AuditQuery, AuditRow, AuditStatus, BlobRow, COMPUTE_IMAGE_PREFIX, Candidate, Clock,
@@ -401,17 +401,32 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn blobs_to_delete(&self, after: String, limit: usize) -> Result<Vec<DeletedBlob>> {
+    async fn blobs_to_delete(
+        &self,
+        age: Duration,
+        after: Option<DeletedBlob>,
+        limit: usize,
+    ) -> Result<Vec<DeletedBlob>> {
         let now = self.now();
+        let before = made_before(now, age);
+        let after = after.unwrap_or_else(DeletedBlob::before_all);
+        let place = |blob: &DeletedBlob| (blob.forget_after, blob.id.clone());
         let rows = self.rows();
         let is_held = rows.holds.values().any(|expires_at| *expires_at > now);
         let limit = if is_held { 0 } else { limit };
-        let deleted = rows.tombstones.iter().filter(|(id, _)| **id > after);
-        let deleted = deleted.take(limit).map(|(id, forget_after)| DeletedBlob {
-            id: id.clone(),
-            may_be_forgotten: *forget_after <= now,
-        });
-        Ok(deleted.collect())
+        let deleted = rows
+            .tombstones
+            .iter()
+            .map(|(id, forget_after)| DeletedBlob {
+                id: id.clone(),
+                forget_after: *forget_after,
+            });
+        let mut deleted: Vec<DeletedBlob> = deleted
+            .filter(|blob| blob.forget_after <= before && place(blob) > place(&after))
+            .collect();
+        deleted.sort_by_key(place);
+        deleted.truncate(limit);
+        Ok(deleted)
     }
 
     async fn blobs_deleted(&self, ids: Vec<String>) -> Result<()> {

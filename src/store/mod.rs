@@ -29,6 +29,15 @@ pub(crate) use call::Call;
 pub(crate) use error::{Error, Result};
 pub(crate) use records::{Recorded, Records};
 
+/// The latest `forget_after` of a tombstone that is at least so old. Its age counts from that time: a tombstone of what
+/// a worker was writing is ten minutes older.
+fn made_before(now: Timestamp, age: Duration) -> Timestamp {
+    match age {
+        Duration::ZERO => Timestamp(i64::MAX),
+        age => now.before(age),
+    }
+}
+
 /// How far an id or a time may lie ahead of the clock: by a clock that was set back. One that was set to another
 /// year by mistake is forgotten.
 const CLOCK_SLIP: Duration = Duration::from_secs(24 * 60 * 60);
@@ -163,8 +172,14 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// Ends a hold; none is no error.
     async fn end_hold(&self, id: &str) -> Result<()>;
 
-    /// Blobs with a tombstone: at most `limit` of them, by id, after that one. None while a hold stands.
-    async fn blobs_to_delete(&self, after: String, limit: usize) -> Result<Vec<DeletedBlob>>;
+    /// Blobs whose tombstone is at least so old, all of them where `age` is zero: at most `limit` of them, the oldest
+    /// first, after that one. None while a hold stands.
+    async fn blobs_to_delete(
+        &self,
+        age: Duration,
+        after: Option<DeletedBlob>,
+        limit: usize,
+    ) -> Result<Vec<DeletedBlob>>;
 
     /// Forgets blobs whose bytes are removed, but for those that may come back.
     async fn blobs_deleted(&self, ids: Vec<String>) -> Result<()>;

@@ -1,10 +1,12 @@
-//! Operations and audit events that have ended are pruned after a configured time, and nothing else is.
+//! Operations and audit events that have ended, and bytes that no image has, are removed after a configured time, and
+//! nothing else is.
 
 use std::time::Duration;
 
 use serde_json::json;
 use test_support::{
-    Disk, Fill, Method, TestServer, Transport, audit_events, eventually, number, response, text,
+    Disk, Fill, Method, TestServer, Transport, audit_events, blob_files, eventually, failure,
+    number, response, text,
 };
 use tonic::Code;
 
@@ -87,4 +89,50 @@ async fn audit_events_are_pruned_and_their_numbers_go_on() {
     let after = audit_events(&server, "", 0).await;
     assert_eq!(after.len(), 4);
     assert!(number(&after[2], "sequence") > number(&all[7], "sequence"));
+}
+
+#[tokio::test]
+async fn bytes_are_kept_for_a_while_after_their_last_image() {
+    let hour = Duration::from_secs(3600);
+    let mut server = TestServer::start_with(|config| config.retention.blobs = hour).await;
+    let disk = Disk::mbr(1, Fill::Random(1));
+    let first = server.compute_image("f", "first", &disk).await;
+    // Equal bytes are stored anew, beside those that are kept.
+    for kept in 1..=2 {
+        let source = server.compute_image("f", "source", &disk).await;
+        let copy = server.copied("f", "copy", &source).await;
+        assert!(server.downloaded(&copy).await == disk);
+        for (method, id) in [
+            (Method::DesktopDelete, copy),
+            (Method::ComputeDelete, source),
+        ] {
+            response(&server.ask(method, json!({"imageId": id})).await);
+        }
+        if kept == 1 {
+            let request = json!({"imageId": first});
+            response(&server.ask(Method::ComputeDelete, request).await);
+        }
+    }
+    // What never was an image is not kept.
+    let failed = server
+        .uploaded("f", "failed", b"\x1f\x8b\x08 compressed")
+        .await;
+    failure(&failed);
+
+    // A start collects garbage before it serves.
+    server.restart().await;
+    assert_eq!(blob_files(&server.data()).len(), 3);
+    for (retention, count) in [
+        (Duration::from_millis(1), 0),
+        // Where nothing is kept, the bytes go with the image.
+        (Duration::ZERO, 0),
+    ] {
+        server.config.retention.blobs = retention;
+        server.restart().await;
+        assert_eq!(blob_files(&server.data()).len(), count);
+        let source = server.compute_image("f", "again", &disk).await;
+        let request = json!({"imageId": source});
+        response(&server.ask(Method::ComputeDelete, request).await);
+    }
+    server.has_blobs(0).await;
 }

@@ -299,7 +299,7 @@ pub(super) async fn a_copy_that_meets_the_deletion_of_its_source_is_refused_or_k
         assert_eq!(fixture.store.known_blobs().await.unwrap().len(), 1);
         let gone = fixture
             .store
-            .blobs_to_delete(String::new(), 9)
+            .blobs_to_delete(Duration::ZERO, None, 9)
             .await
             .unwrap();
         assert_eq!(gone.len(), 1);

@@ -272,7 +272,10 @@ impl Compared {
                 store.quotas().await.unwrap(),
                 store.audit_events(query).await.unwrap(),
                 store.audit_events(offolder).await.unwrap(),
-                store.blobs_to_delete(String::new(), 1000).await.unwrap(),
+                store
+                    .blobs_to_delete(Duration::ZERO, None, 1000)
+                    .await
+                    .unwrap(),
                 store.identities(IdentityKind::Token).await.unwrap(),
                 store
                     .identities(IdentityKind::ServiceAccountKey)

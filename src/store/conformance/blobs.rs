@@ -15,7 +15,7 @@ impl Fixture {
 
     /// The ids among the tombstones.
     async fn deleted(&self) -> Vec<String> {
-        let listed = self.store.blobs_to_delete(String::new(), 99).await;
+        let listed = self.store.blobs_to_delete(Duration::ZERO, None, 99).await;
         listed.unwrap().into_iter().map(|it| it.id).collect()
     }
 }
@@ -182,4 +182,76 @@ pub(super) async fn the_bytes_of_a_tombstone_stay_while_a_hold_stands(backend: B
     assert!(fixture.deleted().await.is_empty());
     fixture.store.end_hold("third").await.unwrap();
     assert_eq!(fixture.deleted().await, blob);
+}
+
+pub(super) async fn blobs_are_found_by_the_age_of_their_tombstones(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
+    let mut deleted = Vec::new();
+    for name in ["first", "second", "third"] {
+        let id = fixture.compute_image("f", name).await;
+        deleted.extend(fixture.store.live_blobs().await.unwrap());
+        fixture
+            .accept(Change::DeleteComputeImage { id }, Start::Now)
+            .await
+            .unwrap();
+        assert_eq!(fixture.store.remove_unreferenced(9).await.unwrap(), 1);
+        fixture.pass(LEASE);
+    }
+    let of_age = |age: Duration, limit: usize| {
+        let store = &fixture.store;
+        async move {
+            let (mut found, mut last) = (Vec::new(), None);
+            loop {
+                let page = store.blobs_to_delete(age, last, limit).await.unwrap();
+                assert!(page.len() <= limit);
+                last = page.last().cloned();
+                found.extend(page.into_iter().map(|blob| blob.id));
+                if last.is_none() {
+                    return found;
+                }
+            }
+        }
+    };
+    for limit in [1, 2, 9] {
+        for (age, count) in [
+            (Duration::ZERO, 3),
+            (LEASE, 3),
+            (LEASE + Duration::from_micros(1), 2),
+            (2 * LEASE, 2),
+            (3 * LEASE, 1),
+            (4 * LEASE, 0),
+            (Duration::MAX, 0),
+        ] {
+            assert_eq!(of_age(age, limit).await, deleted[..count], "{age:?}");
+        }
+    }
+
+    // What a worker may still write counts from when it does no more.
+    let late = fixture.upload("f", "late").await;
+    fixture.pass(LEASE);
+    fixture.claim().await.unwrap();
+    let minute = Duration::from_secs(60);
+    for (passed, is_old) in [(minute, false), (10 * minute, true)] {
+        fixture.pass(passed);
+        assert!(of_age(Duration::ZERO, 9).await.contains(&late.blob_id));
+        assert_eq!(of_age(minute, 9).await.contains(&late.blob_id), is_old);
+    }
+}
+
+pub(super) async fn equal_bytes_are_live_again_while_the_old_ones_have_a_tombstone(
+    backend: Backend,
+) {
+    let fixture = Fixture::new(backend).await;
+    let id = fixture.compute_image("f", "equal").await;
+    let old = fixture.store.live_blobs().await.unwrap();
+    let deletion = Change::DeleteComputeImage { id };
+    fixture.accept(deletion, Start::Now).await.unwrap();
+    assert_eq!(fixture.store.remove_unreferenced(9).await.unwrap(), 1);
+    let again = fixture.compute_image("f", "equal").await;
+    let copy = fixture.copied("copy", &again).await;
+    let new = fixture.blob_of(&copy).await;
+    assert_ne!(new.id, old[0]);
+    assert_eq!(fixture.deleted().await, old);
+    fixture.store.blobs_deleted(old).await.unwrap();
+    assert_eq!(fixture.blob_of(&copy).await, new);
 }

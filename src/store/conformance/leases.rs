@@ -32,10 +32,10 @@ pub(super) async fn a_worker_that_was_silent_for_too_long_can_commit_nothing(bac
     assert_eq!(taken_over.attempt, 2);
     assert_ne!(taken_over.blob_id, late.blob_id);
     is_powerless(&fixture.store, &late).await;
-    let deleted = fixture.store.blobs_to_delete(String::new(), 9).await;
+    let deleted = fixture.store.blobs_to_delete(Duration::ZERO, None, 9).await;
     let deleted = deleted.unwrap();
     assert_eq!(deleted[0].id, late.blob_id);
-    assert!(deleted.len() == 1 && !deleted[0].may_be_forgotten);
+    assert!(deleted.len() == 1 && deleted[0].forget_after > fixture.store.now());
     // Its bytes may come late, so they are looked for again and again for a while.
     let ids = vec![late.blob_id.clone()];
     fixture.store.blobs_deleted(ids.clone()).await.unwrap();

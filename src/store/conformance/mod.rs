@@ -83,7 +83,9 @@ conformance! {
         what_is_known_as_damaged_is_not_copied_until_it_is_mended,
         a_blob_goes_with_its_last_image_and_not_before,
         an_installation_keeps_its_first_name,
-        the_bytes_of_a_tombstone_stay_while_a_hold_stands;
+        the_bytes_of_a_tombstone_stay_while_a_hold_stands,
+        blobs_are_found_by_the_age_of_their_tombstones,
+        equal_bytes_are_live_again_while_the_old_ones_have_a_tombstone;
     identity:
         what_hangs_on_an_account_or_a_token_goes_with_it,
         a_row_hangs_on_one_that_is_there,

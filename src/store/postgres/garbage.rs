@@ -6,26 +6,36 @@ use super::connection::Connection;
 use super::transaction::Transaction;
 use crate::model::{DeletedBlob, Id, Timestamp};
 
-/// Blobs with a tombstone: at most `limit` of them, by id, after that one. None while a hold stands.
+/// Blobs with a tombstone that was made before some time: at most `limit` of them, the oldest first, after that one.
+/// None while a hold stands.
 pub(super) async fn blobs_to_delete(
     connection: &Connection,
     now: Timestamp,
-    after: &str,
+    made_before: Timestamp,
+    after: Option<DeletedBlob>,
     limit: usize,
 ) -> Result<Vec<DeletedBlob>> {
+    let after = after.unwrap_or_else(DeletedBlob::before_all);
     let rows = connection
         .query(
-            "SELECT file, forget_after <= $3 FROM tombstones
-             WHERE file > $1 AND NOT EXISTS (SELECT 1 FROM blob_holds WHERE expires_at > $3)
-             ORDER BY file LIMIT $2",
-            &[&after, &(limit as i64), &now.0],
+            "SELECT file, forget_after FROM tombstones
+             WHERE (forget_after, file) > ($1, $2) AND forget_after <= $3
+               AND NOT EXISTS (SELECT 1 FROM blob_holds WHERE expires_at > $4)
+             ORDER BY forget_after, file LIMIT $5",
+            &[
+                &after.forget_after.0,
+                &after.id,
+                &made_before.0,
+                &now.0,
+                &(limit as i64),
+            ],
         )
         .await?;
     let blob = |row| {
         let mut columns = Columns::of(row);
         Ok(DeletedBlob {
             id: columns.take()?,
-            may_be_forgotten: columns.take()?,
+            forget_after: Timestamp(columns.take()?),
         })
     };
     rows.iter().map(blob).collect()

@@ -43,7 +43,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use super::{CLOCK_SLIP, Call, Error, Result, Store};
+use super::{CLOCK_SLIP, Call, Error, Result, Store, made_before};
 use crate::model::rules::SetQuota;
 use crate::model::{
     AuditEvent, AuditQuery, Clock, ComputeImage, DeletedBlob, DesktopImage, Id, IdGenerator,
@@ -374,9 +374,16 @@ impl Store for PostgresStore {
         write!(self, transaction => holds::end(&transaction, id))
     }
 
-    async fn blobs_to_delete(&self, after: String, limit: usize) -> Result<Vec<DeletedBlob>> {
+    async fn blobs_to_delete(
+        &self,
+        age: Duration,
+        after: Option<DeletedBlob>,
+        limit: usize,
+    ) -> Result<Vec<DeletedBlob>> {
         let now = self.now();
-        read!(self, connection => garbage::blobs_to_delete(&connection, now, &after, limit))
+        let before = made_before(now, age);
+        read!(self, connection =>
+            garbage::blobs_to_delete(&connection, now, before, after.clone(), limit))
     }
 
     async fn blobs_deleted(&self, ids: Vec<String>) -> Result<()> {

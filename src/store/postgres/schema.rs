@@ -18,7 +18,7 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: [Migration; 3] = [
+const MIGRATIONS: [Migration; 4] = [
     Migration {
         version: 6,
         readable_from: 6,
@@ -35,6 +35,11 @@ const MIGRATIONS: [Migration; 3] = [
         version: 8,
         readable_from: 6,
         sql: include_str!("../../../migrations/postgres/0008_replicas.sql"),
+    },
+    Migration {
+        version: 9,
+        readable_from: 6,
+        sql: include_str!("../../../migrations/postgres/0009_tombstones_by_age.sql"),
     },
 ];
 

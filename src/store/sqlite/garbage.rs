@@ -7,23 +7,34 @@ use super::Transaction;
 use super::image_rows::LIVE;
 use crate::model::{DeletedBlob, Timestamp};
 
-/// Blobs with a tombstone: at most `limit` of them, by id, after that one. None while a hold stands.
+/// Blobs with a tombstone that was made before some time: at most `limit` of them, the oldest first, after that one.
+/// None while a hold stands.
 pub(super) fn blobs_to_delete(
     transaction: &Transaction<'_>,
     now: Timestamp,
-    after: &str,
+    made_before: Timestamp,
+    after: Option<DeletedBlob>,
     limit: usize,
 ) -> Result<Vec<DeletedBlob>> {
     let mut statement = transaction.prepare_cached(
-        "SELECT content_id, forget_after <= ?3 FROM content_deletions
-         WHERE content_id > ?1 AND NOT EXISTS (SELECT 1 FROM blob_holds WHERE expires_at > ?3)
-         ORDER BY content_id LIMIT ?2",
+        "SELECT content_id, forget_after FROM content_deletions
+         WHERE (forget_after, content_id) > (?1, ?2) AND forget_after <= ?3
+           AND NOT EXISTS (SELECT 1 FROM blob_holds WHERE expires_at > ?4)
+         ORDER BY forget_after, content_id LIMIT ?5",
     )?;
+    let after = after.unwrap_or_else(DeletedBlob::before_all);
+    let parameters = params![
+        after.forget_after.0,
+        after.id,
+        made_before.0,
+        now.0,
+        limit as i64
+    ];
     let deleted = statement
-        .query_map(params![after, limit as i64, now.0], |row| {
+        .query_map(parameters, |row| {
             Ok(DeletedBlob {
                 id: row.get(0)?,
-                may_be_forgotten: row.get(1)?,
+                forget_after: Timestamp(row.get(1)?),
             })
         })?
         .collect::<rusqlite::Result<_>>()?;

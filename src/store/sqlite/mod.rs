@@ -40,7 +40,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Notify;
 
-use super::{CLOCK_SLIP, Call, Error, Result, Store};
+use super::{CLOCK_SLIP, Call, Error, Result, Store, made_before};
 use crate::ballast::Ballast;
 use crate::model::rules::SetQuota;
 use crate::model::{
@@ -384,10 +384,18 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn blobs_to_delete(&self, after: String, limit: usize) -> Result<Vec<DeletedBlob>> {
+    async fn blobs_to_delete(
+        &self,
+        age: Duration,
+        after: Option<DeletedBlob>,
+        limit: usize,
+    ) -> Result<Vec<DeletedBlob>> {
         let now = self.now();
+        let before = made_before(now, age);
         self.readers
-            .read(move |transaction| garbage::blobs_to_delete(transaction, now, &after, limit))
+            .read(move |transaction| {
+                garbage::blobs_to_delete(transaction, now, before, after, limit)
+            })
             .await
     }
 

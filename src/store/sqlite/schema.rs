@@ -6,7 +6,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::super::{Error, Result};
 
-const MIGRATIONS: [&str; 8] = [
+const MIGRATIONS: [&str; 9] = [
     include_str!("../../../migrations/0001_initial.sql"),
     include_str!("../../../migrations/0002_contents.sql"),
     include_str!("../../../migrations/0003_uploads.sql"),
@@ -15,6 +15,7 @@ const MIGRATIONS: [&str; 8] = [
     include_str!("../../../migrations/0006_identity.sql"),
     include_str!("../../../migrations/0007_installation.sql"),
     include_str!("../../../migrations/0008_holds.sql"),
+    include_str!("../../../migrations/0009_tombstones_by_age.sql"),
 ];
 
 /// Tells a database of this program from others: "dimg".
