@@ -338,7 +338,11 @@ impl Server {
             .allow_installer_images(config.allow_installer_images)
             .with_upload_settings(config.uploads.clone())
             .with_blob_retention(config.retention.blobs);
-        images.serve().await?;
+        let adopt_empty = matches!(config.data, Data::AdoptEmpty(_));
+        if let Err(error) = images.serve(adopt_empty).await {
+            store.close().await;
+            return Err(error.into());
+        }
         let own = sockets.bound.iter().map(Bound::to_string).next();
         let own = own.unwrap_or_default();
         let endpoints = grpc::Endpoints::new(config.advertise.as_deref(), &own);

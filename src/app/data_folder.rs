@@ -323,7 +323,7 @@ async fn open_blobs(
             });
         }
         let files: std::collections::HashSet<&String> = files.iter().collect();
-        let none_is_there = !live.is_empty() && !live.iter().any(|id| files.contains(id));
+        let none_is_there = !live.is_empty() && !live.iter().any(|blob| files.contains(&blob.id));
         // A single one may have been removed by hand.
         if none_is_there && (!is_same || live.len() > 1) {
             return Err(lost("none of their files is in it".to_owned()));

@@ -381,6 +381,25 @@ async fn the_list_has_all_blobs_and_those_that_were_begun(fixture: Fixture) {
     let mut found = fixture.blobs.list().await.unwrap();
     found.sort();
     assert_eq!(found, ["blob-0", "blob-1", "blob-2", "blob-3", "blob-4"]);
+
+    // What is stored of a whole blob is told from what is stored of another one, however it is laid out.
+    let mut sparse = bytes(LONGER_THAN_A_BLOCK);
+    sparse.resize(3 * LONGER_THAN_A_BLOCK, 0);
+    let written = fixture.write("sparse", &sparse).await;
+    let stored = fixture.blobs.stored().await.unwrap();
+    assert_eq!(stored.len(), 6);
+    for number in 0..5 {
+        assert_eq!(stored[&format!("blob-{number}")], number);
+    }
+    let Written {
+        size, stored_size, ..
+    } = written;
+    let fits = |found: u64| fixture.blobs.fits(found, size, stored_size);
+    let found = stored["sparse"];
+    assert!(fits(found));
+    for other in [0, found - 1, found + 1, size - 1, size + 1] {
+        assert!(!fits(other), "{other}");
+    }
 }
 
 async fn damage_is_noticed_before_a_byte_leaves(fixture: Fixture) {

@@ -1,5 +1,6 @@
 //! Blobs as files of a local folder, named by their ids.
 
+use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -127,6 +128,20 @@ impl LocalBlobs {
             .collect()
     }
 
+    fn lengths(&self) -> io::Result<HashMap<String, u64>> {
+        let mut lengths = HashMap::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let length = match entry.metadata() {
+                // It was removed meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                found => found?.len(),
+            };
+            lengths.insert(entry.file_name().to_string_lossy().into_owned(), length);
+        }
+        Ok(lengths)
+    }
+
     fn start(&self, id: &str) -> Result<(SparseFile, File), Error> {
         // A file in the place of the folder would be lost with the next mount.
         self.check()?;
@@ -221,6 +236,14 @@ impl BlobStore for LocalBlobs {
 
     async fn list(&self) -> Result<Vec<String>, Error> {
         self.blocking(|blobs| Ok(blobs.list()?)).await
+    }
+
+    async fn stored(&self) -> Result<HashMap<String, u64>, Error> {
+        self.blocking(|blobs| Ok(blobs.lengths()?)).await
+    }
+
+    fn fits(&self, stored: u64, size: u64, _stored_size: u64) -> bool {
+        stored == size
     }
 }
 

@@ -20,6 +20,7 @@ pub use object::{BlobLayout, ObjectSettings, RedirectSettings};
 pub(crate) use reader::{BlobReader, by_blocks};
 pub(crate) use writer::{BlobWriter, Chunk, Written};
 
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -89,6 +90,16 @@ pub(crate) trait BlobStore: Debug + Send + Sync {
     /// # Errors
     /// Those of [`BlobStore::check`], and [`Error::Io`].
     async fn list(&self) -> Result<Vec<String>, Error>;
+
+    /// The number of bytes that are stored of each of these, by id.
+    ///
+    /// # Errors
+    /// Those of [`BlobStore::list`].
+    async fn stored(&self) -> Result<HashMap<String, u64>, Error>;
+
+    /// Whether a blob of so many bytes, of which `stored_size` are in blocks that are not all zeros, may be whole where
+    /// `stored` bytes are stored of it. To open it gives the certain answer.
+    fn fits(&self, stored: u64, size: u64, stored_size: u64) -> bool;
 }
 
 /// The bytes of a blob, not compared with its checksums.

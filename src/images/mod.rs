@@ -12,6 +12,7 @@ mod follow;
 mod garbage;
 mod import;
 mod listing;
+mod lost;
 mod permissions;
 mod quotas;
 mod stated;

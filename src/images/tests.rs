@@ -68,7 +68,7 @@ impl Process {
         let imports = ImportFolder::open(&folder.join("imports")).unwrap();
         let mut images = Images::new(store.clone(), Arc::new(blobs), engine, Some(imports));
         images.faults = faults;
-        runtime.block_on(images.serve()).unwrap();
+        runtime.block_on(images.serve(false)).unwrap();
         drop(_entered);
         Self {
             runtime,

@@ -11,9 +11,6 @@ use crate::model::rules::Complete;
 use crate::model::{Change, Failure, Lease, Origin, Reason};
 use crate::operations::{Ended, Run, Worker};
 
-/// The blobs that are marked as damaged in one transaction.
-const MARKED_AT_ONCE: usize = 500;
-
 #[async_trait]
 impl Worker for Images {
     async fn run(&self, run: &Run) -> Ended {
@@ -70,34 +67,13 @@ impl Worker for Images {
 }
 
 impl Images {
-    /// Begins to work on what was accepted, by this process or an earlier one.
+    /// Begins to work on what was accepted, by this process or an earlier one. `adopt_empty` admits that the bytes of all
+    /// blobs are gone.
     ///
     /// # Errors
-    /// `Error::Blobs` where the blobs cannot be listed.
-    pub(crate) async fn serve(&self) -> Result<()> {
-        // Other servers make blobs meanwhile: those that are live now have files, and those that have files are known
-        // afterwards.
-        let mut missing = self.store.live_blobs().await?;
-        let files = self.blobs.list().await?;
-        let known = self.store.known_blobs().await?;
-        for file in files.iter().filter(|file| !known.contains(*file)) {
-            tracing::warn!(
-                file,
-                "a file in the content folder is not known; it is left alone"
-            );
-        }
-        let files: std::collections::HashSet<String> = files.into_iter().collect();
-        missing.retain(|id| !files.contains(id));
-        if !missing.is_empty() {
-            tracing::error!(
-                count = missing.len(),
-                first = missing[0],
-                "files of blobs are missing; uploads or imports of the same bytes mend their images"
-            );
-            for some in missing.chunks(MARKED_AT_ONCE) {
-                self.store.mark_damaged(some.to_vec()).await?;
-            }
-        }
+    /// `Error::Blobs` where the blobs cannot be listed, or are all gone.
+    pub(crate) async fn serve(&self, adopt_empty: bool) -> Result<()> {
+        self.find_lost(adopt_empty).await?;
         if let Err(error) = self.collect_garbage().await {
             tracing::warn!(%error, "blobs were not removed; the next garbage collection tries again");
         }

@@ -16,6 +16,27 @@ pub(crate) struct BlobFacts {
     pub sha256: [u8; 32],
 }
 
+/// A live blob, and its bytes in number.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct BlobSize {
+    pub id: String,
+    pub size: u64,
+    /// All-zero blocks not counted.
+    pub stored_size: u64,
+}
+
+impl BlobSize {
+    /// A blob with the numbers that a database has of it. None of these is negative.
+    pub(crate) fn new(id: String, size: i64, stored_size: i64) -> Self {
+        let unsigned = |number| u64::try_from(number).unwrap_or_default();
+        Self {
+            id,
+            size: unsigned(size),
+            stored_size: unsigned(stored_size),
+        }
+    }
+}
+
 /// A blob that has a tombstone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DeletedBlob {

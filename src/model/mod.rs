@@ -28,7 +28,7 @@ pub(crate) use access::{Grant, Permissions, Rights, Role};
 pub(crate) use audit::{
     AuditEvent, AuditKind, AuditQuery, AuditStatus, FieldChange, IdentityAction,
 };
-pub(crate) use blobs::{BlobFacts, DeletedBlob, LiveBlob};
+pub(crate) use blobs::{BlobFacts, BlobSize, DeletedBlob, LiveBlob};
 pub(crate) use changes::{
     Change, ComputeImageChanges, DesktopImageChanges, Kind, NewComputeImage, NewDesktopImage,
     Origin,

@@ -13,10 +13,10 @@ use tokio::sync::Notify;
 use super::{CLOCK_SLIP, Call, Error, Result, Store, made_before};
 use crate::model::rules::{self, SetQuota};
 use crate::model::{
-    AuditEvent, AuditQuery, AuditRow, AuditStatus, BlobRow, COMPUTE_IMAGE_PREFIX, Candidate, Clock,
-    ComputeImage, ComputeImageRow, ComputeImageStatus, DESKTOP_IMAGE_PREFIX, DeletedBlob,
-    DesktopImage, DesktopImageRow, DesktopImageStatus, Effect, Id, IdGenerator, IdentityKey,
-    IdentityKind, IdentityRow, KeyOf, Kind, ListQuery, LiveBlob, Metric, NextClaim,
+    AuditEvent, AuditQuery, AuditRow, AuditStatus, BlobRow, BlobSize, COMPUTE_IMAGE_PREFIX,
+    Candidate, Clock, ComputeImage, ComputeImageRow, ComputeImageStatus, DESKTOP_IMAGE_PREFIX,
+    DeletedBlob, DesktopImage, DesktopImageRow, DesktopImageStatus, Effect, Id, IdGenerator,
+    IdentityKey, IdentityKind, IdentityRow, KeyOf, Kind, ListQuery, LiveBlob, Metric, NextClaim,
     OPERATION_PREFIX, Occupied, Operation, OperationRow, Page, Phase, Position, Quota, QuotaScope,
     Rank, Refusal, RequestContext, SortKey, Timestamp, WorkingSet, is_due, name_hash, total_order,
 };
@@ -457,10 +457,33 @@ impl Store for MemoryStore {
         Ok(files.chain(rows.tombstones.keys()).cloned().collect())
     }
 
-    async fn live_blobs(&self) -> Result<Vec<String>> {
+    async fn live_blobs(&self) -> Result<Vec<BlobSize>> {
         let rows = self.rows();
-        let live = rows.facts.all_blobs().filter(|blob| blob.facts().is_some());
-        Ok(live.map(|blob| blob.file.clone()).collect())
+        let live = rows.facts.all_blobs().filter_map(|blob| {
+            let facts = blob.facts()?;
+            let id = blob.file.clone();
+            Some(BlobSize::new(id, facts.size, facts.stored_size))
+        });
+        Ok(live.collect())
+    }
+
+    async fn images_of_blob(&self, blob_id: &str, limit: usize) -> Result<Vec<String>> {
+        let rows = self.rows();
+        let mut blobs = rows.facts.all_blobs();
+        let Some(blob) = blobs.find(|blob| blob.file == blob_id) else {
+            return Ok(Vec::new());
+        };
+        let desktop = rows.facts.all_desktop_images();
+        let desktop = desktop.filter(|row| row.blob == blob.id);
+        let compute = rows.facts.all_compute_images();
+        let compute = compute.filter(|row| row.blob == Some(blob.id));
+        let mut desktop: Vec<String> = desktop.map(|row| row.image.id.clone()).collect();
+        let mut compute: Vec<String> = compute.map(|row| row.image.id.clone()).collect();
+        desktop.sort();
+        compute.sort();
+        desktop.append(&mut compute);
+        desktop.truncate(limit);
+        Ok(desktop)
     }
 
     async fn installation(&self, made: String) -> Result<String> {

@@ -20,9 +20,9 @@ use futures_util::future::BoxFuture;
 
 use crate::model::rules::SetQuota;
 use crate::model::{
-    AuditEvent, AuditQuery, ComputeImage, DeletedBlob, DesktopImage, IdentityKey, IdentityKind,
-    IdentityRow, ListQuery, LiveBlob, NextClaim, Occupied, Operation, Page, Quota, RequestContext,
-    Timestamp,
+    AuditEvent, AuditQuery, BlobSize, ComputeImage, DeletedBlob, DesktopImage, IdentityKey,
+    IdentityKind, IdentityRow, ListQuery, LiveBlob, NextClaim, Occupied, Operation, Page, Quota,
+    RequestContext, Timestamp,
 };
 
 pub(crate) use call::Call;
@@ -191,8 +191,11 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// The ids of all blobs that may have bytes: pending, live, and with a tombstone.
     async fn known_blobs(&self) -> Result<HashSet<String>>;
 
-    /// The ids of all live blobs: each has bytes, unless they were lost.
-    async fn live_blobs(&self) -> Result<Vec<String>>;
+    /// All live blobs: each has bytes, unless they were lost.
+    async fn live_blobs(&self) -> Result<Vec<BlobSize>>;
+
+    /// The ids of images that have the bytes of a blob, at most `limit` of them, desktop images first, by id.
+    async fn images_of_blob(&self, blob_id: &str, limit: usize) -> Result<Vec<String>>;
 
     /// The name of the installation that the database is of: the one that was noted first, or `made` where none was.
     async fn installation(&self, made: String) -> Result<String>;

@@ -31,6 +31,7 @@ mod data_folder;
 mod database;
 mod desktop_images;
 mod downloads;
+mod dumps;
 mod durability;
 mod earlier_versions;
 mod early_answers;

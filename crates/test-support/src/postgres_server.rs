@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::{Client, NoTls};
 
+use crate::within;
+
 /// Starts the server, which wants a password of the user `locked` alone, and stops and removes it when the test process has ended, however it ended: then its end of the
 /// pipe is closed.
 const SERVE: &str = r#"
@@ -123,6 +125,26 @@ pub async fn database() -> String {
     let sql = format!("CREATE SCHEMA {schema}");
     client.batch_execute(&sql).await.expect("a schema");
     format!("{url}&options=-c%20search_path%3D{schema}")
+}
+
+/// The URL of a database that shares nothing with others, and its name. It can be dropped and made anew.
+pub async fn whole_database() -> (String, String) {
+    let url = database().await;
+    let name = format!("d{}", SCHEMAS.fetch_add(1, Ordering::Relaxed));
+    run(&url, &format!("CREATE DATABASE {name}")).await;
+    let (server, _) = url.split_once("&options=").expect("a schema");
+    (server.replace("/postgres?", &format!("/{name}?")), name)
+}
+
+/// Runs one of the programs of PostgreSQL, and returns what it prints.
+pub async fn tool(name: &str, arguments: &[&str]) -> String {
+    let program = programs().expect("asked only where it is installed");
+    let mut command = tokio::process::Command::new(program.join(name));
+    let ended = command.args(arguments).kill_on_drop(true).output();
+    let ended = within(name, ended).await.expect("it runs");
+    let errors = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success(), "{name} {arguments:?}: {errors}");
+    String::from_utf8(ended.stdout).expect("UTF-8")
 }
 
 /// Runs statements on a database.

@@ -96,6 +96,12 @@ impl MapBuilder {
 }
 
 impl Map {
+    /// The lengths that the map of a blob of so many bytes may have.
+    pub(super) fn lengths(blob: u64) -> [u64; 2] {
+        let least = 8 * blob.div_ceil(BLOCK) + FOOTER as u64;
+        [least, least + PADDING as u64]
+    }
+
     /// The place of the map in an object of so many bytes that holds a blob of so many bytes. None where no map fits in.
     pub(super) fn place(object: u64, blob: u64) -> Option<Range<u64>> {
         let length = 8 * blob.div_ceil(BLOCK) + (PADDING + FOOTER) as u64;

@@ -16,7 +16,7 @@ mod settings;
 mod storage;
 mod upload;
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -168,10 +168,12 @@ impl ObjectBlobs {
         self.storage.delete(&path).await
     }
 
-    async fn names(&self, folder: Path) -> Result<Vec<String>, Error> {
+    /// The names of the objects of a folder, with their lengths.
+    async fn names(&self, folder: Path) -> Result<Vec<(String, u64)>, Error> {
         let listed = self.storage.bucket.list(Some(&folder));
         let names = listed.try_filter_map(|object| async move {
-            Ok(object.location.filename().map(str::to_owned))
+            let name = object.location.filename();
+            Ok(name.map(|name| (name.to_owned(), object.size)))
         });
         let names: Result<_, object_store::Error> = names.try_collect().await;
         names.map_err(|error| self.storage.failed(&error))
@@ -252,11 +254,19 @@ impl BlobStore for ObjectBlobs {
     }
 
     async fn list(&self) -> Result<Vec<String>, Error> {
+        Ok(self.stored().await?.into_keys().collect())
+    }
+
+    async fn stored(&self) -> Result<HashMap<String, u64>, Error> {
         self.storage.check().await?;
-        let mut names: BTreeSet<String> = BTreeSet::new();
-        for folder in [self.storage.uploads(), self.storage.blobs()] {
-            names.extend(self.names(folder).await?);
-        }
-        Ok(names.into_iter().collect())
+        let begun = self.names(self.storage.uploads()).await?;
+        let mut stored: HashMap<String, u64> = begun.into_iter().map(|(id, _)| (id, 0)).collect();
+        stored.extend(self.names(self.storage.blobs()).await?);
+        Ok(stored)
+    }
+
+    fn fits(&self, stored: u64, size: u64, stored_size: u64) -> bool {
+        let mut packed = Map::lengths(size).map(|map| stored_size + map).into_iter();
+        stored == size || packed.any(|length| length == stored)
     }
 }

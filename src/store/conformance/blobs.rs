@@ -13,6 +13,12 @@ impl Fixture {
         accepted.unwrap().image_id
     }
 
+    /// The ids of live blobs.
+    async fn live(&self) -> Vec<String> {
+        let live = self.store.live_blobs().await.unwrap();
+        live.into_iter().map(|blob| blob.id).collect()
+    }
+
     /// The ids among the tombstones.
     async fn deleted(&self) -> Vec<String> {
         let listed = self.store.blobs_to_delete(Duration::ZERO, None, 99).await;
@@ -141,6 +147,45 @@ pub(super) async fn a_blob_goes_with_its_last_image_and_not_before(backend: Back
     assert_eq!(fixture.store.remove_unreferenced(9).await.unwrap(), 0);
 }
 
+pub(super) async fn a_live_blob_tells_its_sizes_and_its_images(backend: Backend) {
+    let fixture = Fixture::new(backend).await;
+    assert!(fixture.store.live_blobs().await.unwrap().is_empty());
+    let pending = fixture.upload("f", "pending").await;
+    let source = fixture.compute_image("f", "source").await;
+    let other = fixture.compute_image("f", "other").await;
+    let mut copies = Vec::new();
+    for name in ["a", "b"] {
+        copies.push(fixture.copied(name, &source).await);
+    }
+    let blob = fixture.blob_of(&copies[0]).await;
+    let live = fixture.store.live_blobs().await.unwrap();
+    assert_eq!(live.len(), 2);
+    let BlobFacts {
+        size, stored_size, ..
+    } = blob.facts;
+    let sizes = BlobSize::new(blob.id.clone(), size, stored_size);
+    assert!(live.contains(&sizes), "{live:?}");
+
+    let images = |id: String, limit: usize| {
+        let store = &fixture.store;
+        async move { store.images_of_blob(&id, limit).await.unwrap() }
+    };
+    let [a, b] = [&*copies[0], &*copies[1]];
+    for (limit, expected) in [
+        (9, &[a, b, &*source][..]),
+        (3, &[a, b, &*source]),
+        (2, &[a, b]),
+        (1, &[a]),
+    ] {
+        assert_eq!(images(blob.id.clone(), limit).await, expected);
+    }
+    let id_of_other = live.into_iter().find(|it| it.id != blob.id).unwrap().id;
+    assert_eq!(images(id_of_other, 9).await, [other]);
+    for nobodys in [pending.blob_id, "none".to_owned()] {
+        assert!(images(nobodys, 9).await.is_empty());
+    }
+}
+
 pub(super) async fn an_installation_keeps_its_first_name(backend: Backend) {
     let mut fixture = Fixture::new(backend).await;
     for made in ["first", "second"] {
@@ -153,7 +198,7 @@ pub(super) async fn an_installation_keeps_its_first_name(backend: Backend) {
 pub(super) async fn the_bytes_of_a_tombstone_stay_while_a_hold_stands(backend: Backend) {
     let fixture = Fixture::new(backend).await;
     let id = fixture.compute_image("f", "source").await;
-    let blob = fixture.store.live_blobs().await.unwrap();
+    let blob = fixture.live().await;
     fixture
         .accept(Change::DeleteComputeImage { id }, Start::Now)
         .await
@@ -163,7 +208,7 @@ pub(super) async fn the_bytes_of_a_tombstone_stay_while_a_hold_stands(backend: B
     fixture.store.place_hold("other", half).await.unwrap();
     // A tombstone is made as ever.
     assert_eq!(fixture.store.remove_unreferenced(9).await.unwrap(), 1);
-    assert!(fixture.store.live_blobs().await.unwrap().is_empty());
+    assert!(fixture.live().await.is_empty());
     assert!(fixture.deleted().await.is_empty());
 
     // One that is renewed lasts, one that has run out cannot be renewed, and ends for nobody else.
@@ -189,7 +234,7 @@ pub(super) async fn blobs_are_found_by_the_age_of_their_tombstones(backend: Back
     let mut deleted = Vec::new();
     for name in ["first", "second", "third"] {
         let id = fixture.compute_image("f", name).await;
-        deleted.extend(fixture.store.live_blobs().await.unwrap());
+        deleted.extend(fixture.live().await);
         fixture
             .accept(Change::DeleteComputeImage { id }, Start::Now)
             .await
@@ -243,7 +288,7 @@ pub(super) async fn equal_bytes_are_live_again_while_the_old_ones_have_a_tombsto
 ) {
     let fixture = Fixture::new(backend).await;
     let id = fixture.compute_image("f", "equal").await;
-    let old = fixture.store.live_blobs().await.unwrap();
+    let old = fixture.live().await;
     let deletion = Change::DeleteComputeImage { id };
     fixture.accept(deletion, Start::Now).await.unwrap();
     assert_eq!(fixture.store.remove_unreferenced(9).await.unwrap(), 1);

@@ -82,6 +82,7 @@ conformance! {
         a_worker_that_lost_its_lease_takes_no_place,
         what_is_known_as_damaged_is_not_copied_until_it_is_mended,
         a_blob_goes_with_its_last_image_and_not_before,
+        a_live_blob_tells_its_sizes_and_its_images,
         an_installation_keeps_its_first_name,
         the_bytes_of_a_tombstone_stay_while_a_hold_stands,
         blobs_are_found_by_the_age_of_their_tombstones,

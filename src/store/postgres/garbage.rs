@@ -4,7 +4,9 @@ use super::super::Result;
 use super::columns::{Columns, columns_of};
 use super::connection::Connection;
 use super::transaction::Transaction;
-use crate::model::{DeletedBlob, Id, Timestamp};
+use crate::model::{
+    BlobSize, COMPUTE_IMAGE_PREFIX, DESKTOP_IMAGE_PREFIX, DeletedBlob, Id, Timestamp,
+};
 
 /// Blobs with a tombstone that was made before some time: at most `limit` of them, the oldest first, after that one.
 /// None while a hold stands.
@@ -126,10 +128,42 @@ pub(super) async fn known<C: FromIterator<String>>(connection: &Connection) -> R
     rows.iter().map(|row| Columns::of(row).take()).collect()
 }
 
-/// The ids of all live blobs.
-pub(super) async fn live(connection: &Connection) -> Result<Vec<String>> {
+/// All live blobs.
+pub(super) async fn live(connection: &Connection) -> Result<Vec<BlobSize>> {
     let rows = connection
-        .query("SELECT file FROM blobs WHERE state = 1", &[])
+        .query(
+            "SELECT file, size, stored_size FROM blobs WHERE state = 1",
+            &[],
+        )
         .await?;
-    rows.iter().map(|row| Columns::of(row).take()).collect()
+    let blob = |row| {
+        let mut columns = Columns::of(row);
+        let (id, size, stored_size) = (columns.take()?, columns.take()?, columns.take()?);
+        Ok(BlobSize::new(id, size, stored_size))
+    };
+    rows.iter().map(blob).collect()
+}
+
+/// The ids of images that have the bytes of a blob.
+pub(super) async fn images_of(
+    connection: &Connection,
+    blob: &str,
+    limit: usize,
+) -> Result<Vec<String>> {
+    let mut images = Vec::new();
+    for (table, prefix) in [
+        ("desktop_images", DESKTOP_IMAGE_PREFIX),
+        ("compute_images", COMPUTE_IMAGE_PREFIX),
+    ] {
+        let sql = format!(
+            "SELECT image.key, image.id_rest FROM blobs AS blob
+               JOIN {table} AS image ON blob_key = blob.key AND blob_rest = blob.id_rest
+             WHERE file = $1 ORDER BY image.key, image.id_rest LIMIT $2"
+        );
+        let left = (limit - images.len()) as i64;
+        for row in &connection.query(&sql, &[&blob, &left]).await? {
+            images.push(Columns::of(row).take_id()?.text(prefix));
+        }
+    }
+    Ok(images)
 }

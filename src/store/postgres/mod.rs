@@ -46,9 +46,9 @@ use tokio::task::JoinHandle;
 use super::{CLOCK_SLIP, Call, Error, Result, Store, made_before};
 use crate::model::rules::SetQuota;
 use crate::model::{
-    AuditEvent, AuditQuery, Clock, ComputeImage, DeletedBlob, DesktopImage, Id, IdGenerator,
-    IdentityKey, IdentityKind, IdentityRow, ListQuery, LiveBlob, NextClaim, Occupied, Operation,
-    Page, Quota, RequestContext, Timestamp,
+    AuditEvent, AuditQuery, BlobSize, Clock, ComputeImage, DeletedBlob, DesktopImage, Id,
+    IdGenerator, IdentityKey, IdentityKind, IdentityRow, ListQuery, LiveBlob, NextClaim, Occupied,
+    Operation, Page, Quota, RequestContext, Timestamp,
 };
 use clock::ServerClock;
 use connection::{Connection, Pool};
@@ -399,8 +399,12 @@ impl Store for PostgresStore {
         read!(self, connection => garbage::known(&connection))
     }
 
-    async fn live_blobs(&self) -> Result<Vec<String>> {
+    async fn live_blobs(&self) -> Result<Vec<BlobSize>> {
         read!(self, connection => garbage::live(&connection))
+    }
+
+    async fn images_of_blob(&self, blob_id: &str, limit: usize) -> Result<Vec<String>> {
+        read!(self, connection => garbage::images_of(&connection, blob_id, limit))
     }
 
     async fn installation(&self, made: String) -> Result<String> {

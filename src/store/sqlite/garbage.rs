@@ -1,11 +1,12 @@
 //! Garbage collection of blobs, and what is known of their bytes.
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::super::{Error, Result};
 use super::Transaction;
+use super::columns::Columns;
 use super::image_rows::LIVE;
-use crate::model::{DeletedBlob, Timestamp};
+use crate::model::{BlobSize, COMPUTE_IMAGE_PREFIX, DESKTOP_IMAGE_PREFIX, DeletedBlob, Timestamp};
 
 /// Blobs with a tombstone that was made before some time: at most `limit` of them, the oldest first, after that one.
 /// None while a hold stands.
@@ -134,12 +135,47 @@ pub(super) fn known<C: FromIterator<String>>(transaction: &Transaction<'_>) -> R
     Ok(ids)
 }
 
-/// The ids of all live blobs.
-pub(super) fn live(transaction: &Transaction<'_>) -> Result<Vec<String>> {
-    let mut statement =
-        transaction.prepare(&format!("SELECT id FROM contents WHERE state = {LIVE}"))?;
-    let ids = statement
-        .query_map([], |row| row.get(0))?
+/// All live blobs.
+pub(super) fn live(transaction: &Transaction<'_>) -> Result<Vec<BlobSize>> {
+    let mut statement = transaction.prepare(&format!(
+        "SELECT id, size, stored_size FROM contents WHERE state = {LIVE}"
+    ))?;
+    let live = statement
+        .query_map([], |row| {
+            Ok(BlobSize::new(row.get(0)?, row.get(1)?, row.get(2)?))
+        })?
         .collect::<rusqlite::Result<_>>()?;
-    Ok(ids)
+    Ok(live)
+}
+
+/// The ids of images that have the bytes of a blob: at most `limit`, desktop images first.
+pub(super) fn images_of_blob(
+    transaction: &Transaction<'_>,
+    blob: &str,
+    limit: usize,
+) -> Result<Vec<String>> {
+    let key = transaction
+        .prepare_cached("SELECT key FROM contents WHERE id = ?1")?
+        .query_row([blob], |row| row.get(0))
+        .optional()?;
+    key.map_or_else(|| Ok(Vec::new()), |key| images_of(transaction, key, limit))
+}
+
+/// The same by the key of the blob.
+pub(super) fn images_of(connection: &Connection, key: i64, limit: usize) -> Result<Vec<String>> {
+    let mut images = Vec::new();
+    for (table, prefix) in [
+        ("desktop_images", DESKTOP_IMAGE_PREFIX),
+        ("compute_images", COMPUTE_IMAGE_PREFIX),
+    ] {
+        let mut statement = connection.prepare_cached(&format!(
+            "SELECT key, id_rest FROM {table} WHERE content_key = ?1 ORDER BY key LIMIT ?2"
+        ))?;
+        let left = (limit - images.len()) as i64;
+        let mut rows = statement.query(params![key, left])?;
+        while let Some(row) = rows.next()? {
+            images.push(Columns::of(row).take_id()?.text(prefix));
+        }
+    }
+    Ok(images)
 }

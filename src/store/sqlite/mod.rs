@@ -44,9 +44,9 @@ use super::{CLOCK_SLIP, Call, Error, Result, Store, made_before};
 use crate::ballast::Ballast;
 use crate::model::rules::SetQuota;
 use crate::model::{
-    AuditEvent, AuditQuery, Clock, ComputeImage, DeletedBlob, DesktopImage, Id, IdGenerator,
-    IdentityKey, IdentityKind, IdentityRow, ListQuery, LiveBlob, NextClaim, Occupied, Operation,
-    Page, Quota, RequestContext, Timestamp,
+    AuditEvent, AuditQuery, BlobSize, Clock, ComputeImage, DeletedBlob, DesktopImage, Id,
+    IdGenerator, IdentityKey, IdentityKind, IdentityRow, ListQuery, LiveBlob, NextClaim, Occupied,
+    Operation, Page, Quota, RequestContext, Timestamp,
 };
 use readers::Readers;
 use transaction::Transaction;
@@ -415,8 +415,15 @@ impl Store for SqliteStore {
         self.readers.read(garbage::known).await
     }
 
-    async fn live_blobs(&self) -> Result<Vec<String>> {
+    async fn live_blobs(&self) -> Result<Vec<BlobSize>> {
         self.readers.read(garbage::live).await
+    }
+
+    async fn images_of_blob(&self, blob_id: &str, limit: usize) -> Result<Vec<String>> {
+        let id = blob_id.to_owned();
+        self.readers
+            .read(move |transaction| garbage::images_of_blob(transaction, &id, limit))
+            .await
     }
 
     async fn installation(&self, made: String) -> Result<String> {

@@ -8,8 +8,8 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, TransactionBehavio
 
 use super::super::Result;
 use super::super::records::{Recorded, Records};
-use super::{BUSY_TIMEOUT, schema};
-use crate::model::{COMPUTE_IMAGE_PREFIX, DESKTOP_IMAGE_PREFIX, Id};
+use super::{BUSY_TIMEOUT, garbage, schema};
+use crate::model::Id;
 
 /// How many faults of the database are told at the most.
 const FAULTS: usize = 100;
@@ -108,25 +108,7 @@ impl Verification {
 
     /// Ids of images that refer to a content: at most `limit`, desktop images first.
     pub(crate) fn images_of(&self, key: i64, limit: usize) -> Result<Vec<String>> {
-        let mut images = Vec::new();
-        for (table, prefix) in [
-            ("desktop_images", DESKTOP_IMAGE_PREFIX),
-            ("compute_images", COMPUTE_IMAGE_PREFIX),
-        ] {
-            let mut statement = self.connection.prepare_cached(&format!(
-                "SELECT key, id_rest FROM {table} WHERE content_key = ?1 ORDER BY key LIMIT ?2"
-            ))?;
-            let left = (limit - images.len()) as i64;
-            let mut rows = statement.query(params![key, left])?;
-            while let Some(row) = rows.next()? {
-                let id = Id {
-                    key: row.get(0)?,
-                    rest: row.get(1)?,
-                };
-                images.push(id.text(prefix));
-            }
-        }
-        Ok(images)
+        garbage::images_of(&self.connection, key, limit)
     }
 
     /// Notes that all bytes of a content were read and are sound, with their checksums, unless another
