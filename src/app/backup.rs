@@ -22,9 +22,9 @@ use super::verification;
 use crate::blobs::LocalBlobs;
 use crate::images::verify;
 use crate::model::SystemClock;
-use crate::store::Recorded;
 use crate::store::sqlite::{SqliteStore, Verification};
 use crate::store::{self, Store};
+use crate::store::{Recorded, Records};
 use files::Placed;
 use hold::Hold;
 
@@ -237,9 +237,9 @@ impl Job {
         let mut damage = Vec::new();
         let (_, bytes) = database.extent()?;
         progress.begin("blobs", bytes);
-        let mut last = 0;
+        let mut last = None;
         loop {
-            let page = database.contents_after(last)?;
+            let page = database.blobs_after(last)?;
             for blob in &page {
                 match self.place(blob, progress)? {
                     None => return Ok(None),
@@ -251,7 +251,7 @@ impl Job {
                 live.insert(blob.id.clone());
             }
             match page.last() {
-                Some(blob) => last = blob.key,
+                Some(blob) => last = Some(blob.row()),
                 None => break,
             }
         }

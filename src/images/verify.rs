@@ -247,7 +247,7 @@ impl Findings {
     }
 
     fn damaged(&mut self, database: &mut dyn Records, blob: &Recorded, damage: &blobs::Error) {
-        let image_ids = database.images_of(blob.row(), IMAGES_NAMED);
+        let image_ids = database.images_of(&blob.id, IMAGES_NAMED);
         self.problems.push(Problem {
             kind: ProblemKind::Blob,
             blob_id: Some(blob.id.clone()),

@@ -52,7 +52,7 @@ pub(crate) trait Records {
     fn known_blobs(&mut self) -> Result<HashSet<String>>;
 
     /// Ids of images that refer to a blob: at most `limit`, desktop images first.
-    fn images_of(&mut self, row: Id, limit: usize) -> Result<Vec<String>>;
+    fn images_of(&mut self, blob_id: &str, limit: usize) -> Result<Vec<String>>;
 
     /// Notes that all bytes of a blob were read and are sound, with their checksums, unless other bytes have taken its
     /// place.

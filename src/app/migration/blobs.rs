@@ -12,7 +12,7 @@ use super::{Error, Listener, Report, Result, advance, begin, blocking};
 use crate::blobs::{
     self, BlobReader, BlobStore, BlobWriter, Chunk, LocalBlobs, Written, by_blocks, examine,
 };
-use crate::store::Recorded;
+use crate::store::{Recorded, Records};
 
 /// Blobs that are on their way at once.
 const AT_ONCE: usize = 4;
@@ -62,16 +62,16 @@ impl Move {
             None => Vec::new(),
         };
         let there: HashSet<String> = there.into_iter().collect();
-        let (mut damaged, mut last) = (Vec::new(), 0);
+        let (mut damaged, mut last) = (Vec::new(), None);
         loop {
             let page;
             (source, page) = blocking(move || {
-                let page = source.database.contents_after(last)?;
+                let page = source.database.blobs_after(last)?;
                 Ok((source, page))
             })
             .await?;
             let Some(blob) = page.last() else { break };
-            last = blob.key;
+            last = Some(blob.row());
             let moving = stream::iter(page)
                 .map(|blob| async {
                     let is_there = there.contains(&blob.id);

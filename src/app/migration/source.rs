@@ -9,6 +9,7 @@ use super::{Error, Report, Result, data_folder};
 use crate::app::data_folder::Lock;
 use crate::blobs::LocalBlobs;
 use crate::model::SystemClock;
+use crate::store::Records;
 use crate::store::sqlite::{Departing, SqliteStore, Verification};
 
 /// A data folder that this process holds.
@@ -44,7 +45,7 @@ impl Source {
             true => rows.installation()?.unwrap_or(made),
             false => rows.named(&made)?,
         };
-        let database = Verification::open(&path)?;
+        let mut database = Verification::open(&path)?;
         let (blobs, bytes) = database.extent()?;
         let report = Report {
             rows: rows.count()?,

@@ -13,7 +13,7 @@ use super::image_rows::digest;
 use super::settings::Settings;
 use super::transaction::Transaction;
 use super::{PostgresSettings, error, garbage, schema, server};
-use crate::model::{COMPUTE_IMAGE_PREFIX, DESKTOP_IMAGE_PREFIX, Id};
+use crate::model::Id;
 
 /// How many blobs are looked up at once.
 const PAGE: i64 = 256;
@@ -124,29 +124,8 @@ impl Records for PostgresRecords {
         self.read(async |connection| garbage::known(connection).await)
     }
 
-    fn images_of(&mut self, row: Id, limit: usize) -> Result<Vec<String>> {
-        self.read(async |connection| {
-            let mut images = Vec::new();
-            for (sql, prefix) in [
-                (
-                    "SELECT key, id_rest FROM desktop_images WHERE blob_key = $1 AND blob_rest = $2
-                     ORDER BY key, id_rest LIMIT $3",
-                    DESKTOP_IMAGE_PREFIX,
-                ),
-                (
-                    "SELECT key, id_rest FROM compute_images WHERE blob_key = $1 AND blob_rest = $2
-                     ORDER BY key, id_rest LIMIT $3",
-                    COMPUTE_IMAGE_PREFIX,
-                ),
-            ] {
-                let left = (limit - images.len()) as i64;
-                let rows = connection.query(sql, &[&row.key, &row.rest, &left]).await?;
-                for row in &rows {
-                    images.push(Columns::of(row).take_id()?.text(prefix));
-                }
-            }
-            Ok(images)
-        })
+    fn images_of(&mut self, blob_id: &str, limit: usize) -> Result<Vec<String>> {
+        self.read(async |connection| garbage::images_of(connection, blob_id, limit).await)
     }
 
     fn note_sound(&mut self, blob: &Recorded, checksums: &[u8]) -> Result<()> {

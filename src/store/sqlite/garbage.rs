@@ -149,30 +149,19 @@ pub(super) fn live(transaction: &Transaction<'_>) -> Result<Vec<BlobSize>> {
 }
 
 /// The ids of images that have the bytes of a blob: at most `limit`, desktop images first.
-pub(super) fn images_of_blob(
-    transaction: &Transaction<'_>,
-    blob: &str,
-    limit: usize,
-) -> Result<Vec<String>> {
-    let key = transaction
-        .prepare_cached("SELECT key FROM contents WHERE id = ?1")?
-        .query_row([blob], |row| row.get(0))
-        .optional()?;
-    key.map_or_else(|| Ok(Vec::new()), |key| images_of(transaction, key, limit))
-}
-
-/// The same by the key of the blob.
-pub(super) fn images_of(connection: &Connection, key: i64, limit: usize) -> Result<Vec<String>> {
+pub(super) fn images_of(connection: &Connection, blob: &str, limit: usize) -> Result<Vec<String>> {
     let mut images = Vec::new();
     for (table, prefix) in [
         ("desktop_images", DESKTOP_IMAGE_PREFIX),
         ("compute_images", COMPUTE_IMAGE_PREFIX),
     ] {
         let mut statement = connection.prepare_cached(&format!(
-            "SELECT key, id_rest FROM {table} WHERE content_key = ?1 ORDER BY key LIMIT ?2"
+            "SELECT image.key, id_rest FROM contents
+               JOIN {table} AS image ON content_key = contents.key
+             WHERE contents.id = ?1 ORDER BY image.key LIMIT ?2"
         ))?;
         let left = (limit - images.len()) as i64;
-        let mut rows = statement.query(params![key, left])?;
+        let mut rows = statement.query(params![blob, left])?;
         while let Some(row) = rows.next()? {
             images.push(Columns::of(row).take_id()?.text(prefix));
         }

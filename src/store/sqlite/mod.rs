@@ -422,7 +422,7 @@ impl Store for SqliteStore {
     async fn images_of_blob(&self, blob_id: &str, limit: usize) -> Result<Vec<String>> {
         let id = blob_id.to_owned();
         self.readers
-            .read(move |transaction| garbage::images_of_blob(transaction, &id, limit))
+            .read(move |transaction| garbage::images_of(transaction, &id, limit))
             .await
     }
 

@@ -37,8 +37,24 @@ impl Verification {
         Ok(Self { connection })
     }
 
-    /// Faults of the database itself, in SQLite's words.
-    pub(crate) fn faults(&self) -> Result<Vec<String>> {
+    fn write(&mut self, work: impl FnOnce(&Connection) -> rusqlite::Result<()>) -> Result<()> {
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        work(&transaction)?;
+        transaction.commit()?;
+        Ok(())
+    }
+}
+
+impl Records for Verification {
+    fn installation(&mut self) -> Result<Option<String>> {
+        let sql = "SELECT id FROM installation";
+        let found = self.connection.query_row(sql, [], |row| row.get(0));
+        Ok(found.optional()?)
+    }
+
+    fn faults(&mut self) -> Result<Vec<String>> {
         let mut faults = Vec::new();
         let mut statement = self
             .connection
@@ -64,8 +80,7 @@ impl Verification {
         Ok(faults)
     }
 
-    /// How many live contents there are, and the sum of their sizes in bytes.
-    pub(crate) fn extent(&self) -> Result<(u64, u64)> {
+    fn extent(&mut self) -> Result<(u64, u64)> {
         let found = self.connection.query_row(
             "SELECT count(*), coalesce(sum(size), 0) FROM contents WHERE state = 1",
             [],
@@ -74,29 +89,26 @@ impl Verification {
         Ok(found)
     }
 
-    /// Some live contents, by key, after that one.
-    pub(crate) fn contents_after(&self, key: i64) -> Result<Vec<Recorded>> {
+    fn blobs_after(&mut self, last: Option<Id>) -> Result<Vec<Recorded>> {
         let mut statement = self.connection.prepare_cached(&format!(
             "{RECORDED} WHERE state = 1 AND key > ?1 ORDER BY key LIMIT {PAGE}"
         ))?;
         let found = statement
-            .query_map([key], recorded)?
+            .query_map([last.map_or(0, |last| last.key)], recorded)?
             .collect::<rusqlite::Result<_>>()?;
         Ok(found)
     }
 
-    /// The live content of this key as it is now, if it is still there.
-    pub(crate) fn content(&self, key: i64) -> Result<Option<Recorded>> {
+    fn blob(&mut self, row: Id) -> Result<Option<Recorded>> {
         let found = self
             .connection
             .prepare_cached(&format!("{RECORDED} WHERE state = 1 AND key = ?1"))?
-            .query_row([key], recorded)
+            .query_row([row.key], recorded)
             .optional()?;
         Ok(found)
     }
 
-    /// The ids of all contents that may have a file: pending, live, and those to be deleted.
-    pub(crate) fn known(&self) -> Result<HashSet<String>> {
+    fn known_blobs(&mut self) -> Result<HashSet<String>> {
         let mut statement = self
             .connection
             .prepare("SELECT id FROM contents UNION SELECT content_id FROM content_deletions")?;
@@ -106,89 +118,35 @@ impl Verification {
         Ok(ids)
     }
 
-    /// Ids of images that refer to a content: at most `limit`, desktop images first.
-    pub(crate) fn images_of(&self, key: i64, limit: usize) -> Result<Vec<String>> {
-        garbage::images_of(&self.connection, key, limit)
+    fn images_of(&mut self, blob_id: &str, limit: usize) -> Result<Vec<String>> {
+        garbage::images_of(&self.connection, blob_id, limit)
     }
 
-    /// Notes that all bytes of a content were read and are sound, with their checksums, unless another
-    /// file has taken its place.
-    pub(crate) fn note_sound(&mut self, content: &Recorded, checksums: &[u8]) -> Result<()> {
+    fn note_sound(&mut self, blob: &Recorded, checksums: &[u8]) -> Result<()> {
         self.write(|transaction| {
             let is_there = transaction.execute(
                 "UPDATE contents SET damaged = 0 WHERE key = ?1 AND id = ?2 AND state = 1",
-                params![content.key, content.id],
+                params![blob.key, blob.id],
             )?;
             if is_there == 1 {
                 transaction.execute(
                     "INSERT OR REPLACE INTO content_checksums (content_key, checksums)
                      VALUES (?1, ?2)",
-                    params![content.key, checksums],
+                    params![blob.key, checksums],
                 )?;
             }
             Ok(())
         })
     }
 
-    /// Notes that the file of a content has other bytes than were written, or none, unless another file
-    /// has taken its place.
-    pub(crate) fn note_damaged(&mut self, content: &Recorded) -> Result<()> {
+    fn note_damaged(&mut self, blob: &Recorded) -> Result<()> {
         self.write(|transaction| {
             transaction.execute(
                 "UPDATE contents SET damaged = 1 WHERE key = ?1 AND id = ?2 AND state = 1",
-                params![content.key, content.id],
+                params![blob.key, blob.id],
             )?;
             Ok(())
         })
-    }
-
-    fn write(&mut self, work: impl FnOnce(&Connection) -> rusqlite::Result<()>) -> Result<()> {
-        let transaction = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        work(&transaction)?;
-        transaction.commit()?;
-        Ok(())
-    }
-}
-
-impl Records for Verification {
-    fn installation(&mut self) -> Result<Option<String>> {
-        let sql = "SELECT id FROM installation";
-        let found = self.connection.query_row(sql, [], |row| row.get(0));
-        Ok(found.optional()?)
-    }
-
-    fn faults(&mut self) -> Result<Vec<String>> {
-        Self::faults(self)
-    }
-
-    fn extent(&mut self) -> Result<(u64, u64)> {
-        Self::extent(self)
-    }
-
-    fn blobs_after(&mut self, last: Option<Id>) -> Result<Vec<Recorded>> {
-        self.contents_after(last.map_or(0, |last| last.key))
-    }
-
-    fn blob(&mut self, row: Id) -> Result<Option<Recorded>> {
-        self.content(row.key)
-    }
-
-    fn known_blobs(&mut self) -> Result<HashSet<String>> {
-        self.known()
-    }
-
-    fn images_of(&mut self, row: Id, limit: usize) -> Result<Vec<String>> {
-        Self::images_of(self, row.key, limit)
-    }
-
-    fn note_sound(&mut self, blob: &Recorded, checksums: &[u8]) -> Result<()> {
-        Self::note_sound(self, blob, checksums)
-    }
-
-    fn note_damaged(&mut self, blob: &Recorded) -> Result<()> {
-        Self::note_damaged(self, blob)
     }
 }
 
