@@ -156,7 +156,7 @@ pub(super) fn images_of(connection: &Connection, blob: &str, limit: usize) -> Re
         ("compute_images", COMPUTE_IMAGE_PREFIX),
     ] {
         let mut statement = connection.prepare_cached(&format!(
-            "SELECT image.key, id_rest FROM contents
+            "SELECT image.key, image.id_rest FROM contents
                JOIN {table} AS image ON content_key = contents.key
              WHERE contents.id = ?1 ORDER BY image.key LIMIT ?2"
         ))?;
