@@ -39,9 +39,8 @@ impl ServerClock {
         let row = connection
             .query_opt(concat!("SELECT ", microseconds!()), &[])
             .await?;
-        match row {
-            Some(row) => self.told(asked, row.try_get(0)?),
-            None => {}
+        if let Some(row) = row {
+            self.told(asked, row.try_get(0)?);
         }
         Ok(())
     }
