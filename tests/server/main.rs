@@ -80,6 +80,7 @@ mod subject_limits;
 mod systemd;
 mod tls;
 mod transfers;
+mod upgrades;
 mod upload_heads;
 mod upload_retries;
 mod uploads;

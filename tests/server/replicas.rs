@@ -12,7 +12,7 @@ use test_support::{
 use tonic::Code;
 
 /// A server on PostgreSQL; none where it is not installed.
-async fn on_postgres(test: &str, configure: impl FnOnce(&mut Config)) -> Option<TestServer> {
+pub async fn on_postgres(test: &str, configure: impl FnOnce(&mut Config)) -> Option<TestServer> {
     if !postgres_server::is_installed(test) {
         return None;
     }
@@ -25,7 +25,7 @@ async fn on_postgres(test: &str, configure: impl FnOnce(&mut Config)) -> Option<
 }
 
 /// Another server on the data of one.
-async fn beside(server: &TestServer) -> TestServer {
+pub async fn beside(server: &TestServer) -> TestServer {
     TestServer::start_with(|config| *config = server.config()).await
 }
 
