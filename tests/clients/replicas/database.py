@@ -62,5 +62,10 @@ class Database:
     def url(self):
         return f"postgres://{self.user}@127.0.0.1:{self.port}/{self.name}?sslmode=disable"
 
+    def schema(self):
+        """The version of the schema, which the program that migrated it has noted."""
+        command = [self.programs / "psql", "-At", "-c", "SELECT version FROM schema_version", self.url()]
+        return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
+
     def stop(self):
         self.run("pg_ctl", "-D", "data", "-m", "immediate", "stop")

@@ -1,11 +1,12 @@
 """Three servers on one PostgreSQL database are restarted one after the other, under the load of stock clients.
 
-Usage: POSTGRES=FOLDER SERVER=PROGRAM rolling_restart.py
+Usage: POSTGRES=FOLDER SERVER=PROGRAM [OLD_SERVER=PROGRAM] rolling_restart.py
 
-POSTGRES has the programs of PostgreSQL. The clients use the published package `yandexcloud`, spread their calls over the
-servers, and have the retry policy that gRPC offers. They make images without a name and without an idempotency key: a
-call that was carried out and then repeated would leave an image too many. No call may fail, and each image that was
-made is there, and no other.
+POSTGRES has the programs of PostgreSQL. OLD_SERVER is the program of an earlier version, which all servers begin with:
+they are upgraded, rolled back and upgraded again. The clients use the published package `yandexcloud`, spread their
+calls over the servers, and have the retry policy that gRPC offers. They make images without a name and without an
+idempotency key: a call that was carried out and then repeated would leave an image too many. No call may fail, and each
+image that was made is there, and no other.
 """
 
 import json
@@ -54,18 +55,18 @@ SERVICE_CONFIG = {
 class Replica:
     """One server, which keeps its port when it is started again."""
 
-    def __init__(self, program, folder, number, database):
+    def __init__(self, folder, number, database):
         self.port = free_port()
         self.log = folder / f"replica-{number}.log"
-        self.command = [
-            program, "serve", "--listen", f"127.0.0.1:{self.port}", "--data-dir", folder / "data",
+        self.arguments = [
+            "serve", "--listen", f"127.0.0.1:{self.port}", "--data-dir", folder / "data",
             "--import-dir", folder / "imports", "--store", database.url(), "--drain-delay", DRAIN_DELAY,
         ]  # fmt: skip
         self.process = None
 
-    def start(self):
+    def start(self, program):
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self.command, stdout=log, stderr=log)
+            self.process = subprocess.Popen([program, *self.arguments], stdout=log, stderr=log)
         until("a server is ready", self.is_ready)
 
     def is_ready(self):
@@ -149,23 +150,30 @@ def main():
         replicas = []
         try:
             program = Path(os.environ["SERVER"]).resolve()
-            replicas = [Replica(program, folder, number, database) for number in range(REPLICAS)]
+            first, programs = program, [program] * ROUNDS
+            if os.environ.get("OLD_SERVER"):
+                first = Path(os.environ["OLD_SERVER"]).resolve()
+                programs = [program, first, program]
+            replicas = [Replica(folder, number, database) for number in range(REPLICAS)]
             for replica in replicas:
-                replica.start()
+                replica.start(first)
+            schemas = [database.schema()]
             load = Load(replicas, f"file://{disk}")
             until("calls are answered", lambda: len(load.made) > CALLERS or load.failed)
-            for _ in range(ROUNDS):
+            for next_program in programs:
                 for replica in replicas:
                     replica.stop()
                     before = len(load.made)
-                    replica.start()
+                    replica.start(next_program)
                     until("calls go on", lambda: len(load.made) > before + CALLERS or load.failed)
+                schemas.append(database.schema())
             load.end()
             assert not load.failed, load.failed
             for operation_id in load.made:
                 until("an operation ends", lambda: load.ended(operation_id))
             assert load.count() == len(load.made), f"{load.count()} images of {len(load.made)} calls"
-            print(f"{ROUNDS * REPLICAS} restarts, {len(load.made)} images made, no call failed")
+            restarts = len(programs) * REPLICAS
+            print(f"{restarts} restarts, {len(load.made)} images made, no call failed; schemas {', '.join(schemas)}")
         finally:
             for replica in replicas:
                 if replica.process is not None:
