@@ -23,8 +23,8 @@ struct Entry {
 
 /// Compares the log with what was acknowledged. Uploads of which no reply came may have ended with `cut_short`, and were
 /// sent again.
-pub async fn agrees(clients: &Clients, model: &Shared, cut_short: &[Code]) {
-    let mut entries = entries(clients).await;
+pub async fn agrees(clients: &Clients, events: &[AuditEvent], model: &Shared, cut_short: &[Code]) {
+    let mut entries = entries(events);
     remove_known(&mut entries, &model.lock());
     for (id, entry) in entries {
         assert_eq!(
@@ -93,16 +93,24 @@ fn made_by(entries: &BTreeMap<String, Entry>, requests: &[Request], image: &str)
     }
 }
 
-/// The entries by operation.
-async fn entries(clients: &Clients) -> BTreeMap<String, Entry> {
+/// All of the log.
+pub async fn read(clients: &Clients) -> Vec<AuditEvent> {
     let mut client = AuditServiceClient::new(clients.channel.clone());
-    let events = client.read(ReadAuditEventsRequest::default()).await;
-    let mut events = events.expect("the audit log").into_inner();
+    let reading = client.read(ReadAuditEventsRequest::default()).await;
+    let mut reading = reading.expect("the audit log").into_inner();
+    let mut events: Vec<AuditEvent> = Vec::new();
+    while let Some(event) = reading.message().await.expect("an event") {
+        let before = events.last().map(|last| last.sequence);
+        assert!(before < Some(event.sequence), "out of order: {event:?}");
+        events.push(event);
+    }
+    events
+}
+
+/// The entries by operation.
+fn entries(events: &[AuditEvent]) -> BTreeMap<String, Entry> {
     let mut entries = BTreeMap::<String, Entry>::new();
-    let mut last = 0;
-    while let Some(event) = events.message().await.expect("an event") {
-        assert!(event.sequence >= last, "out of order: {event:?}");
-        last = event.sequence;
+    for event in events {
         // No operation sets a quota.
         if event.event_type.ends_with(".quota.SetQuota") {
             assert_eq!((&*event.operation_id, &*event.image_id), ("", ""));
@@ -118,7 +126,7 @@ async fn entries(clients: &Clients) -> BTreeMap<String, Entry> {
             image_id,
             folder_id,
             ..
-        } = event;
+        } = event.clone();
         let entry = entries.entry(operation_id).or_insert_with(|| Entry {
             statuses: Vec::new(),
             image: image_id.clone(),

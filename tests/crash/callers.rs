@@ -66,7 +66,10 @@ impl Callers {
             patient: !slow,
             sent: Vec::new(),
         });
-        Self(loads.map(|load| tokio::spawn(load.run())).collect())
+        let mut callers: Vec<_> = loads.map(|load| tokio::spawn(load.run())).collect();
+        let limits = quotas::change(clients(), model.clone(), StdRng::from_rng(random));
+        callers.push(tokio::spawn(limits));
+        Self(callers)
     }
 
     /// Waits until all have ended, and goes on with the panic of the one that found something wrong.
@@ -97,8 +100,11 @@ async fn end(mut caller: JoinHandle<()>) -> Result<(), JoinError> {
 /// Sees all requests to their end, and compares what a caller can see with what was acknowledged. `cut_short` are the codes
 /// of uploads that ended unseen.
 pub async fn check(clients: &Clients, model: &Shared, cut_short: &[Code], random: &mut StdRng) {
-    resolve::ask_again(clients, model, random).await;
-    resolve::all_done(clients, model).await;
+    // Twice, for uploads that turn out to be cut short.
+    for _ in 0..2 {
+        resolve::ask_again(clients, model, random).await;
+        resolve::all_done(clients, model).await;
+    }
     let (mut numbers, mut earlier): (Vec<_>, Vec<_>) = {
         let model = model.lock();
         let round = model.round;
@@ -109,6 +115,7 @@ pub async fn check(clients: &Clients, model: &Shared, cut_short: &[Code], random
     resolve::unchanged(clients, model, numbers).await;
     checks::images(clients, model).await;
     checks::deleted_images(clients, model).await;
-    audit::agrees(clients, model, cut_short).await;
-    quotas::agree(clients, model).await;
+    let events = audit::read(clients).await;
+    audit::agrees(clients, &events, model, cut_short).await;
+    quotas::agree(clients, &events, model).await;
 }

@@ -17,6 +17,7 @@ mod data_folder;
 mod disks;
 mod embedded;
 mod kill;
+mod limits;
 mod load;
 mod model;
 mod proxy;

@@ -41,6 +41,9 @@ pub struct Request {
     pub standing: Standing,
     /// Whether its operation was to be cancelled.
     pub cancel_sent: bool,
+    /// Whether it is an upload that was seen to be accepted, and was ended then, because its server was gone or had lost
+    /// the database for longer than its lease. It is sent again.
+    pub cut_short: bool,
     pub round: u64,
 }
 
@@ -110,6 +113,7 @@ impl Model {
             key,
             standing: Standing::Unknown,
             cancel_sent: false,
+            cut_short: false,
             round: self.round,
         });
         Some((number, self.again(number)))
@@ -227,9 +231,23 @@ impl Model {
     }
 
     fn ended(&mut self, number: Number, operation: &Value) {
-        let request = &self.requests[number];
+        let (killed, round) = (self.killed, self.round);
+        let request = &mut self.requests[number];
         if let Some(error) = operation.get("error") {
             let code = Code::from(error["code"].as_i64().expect("a code") as i32);
+            let is_upload = matches!(request.action, Action::Upload { .. });
+            if is_upload
+                && matches!(code, Code::Aborted | Code::Unavailable)
+                && killed
+                && request.round == round
+            {
+                // Where its whole body had come, its key stays with it.
+                if !request.cut_short {
+                    request.cut_short = true;
+                    request.standing = Standing::Unknown;
+                }
+                return;
+            }
             let bearable = match (&request.action, code) {
                 (_, Code::Cancelled) => request.cancel_sent,
                 // Taken between acceptance and end.
@@ -328,6 +346,12 @@ impl Model {
         };
         let Request { action, marker, .. } = request;
         assert!(bearable, "{action:?} {marker}: {refusal:?}");
+    }
+
+    /// The request that an operation is known to be of.
+    pub fn of_operation(&self, id: &str) -> Option<&Request> {
+        let number = *self.by_operation.get(id)?;
+        Some(&self.requests[number])
     }
 
     /// The requests of which nobody knows whether they were done.
