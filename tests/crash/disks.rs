@@ -8,6 +8,12 @@ use sha2::{Digest, Sha256};
 use test_support::{Disk, Fill};
 
 const MIB: usize = 1 << 20;
+/// The blocks that are not stored where they are all zeros.
+const UNIT: usize = 64 << 10;
+/// The size of the disks that are uploaded in parts, in MiB.
+const IN_PARTS: usize = 18;
+/// How many of those there are.
+pub const LONG: u64 = 2;
 /// The data of the large disk, and its whole size with the hole behind them, in MiB.
 const LARGE_DATA: usize = 16;
 const LARGE: usize = 192;
@@ -19,6 +25,9 @@ pub const SHARED: u64 = 6;
 pub enum Bytes {
     /// Of one to three MiB; each number has bytes of its own.
     Small(u64),
+    /// More than fits in one part of an upload to an object storage, and less than the large one; each number has bytes
+    /// of its own.
+    Long(u64),
     /// Large enough that its import takes a while.
     Large,
 }
@@ -31,6 +40,31 @@ pub struct Facts {
     /// Bytes, all-zero blocks not counted.
     pub stored_size: i64,
     pub sha256: [u8; 32],
+    /// That of its blocks that are not all zeros, one after the other.
+    pub units_sha256: [u8; 32],
+}
+
+impl Facts {
+    /// Facts of a disk of `size` bytes, the last of which are zeros that are not in `data`.
+    fn new(data: &[u8], size: usize) -> Self {
+        static ZEROS: [u8; UNIT] = [0; UNIT];
+        let mut whole = Sha256::new_with_prefix(data);
+        for _ in 0..(size - data.len()) / UNIT {
+            whole.update(ZEROS);
+        }
+        let mut units = Sha256::new();
+        for unit in data.chunks(UNIT) {
+            if *unit != ZEROS[..unit.len()] {
+                units.update(unit);
+            }
+        }
+        Self {
+            size: size as i64,
+            stored_size: Disk::stored_size(data),
+            sha256: whole.finalize().into(),
+            units_sha256: units.finalize().into(),
+        }
+    }
 }
 
 /// The import folder of a server, and the facts of all bytes that were used.
@@ -55,15 +89,7 @@ impl Disks {
         std::fs::write(&path, &data).expect("a disk");
         let file = File::options().write(true).open(&path).expect("the disk");
         file.set_len((LARGE * MIB) as u64).expect("a hole");
-        let mut digest = Sha256::new_with_prefix(&data);
-        for _ in LARGE_DATA..LARGE {
-            digest.update(vec![0; MIB]);
-        }
-        let facts = Facts {
-            size: (LARGE * MIB) as i64,
-            stored_size: Disk::stored_size(&data),
-            sha256: digest.finalize().into(),
-        };
+        let facts = Facts::new(&data, LARGE * MIB);
         disks.facts.insert(Bytes::Large, facts);
         disks
     }
@@ -77,28 +103,35 @@ impl Disks {
         match bytes {
             Bytes::Small(number) => format!("{}/small-{number}.img", self.folder),
             Bytes::Large => format!("{}/large.img", self.folder),
+            Bytes::Long(_) => unreachable!("only uploaded"),
         }
     }
 
     pub fn facts(&mut self, bytes: Bytes) -> Facts {
         let facts = self.facts.entry(bytes).or_insert_with(|| {
             // The large one has been there from the start.
-            let Bytes::Small(number) = bytes else {
-                unreachable!("made at the start")
-            };
-            let disk = small(number);
-            Facts {
-                size: disk.len() as i64,
-                stored_size: Disk::stored_size(&disk),
-                sha256: Sha256::digest(&disk).into(),
-            }
+            let disk = uploaded(bytes);
+            Facts::new(&disk, disk.len())
         });
         facts.clone()
     }
 }
 
+/// The bytes of an upload.
+pub fn uploaded(bytes: Bytes) -> Vec<u8> {
+    match bytes {
+        Bytes::Small(number) => small(number),
+        Bytes::Long(number) => {
+            let mut disk = Disk::mbr(IN_PARTS, Fill::Sparse(number));
+            fill(&mut disk, u64::MAX / 2 + number);
+            disk
+        }
+        Bytes::Large => unreachable!("only imported"),
+    }
+}
+
 /// A small disk: those that are used again and again have much data, the others little.
-pub fn small(number: u64) -> Vec<u8> {
+fn small(number: u64) -> Vec<u8> {
     let mut disk = Disk::mbr(1 + (number % 3) as usize, Fill::Sparse(number));
     if number < SHARED {
         fill(&mut disk, number);

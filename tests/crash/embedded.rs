@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rand::Rng;
 use rand::rngs::StdRng;
 use tempfile::TempDir;
-use test_support::{Program, ServerProcess};
+use test_support::{Program, ServerProcess, blob_files};
 use tokio::process::Command;
 use tonic::Code;
 
@@ -32,7 +32,11 @@ pub struct Embedded {
 impl Life for Embedded {
     const ROUNDS: u64 = 50;
 
-    async fn begin(_: StdRng) -> Self {
+    type Site = ();
+
+    async fn site() {}
+
+    async fn begin((): &mut (), _: StdRng) -> Self {
         let folder = TempDir::with_prefix("crash-test-").expect("a temporary folder");
         let disks = Disks::make(&folder.path().join("imports"));
         let server = start(folder.path(), false).await;
@@ -45,7 +49,7 @@ impl Life for Embedded {
         }
     }
 
-    async fn round(&mut self, round: u64, mut random: StdRng) -> String {
+    async fn round(&mut self, (): &mut (), round: u64, mut random: StdRng) -> String {
         let moment = Moment::random(&mut random);
         let progress = Arc::new(Progress::default());
         let server = self.server.take().expect("the server of the round before");
@@ -54,7 +58,8 @@ impl Life for Embedded {
         let callers = Callers::start(model, round, clients, &progress, slow, &mut random);
         let (data, waiting) = (self.data(), progress.clone());
         let started = Instant::now();
-        tokio::task::spawn_blocking(move || moment.wait(&data, &waiting))
+        let files = move || blob_files(&data).into_iter().collect();
+        tokio::task::spawn_blocking(move || moment.wait(files, &waiting))
             .await
             .expect("a moment comes");
         self.model.kill();
@@ -82,7 +87,7 @@ impl Life for Embedded {
         )
     }
 
-    fn into_folder(self) -> TempDir {
+    fn into_folder(self, (): &()) -> TempDir {
         self.folder
     }
 }

@@ -1,13 +1,11 @@
 //! When the server is killed.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rand::Rng;
 use rand::rngs::StdRng;
-use test_support::blob_files;
 
 /// How long a round's load runs at the most.
 const LONGEST: Duration = Duration::from_millis(700);
@@ -60,10 +58,9 @@ impl Moment {
         Self { event, delay }
     }
 
-    /// Waits for the moment. Blocks.
-    pub fn wait(self, data: &Path, progress: &Progress) {
+    /// Waits for the moment. `files` tells which blobs are begun and not removed. Blocks.
+    pub fn wait(self, files: impl Fn() -> BTreeSet<String>, progress: &Progress) {
         let started = Instant::now();
-        let files = || blob_files(data).into_iter().collect::<BTreeSet<_>>();
         let before = files();
         let come = || match self.event {
             Event::Start => true,

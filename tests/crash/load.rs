@@ -14,7 +14,7 @@ use test_support::{Caller, Clients, Method, NoReply, Refusal, Transport, text};
 use tokio::time::sleep;
 use tonic::Code;
 
-use crate::disks::{Bytes, SHARED};
+use crate::disks::{Bytes, LONG, SHARED};
 use crate::kill::Progress;
 use crate::model::{Model, Number, Standing};
 use crate::quotas::LIMITED;
@@ -62,7 +62,7 @@ pub struct Load {
     pub own: Vec<String>,
     /// Compute images of all callers.
     pub sources: Vec<String>,
-    /// Whether this one may import the large disk.
+    /// Whether this one begins with bytes that take a while.
     pub large: bool,
     /// Whether this one waits for what is not done at once.
     pub patient: bool,
@@ -84,7 +84,13 @@ impl Load {
 
     async fn step(&mut self) -> Result<(), Killed> {
         if std::mem::take(&mut self.large) {
-            return self.import(Bytes::Large).await;
+            return match self.random.random_bool(0.5) {
+                true => self.import(Bytes::Large).await,
+                false => {
+                    let number = self.random.random_range(0..LONG);
+                    self.upload(Bytes::Long(number)).await
+                }
+            };
         }
         let crowded = self.own.len() >= MANY;
         match self.random.random_range(0..100) {
@@ -93,7 +99,7 @@ impl Load {
                 let bytes = Bytes::Small(self.random.random_range(0..SHARED));
                 self.import(bytes).await
             }
-            50..62 if !crowded => self.upload().await,
+            50..62 if !crowded => self.upload_small().await,
             0..30 | 62..75 => self.update().await,
             30..62 | 75..90 => self.delete().await,
             90..95 => self.repeat().await,
@@ -103,7 +109,7 @@ impl Load {
 
     async fn make_from_source(&mut self) -> Result<(), Killed> {
         let Some(source) = self.sources.choose(&mut self.random).cloned() else {
-            return self.upload().await;
+            return self.upload_small().await;
         };
         let place = self.place();
         let action = match self.random.random_bool(0.8) {
@@ -115,14 +121,17 @@ impl Load {
         self.change(action, keyed).await.map(drop)
     }
 
-    async fn upload(&mut self) -> Result<(), Killed> {
+    async fn upload_small(&mut self) -> Result<(), Killed> {
         let number = match self.random.random_bool(0.5) {
             true => self.random.random_range(0..SHARED),
             // Bytes that no other image has.
             false => self.random.random_range(SHARED..u64::MAX / 2),
         };
+        self.upload(Bytes::Small(number)).await
+    }
+
+    async fn upload(&mut self, bytes: Bytes) -> Result<(), Killed> {
         let place = self.place();
-        let bytes = Bytes::Small(number);
         let slow = self.random.random_bool(0.3);
         let action = Action::Upload { place, bytes, slow };
         self.change(action, true).await.map(drop)

@@ -11,6 +11,7 @@
 )]
 
 mod audit;
+mod blobs;
 mod callers;
 mod checks;
 mod data_folder;
@@ -20,6 +21,7 @@ mod kill;
 mod limits;
 mod load;
 mod model;
+mod object_proxy;
 mod proxy;
 mod quotas;
 mod replicas;

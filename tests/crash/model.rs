@@ -1,12 +1,12 @@
 //! The requests to the server and its replies: the state that must hold whatever happens to it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Value, json};
 use test_support::{Refusal, image_id, text};
 use tonic::Code;
 
-use crate::disks::{Bytes, Disks};
+use crate::disks::{Bytes, Disks, Facts};
 use crate::request::{Action, Sendable};
 
 /// Numbers a request.
@@ -379,11 +379,11 @@ impl Model {
         self.images.iter().filter(|(_, image)| !image.deleted)
     }
 
-    /// The SHA-256 of all bytes that images have.
-    pub fn living_bytes(&mut self) -> BTreeSet<[u8; 32]> {
+    /// Facts of all bytes that images have, by their SHA-256.
+    pub fn living_bytes(&mut self) -> BTreeMap<[u8; 32], Facts> {
         let bytes: Vec<Bytes> = self.living().map(|(_, image)| image.bytes).collect();
         let facts = bytes.into_iter().map(|bytes| self.disks.facts(bytes));
-        facts.map(|facts| facts.sha256).collect()
+        facts.map(|facts| (facts.sha256, facts)).collect()
     }
 
     fn image_mut(&mut self, id: &str) -> &mut Image {

@@ -1,27 +1,33 @@
-//! Several replicas on one database and one folder of blobs, behind a proxy that hands them connections in turn. A
+//! Several replicas on one database and one place of blobs, behind a proxy that hands them connections in turn. A
 //! round lets something fail in the midst of the load; the replicas that are left answer for what was acknowledged.
+//! The blobs of every other life are in an object storage, on the way to which requests get into trouble; those of the
+//! others are in a folder.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use rand::Rng;
 use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
 use serde_json::json;
 use tempfile::TempDir;
+use test_support::seaweedfs::{self, ObjectStorage, Part};
 use test_support::{Clients, Database, Method, Program, ServerProcess, Transport, eventually};
 use tokio::process::Command;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tonic::Code;
 
+use crate::blobs::{Blobs, Bucket};
 use crate::callers::{Callers, check};
 use crate::disks::Disks;
 use crate::kill::{Moment, Progress};
 use crate::load::Shared;
 use crate::model::Model;
+use crate::object_proxy::ObjectProxy;
 use crate::proxy::Proxy;
 use crate::rounds::Life;
 use crate::{checks, quotas, shared_data};
@@ -31,10 +37,17 @@ const CUT_SHORT: [Code; 2] = [Code::Aborted, Code::Unavailable];
 /// The number of replicas.
 const REPLICAS: usize = 3;
 
-/// The database, the folder of blobs, the replicas, and what is known of all that.
+/// The object storage, and how many lives there were.
+pub struct Site {
+    storage: Option<ObjectStorage>,
+    lives: usize,
+}
+
+/// The database, the place of the blobs, the replicas, and what is known of all that.
 pub struct Replicas {
     folder: TempDir,
     database: Database,
+    blobs: Arc<Blobs>,
     replicas: Vec<Replica>,
     front: Proxy,
     /// Whether operations take longer than a round.
@@ -63,6 +76,12 @@ enum Fault {
     Cut,
     /// The standby of the database takes the place of the primary, which has failed or is out of the replicas' reach.
     FailOver(Fence),
+    /// A part of the object storage is killed, or all are, and started again.
+    StorageKill(Option<Part>),
+    /// A part of the object storage stands still, and then goes on.
+    StoragePause(Part),
+    /// The network between the replicas and the object storage is cut.
+    StorageCut,
 }
 
 /// Keeps replicas from a primary whose place another one takes.
@@ -75,15 +94,24 @@ enum Fence {
 }
 
 impl Fault {
-    fn random(random: &mut StdRng) -> Self {
-        match random.random_range(0..12) {
+    fn random(has_storage: bool, random: &mut StdRng) -> Self {
+        match random.random_range(0..if has_storage { 17 } else { 12 }) {
             0..4 => Self::Kill(random.random_range(1..REPLICAS)),
             4 | 5 => Self::Pause,
             6 => Self::DatabaseStop,
             7 => Self::ConnectionsEnd(random.random_range(1..4)),
             8 | 9 => Self::Cut,
             10 => Self::FailOver(Fence::Stop),
-            _ => Self::FailOver(Fence::Cut),
+            11 => Self::FailOver(Fence::Cut),
+            // The master takes its time to come back.
+            12 if random.random_bool(0.5) => Self::StorageKill(None),
+            12 => Self::StorageKill(Some(Part::Master)),
+            13 | 14 => {
+                let quick = [Part::Volume, Part::Filer, Part::S3];
+                Self::StorageKill(quick.choose(random).copied())
+            }
+            15 => Self::StoragePause(*Part::ALL.choose(random).expect("parts")),
+            _ => Self::StorageCut,
         }
     }
 }
@@ -91,16 +119,45 @@ impl Fault {
 impl Life for Replicas {
     const ROUNDS: u64 = 10;
 
-    async fn begin(mut random: StdRng) -> Self {
+    type Site = Site;
+
+    async fn site() -> Site {
+        let storage = match seaweedfs::is_installed("faults of an object storage") {
+            true => Some(ObjectStorage::start().await),
+            false => None,
+        };
+        Site { storage, lives: 0 }
+    }
+
+    async fn begin(site: &mut Site, mut random: StdRng) -> Self {
         let folder = TempDir::with_prefix("crash-test-").expect("a temporary folder");
         let disks = Disks::make(&folder.path().join("imports"));
         let log = folder.path().join("database.log");
         let database = Database::start("kills of replicas", &log).await;
         let mut database = database.expect("asked before");
         database.add_standby().await;
+        let storage = site
+            .storage
+            .as_ref()
+            .filter(|_| site.lives.is_multiple_of(2));
+        let blobs = match storage {
+            None => Blobs::Folder(folder.path().join("data")),
+            Some(storage) => {
+                let way = Proxy::start().await;
+                way.open(storage.address());
+                let trouble = StdRng::from_rng(&mut random);
+                Blobs::Bucket(Box::new(Bucket {
+                    place: storage.place(&format!("life-{}", site.lives)),
+                    proxy: ObjectProxy::start(way.address(), trouble).await,
+                    way,
+                }))
+            }
+        };
+        site.lives += 1;
         let mut life = Self {
             folder,
             database,
+            blobs: Arc::new(blobs),
             replicas: Vec::new(),
             front: Proxy::start().await,
             slow: random.random_bool(0.3),
@@ -121,19 +178,29 @@ impl Life for Replicas {
         life
     }
 
-    async fn round(&mut self, round: u64, mut random: StdRng) -> String {
+    async fn round(&mut self, site: &mut Site, round: u64, mut random: StdRng) -> String {
         let moment = Moment::random(&mut random);
-        let fault = Fault::random(&mut random);
+        let fault = Fault::random(self.bucket().is_some(), &mut random);
+        let trouble = Trouble::random(&mut random);
+        if let Some(bucket) = self.bucket() {
+            bucket.proxy.trouble(trouble.share);
+        }
         let progress = Arc::new(Progress::default());
         let (clients, slow) = (|| self.clients(), self.slow);
         let callers = Callers::start(&self.model, round, clients, &progress, slow, &mut random);
-        let (data, waiting) = (self.data(), progress.clone());
-        tokio::task::spawn_blocking(move || moment.wait(&data, &waiting))
+        let (blobs, waiting) = (self.blobs.clone(), progress.clone());
+        tokio::task::spawn_blocking(move || moment.wait(|| blobs.at_once(), &waiting))
             .await
             .expect("a moment comes");
         self.model.kill();
-        let woken = self.fail(fault, &mut random).await;
+        let woken = self.fail(site, fault, &mut random).await;
         callers.end().await;
+        let mut troubled = 0;
+        if let Some(bucket) = self.bucket()
+            && !trouble.stays
+        {
+            troubled = bucket.proxy.trouble(0.0);
+        }
         let unknown = self.model.lock().unknown().len();
         let unfinished = self.model.lock().unfinished().len();
         for replica in &self.replicas {
@@ -144,7 +211,7 @@ impl Life for Replicas {
             }
         }
         let database = self.database.client().await;
-        shared_data::files_have_rows(&database, &self.data()).await;
+        shared_data::blobs_have_rows(&database, &self.blobs).await;
         check(&self.clients(), &self.model, &CUT_SHORT, &mut random).await;
         if let Some(woken) = woken {
             woken.goes_on.await.expect("it goes on");
@@ -154,21 +221,50 @@ impl Life for Replicas {
             serves(&paused.clients).await;
             self.front.open(paused.address);
         }
-        shared_data::agrees(&database, &self.data(), &self.model).await;
+        shared_data::agrees(&database, &self.blobs, &self.model).await;
         checks::bytes(&self.clients(), &self.model).await;
+        if let Some(bucket) = self.bucket() {
+            troubled += bucket.proxy.trouble(0.0);
+        }
         for number in 0..REPLICAS {
             if self.replicas[number].process.is_none() {
                 self.start(number).await;
             }
         }
         format!(
-            "{fault:?} by {moment:?}, {} replies, {unknown} unknown, {unfinished} running",
+            "{fault:?} by {moment:?}, {} replies, {unknown} unknown, {unfinished} running, {troubled} in trouble",
             progress.replied.load(Relaxed),
         )
     }
 
-    fn into_folder(self) -> TempDir {
+    fn into_folder(self, site: &Site) -> TempDir {
+        if let Some(storage) = &site.storage {
+            let kept = self.folder.path().join("seaweedfs.log");
+            if let Err(error) = std::fs::copy(storage.log(), kept) {
+                println!("the log of the object storage is lost: {error}");
+            }
+        }
         self.folder
+    }
+}
+
+/// Trouble on the way to an object storage.
+struct Trouble {
+    /// The share of requests that get into it.
+    share: f64,
+    /// Whether it stays beyond the load, and through the checks.
+    stays: bool,
+}
+
+impl Trouble {
+    fn random(random: &mut StdRng) -> Self {
+        Self {
+            share: match random.random_bool(0.6) {
+                true => random.random_range(0.02..0.25),
+                false => 0.0,
+            },
+            stays: random.random_bool(0.3),
+        }
     }
 }
 
@@ -179,8 +275,12 @@ struct Paused {
 }
 
 impl Replicas {
-    fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+    /// The place in an object storage, where the blobs are in one.
+    fn bucket(&self) -> Option<&Bucket> {
+        match &*self.blobs {
+            Blobs::Folder(_) => None,
+            Blobs::Bucket(bucket) => Some(bucket),
+        }
     }
 
     /// Clients with connections of their own.
@@ -190,6 +290,14 @@ impl Replicas {
 
     async fn start(&mut self, number: usize) {
         let mut command = ServerProcess::serve(Command::new(Program::path()), self.folder.path());
+        if let Some(Bucket { place, proxy, .. }) = self.bucket() {
+            command
+                .args(["--blobs", &place.url])
+                .args(["--blobs-endpoint", &format!("http://{}", proxy.address())])
+                // So little that parts are small, and wait for each other.
+                .args(["--upload-memory", "16M"])
+                .envs(place.environment.iter().cloned());
+        }
         let replica = &mut self.replicas[number];
         let ways = replica.ways.each_ref().map(Proxy::address);
         let url = Database::url_of_any(&ways);
@@ -215,7 +323,7 @@ impl Replicas {
 
     /// Lets something fail, and makes good what does not come back by itself. Replicas that were killed are left so, and
     /// one that stands still goes on later.
-    async fn fail(&mut self, fault: Fault, random: &mut StdRng) -> Option<Paused> {
+    async fn fail(&mut self, site: &mut Site, fault: Fault, random: &mut StdRng) -> Option<Paused> {
         let pause = Duration::from_millis(random.random_range(200..6000));
         let number = random.random_range(0..REPLICAS);
         match fault {
@@ -272,8 +380,40 @@ impl Replicas {
                     self.each_way_to(primary, Proxy::open);
                 }
             }
+            Fault::StorageKill(_) | Fault::StoragePause(_) | Fault::StorageCut => {
+                let storage = site.storage.as_mut().expect("one with a bucket");
+                self.storage_fails(storage, fault, pause / 3).await;
+            }
         }
         None
+    }
+}
+
+impl Replicas {
+    async fn storage_fails(&self, storage: &mut ObjectStorage, fault: Fault, pause: Duration) {
+        match fault {
+            Fault::StorageKill(part) => {
+                let parts = part.map_or(Part::ALL.to_vec(), |part| vec![part]);
+                for part in &parts {
+                    storage.kill(*part).await;
+                }
+                sleep(pause).await;
+                parts.into_iter().for_each(|part| storage.run(part));
+            }
+            Fault::StoragePause(part) => {
+                storage.signal(part, "STOP");
+                sleep(pause).await;
+                storage.signal(part, "CONT");
+            }
+            Fault::StorageCut => {
+                let way = &self.bucket().expect("one with a bucket").way;
+                way.cut(storage.address());
+                sleep(pause).await;
+                way.open(storage.address());
+            }
+            _ => unreachable!("a fault of something else"),
+        }
+        storage.answers().await;
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use test_support::{Caller, Method, NoReply, Refusal};
 
-use crate::disks::{Bytes, Disks, small};
+use crate::disks::{Bytes, Disks, uploaded};
 use crate::quotas::LIMITED;
 
 pub const KEY: &str = "idempotency-key";
@@ -199,9 +199,6 @@ impl Sendable {
         bytes: Bytes,
         slow: bool,
     ) -> Result<Result<Value, Refusal>, NoReply> {
-        let Bytes::Small(number) = bytes else {
-            unreachable!("only small disks are uploaded")
-        };
         // Names, markers and labels are made of what needs no escapes.
         let labels: String = place
             .labels
@@ -220,8 +217,8 @@ impl Sendable {
             request = request.header(KEY, key);
         }
         request = match slow {
-            false => request.body(small(number)),
-            true => request.body(in_parts(small(number))),
+            false => request.body(uploaded(bytes)),
+            true => request.body(in_parts(uploaded(bytes))),
         };
         let reply = request.send().await?;
         let status = reply.status();

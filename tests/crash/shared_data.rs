@@ -1,21 +1,21 @@
-//! The database and the folder of blobs of several replicas, from outside: files and rows agree.
+//! The database and the blobs of several replicas, from outside: blobs and rows agree.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::time::Duration;
 
-use test_support::{blob_files, eventually_within};
+use test_support::eventually_within;
 use tokio_postgres::Client;
 
+use crate::blobs::Blobs;
 use crate::data_folder;
 use crate::load::Shared;
 
 /// How long what a dead replica has left behind may take to go: others look for it once a minute.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// While replicas run: every file has a row, which was there before it.
-pub async fn files_have_rows(database: &Client, data: &Path) {
-    let before = files(data);
+/// While replicas run: every blob has a row, which was there before it.
+pub async fn blobs_have_rows(database: &Client, blobs: &Blobs) {
+    let before = blobs.names().await;
     let rows = database
         .query(
             "SELECT file FROM blobs UNION SELECT file FROM tombstones",
@@ -24,24 +24,21 @@ pub async fn files_have_rows(database: &Client, data: &Path) {
         .await
         .expect("rows of blobs");
     let known: BTreeSet<String> = rows.iter().map(|row| row.get(0)).collect();
-    // A file that was removed meanwhile lost its row after that.
-    for file in before.intersection(&files(data)) {
-        assert!(known.contains(file), "a file without a row: {file}");
+    // A blob that was removed meanwhile lost its row after that.
+    for blob in before.intersection(&blobs.names().await) {
+        assert!(known.contains(blob), "a blob without a row: {blob}");
     }
 }
 
-fn files(data: &Path) -> BTreeSet<String> {
-    blob_files(data).into_iter().collect()
-}
-
-/// Waits until every file is the blob of an image and nothing is left to be removed.
-pub async fn agrees(database: &Client, data: &Path, model: &Shared) {
-    let live = eventually_within(PATIENCE, "files and rows agree", || async {
+/// Waits until every blob is that of an image and nothing is left to be removed.
+pub async fn agrees(database: &Client, blobs: &Blobs, model: &Shared) {
+    let live = eventually_within(PATIENCE, "blobs and rows agree", || async {
         let live = live(database).await;
         let rows: BTreeSet<String> = live.keys().cloned().collect();
         let pending = count(database, "blobs WHERE state = 0").await;
         let candidates = count(database, "blob_candidates").await;
-        (rows == files(data) && pending == 0 && candidates == 0).then_some(live)
+        let agree = pending == 0 && candidates == 0 && rows == blobs.names().await;
+        (agree && blobs.left_over(&rows).await.is_empty()).then_some(live)
     })
     .await;
     let unreferenced = count(
@@ -55,7 +52,7 @@ pub async fn agrees(database: &Client, data: &Path, model: &Shared) {
     // Uploads that gave their key back were sent again.
     let operations = "operations WHERE upload = 0 OR idempotency_key IS NOT NULL";
     data_folder::done_once(count(database, operations).await, model);
-    data_folder::files(data, &live, model).await;
+    data_folder::bytes(blobs, &live, model).await;
 }
 
 /// The live blobs, with their SHA-256.
