@@ -359,6 +359,14 @@ impl Model {
         self.with_standing(|standing| *standing == Standing::Unknown)
     }
 
+    /// Whether there is a request of which nobody knows, and that nobody can ask for again.
+    pub fn has_unknown_without_key(&self) -> bool {
+        let unknown = self.unknown();
+        unknown
+            .iter()
+            .any(|number| self.requests[*number].key.is_none())
+    }
+
     /// The requests whose operations were not seen to end.
     pub fn unfinished(&self) -> Vec<Number> {
         self.with_standing(
