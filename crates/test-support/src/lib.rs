@@ -18,6 +18,7 @@ pub mod postgres_server;
 mod process;
 mod program;
 mod refusal;
+mod s3s_fs;
 pub mod seaweedfs;
 mod server;
 mod slow_upload;

@@ -15,7 +15,9 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use super::{BUCKET, IDENTITIES, ObjectPlace, credentials, free_ports, program};
+use super::{
+    BUCKET, IDENTITIES, KEY, ObjectPlace, Objects, SECRET, credentials, free_ports, program,
+};
 
 /// A process of the storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,8 +84,8 @@ impl ObjectStorage {
         ObjectPlace {
             url: format!("s3://{BUCKET}/{prefix}"),
             endpoint: format!("http://{}", self.address()),
-            environment: credentials("images", "hidden-secret"),
-            filer: format!("http://127.0.0.1:{filer}/buckets/{BUCKET}/"),
+            environment: credentials(KEY, SECRET),
+            objects: Objects::Filer(format!("http://127.0.0.1:{filer}/buckets/{BUCKET}/")),
             prefix: prefix.to_owned(),
         }
     }
