@@ -320,6 +320,14 @@ async fn run(folder: &std::path::Path, words: &[&str]) -> String {
     said
 }
 
+/// Words, with a URL that stands for `URL`.
+fn with_url<'a>(words: &'a str, url: &'a str) -> Vec<&'a str> {
+    let words = words.split(' ');
+    words
+        .map(|word| if word == "URL" { url } else { word })
+        .collect()
+}
+
 #[tokio::test]
 async fn tools_follow_redirects_and_go_on_behind_a_part() {
     let test = "tools that follow redirects";
@@ -348,12 +356,14 @@ async fn tools_follow_redirects_and_go_on_behind_a_part() {
 
     let curl = ["curl", "-sS", "--fail", "-L", "-C", "-", "-o", "got", &url];
     let wget = ["wget", "-q", "--no-proxy", "-c", "-O", "got", &url];
-    for words in [&curl[..], &wget[..]] {
+    let aria2c = "aria2c -q -c -x 4 -s 4 -k 1M --allow-overwrite=true -o got URL";
+    let aria2c = with_url(aria2c, &url);
+    for words in [&curl[..], &wget[..], &aria2c[..]] {
         if !has_tool(test, words[0]) {
             continue;
         }
-        // curl calls it a failure that nothing is missing.
-        let most = disk.len() - usize::from(words[0] == "curl");
+        // Others call it a failure, or read it all anew, if nothing is missing.
+        let most = disk.len() - usize::from(words[0] != "wget");
         for part in [0, disk.len() / 3, disk.len() - 1, most] {
             std::fs::write(&got, &disk[..part]).unwrap();
             if part == 0 {
@@ -379,10 +389,8 @@ async fn tools_follow_redirects_and_go_on_behind_a_part() {
     let before = requests();
     std::fs::write(&got, &disk[..]).unwrap();
     // Without -m 1, QEMU 7.2 hangs over HTTP, with any server.
-    let read = "qemu-img convert -m 1 -f qcow2 -O raw URL raw".split(' ');
-    let read: Vec<&str> = read
-        .map(|word| if word == "URL" { &url } else { word })
-        .collect();
+    let read = "qemu-img convert -m 1 -f qcow2 -O raw URL raw";
+    let read = with_url(read, &url);
     run(folder, &read).await;
     run(folder, &["qemu-img", "compare", "got", "raw"]).await;
     assert!(requests() > before);

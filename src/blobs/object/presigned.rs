@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use object_store::path::Path;
-use object_store::signer::{Method, SignedUrlOptions};
-
-use super::storage::Bucket;
+use object_store::signer::{Method, SignedUrlOptions, Signer};
 
 /// The address of a storage to which readers are redirected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +20,7 @@ pub struct RedirectSettings {
 #[derive(Debug)]
 pub(super) struct Presigner {
     /// The bucket at the address that clients reach. No request is sent there.
-    pub bucket: Arc<dyn Bucket>,
+    pub bucket: Arc<dyn Signer>,
     pub lifetime: Duration,
     /// Whether a URL can have headers of the answer in it. The library signs none for Azure (object_store 0.14.2,
     /// `Signer for MicrosoftAzure` in <https://docs.rs/object_store/0.14.2/src/object_store/azure/mod.rs.html>).
