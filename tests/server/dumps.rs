@@ -14,6 +14,7 @@ use test_support::{
 };
 use tokio::process::Command;
 
+use crate::data_commands::{program, refused};
 use crate::object_storage::on_objects;
 
 /// A database that is dropped and made anew.
@@ -306,21 +307,18 @@ async fn images_whose_bytes_are_gone_since_the_dump_are_told_and_marked() {
     // Equal bytes mend the images.
     restored.compute_image("f", "again", &disks[0]).await;
     assert!(restored.downloaded(&pairs[0].copy).await == disks[0]);
-    // So do the bytes that come back, once the mark is taken away.
+    // So do the bytes that come back, once they were read.
     fs::copy(&aside, contents.join(&files[1])).unwrap();
+    let mut verify = program(&["verify", "--store", &database.url]);
+    verify.arg("--data-dir").arg(&data);
+    refused(verify).await;
+    restored
+        .copied("f", "of-what-came-back", &pairs[1].source)
+        .await;
     restored.kill().await;
-    let unmark = [
-        "--command",
-        "UPDATE blobs SET damaged = false WHERE damaged",
-        &database.url,
-    ];
-    postgres_server::tool("psql", &unmark).await;
     let (again, log) = process(&database, &data).await;
     assert_eq!(told(&log, "files of blobs are missing")[0]["count"], 1);
     assert!(again.downloaded(&pairs[1].copy).await == disks[1]);
-    again
-        .copied("f", "of-what-came-back", &pairs[1].source)
-        .await;
     assert_eq!(status(&again, &pairs[2].copy).await, 500);
 }
 
