@@ -1,12 +1,41 @@
 //! Removing the bytes that nobody refers to.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::{Error, Images, Result};
+use crate::model::{DeletedBlob, Timestamp};
 use crate::store;
 
 /// Blobs that are removed before their tombstones are deleted together.
 const BATCH: usize = 100;
+/// The time for which bytes that were removed are not removed again, where they may come back. Every image that is
+/// deleted has garbage collected, and the tombstone of an attempt that failed stays for minutes.
+const ONCE_IN: Duration = Duration::from_secs(10);
+
+/// Blobs whose bytes this process has removed, and when. Cheap to clone.
+#[derive(Clone, Default)]
+pub(super) struct Removed(Arc<Mutex<HashMap<String, Instant>>>);
+
+impl Removed {
+    /// Leaves of some blobs those that are not to be left alone for now.
+    fn retain_others(&self, blobs: &mut Vec<DeletedBlob>, now: Timestamp) {
+        let mut removed = self.lock();
+        removed.retain(|_, at| at.elapsed() < ONCE_IN);
+        blobs.retain(|blob| blob.forget_after <= now || !removed.contains_key(&blob.id));
+    }
+
+    /// Notes blobs that may come back.
+    fn note(&self, ids: impl Iterator<Item = String>) {
+        let now = Instant::now();
+        self.lock().extend(ids.map(|id| (id, now)));
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Images {
     /// Has the bytes of blobs among the tombstones removed in the background.
@@ -53,15 +82,50 @@ impl Images {
                 return Ok(());
             }
             last = deleted.last().cloned();
+            let mut deleted = deleted;
+            self.removed.retain_others(&mut deleted, self.store.now());
+            if deleted.is_empty() {
+                continue;
+            }
             let ids = deleted.iter().map(|blob| blob.id.clone()).collect();
             let removed: HashSet<String> = self.blobs.remove(ids).await?.into_iter().collect();
-            let mut gone = deleted;
+            deleted.retain(|blob| removed.contains(&blob.id));
             let now = self.store.now();
-            gone.retain(|blob| blob.forget_after <= now && removed.contains(&blob.id));
+            let (gone, may_come_back): (Vec<_>, Vec<_>) = deleted
+                .into_iter()
+                .partition(|blob| blob.forget_after <= now);
+            self.removed
+                .note(may_come_back.into_iter().map(|blob| blob.id));
             if !gone.is_empty() {
                 let ids = gone.into_iter().map(|blob| blob.id).collect();
                 self.store.blobs_deleted(ids).await?;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_may_come_back_are_left_alone_for_a_while() {
+        let now = Timestamp(1_000);
+        let blob = |id: &str, forget_after| DeletedBlob {
+            id: id.to_owned(),
+            forget_after: Timestamp(forget_after),
+        };
+        let all = vec![blob("gone", 900), blob("late", 2_000), blob("new", 2_000)];
+        let removed = Removed::default();
+        let left = |now| {
+            let mut left = all.clone();
+            removed.retain_others(&mut left, now);
+            left.into_iter().map(|blob| blob.id).collect::<Vec<_>>()
+        };
+        assert_eq!(left(now), ["gone", "late", "new"]);
+        removed.note(["late".to_owned()].into_iter());
+        assert_eq!(left(now), ["gone", "new"]);
+        // Its tombstone is to go.
+        assert_eq!(left(Timestamp(2_000)), ["gone", "late", "new"]);
     }
 }
