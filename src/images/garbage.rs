@@ -1,6 +1,7 @@
 //! Removing the bytes that nobody refers to.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,14 +17,26 @@ const ONCE_IN: Duration = Duration::from_secs(10);
 
 /// Blobs whose bytes this process has removed, and when. Cheap to clone.
 #[derive(Clone, Default)]
-pub(super) struct Removed(Arc<Mutex<HashMap<String, Instant>>>);
+pub(super) struct Removed {
+    when: Arc<Mutex<HashMap<String, Instant>>>,
+    has_left_one_alone: Arc<AtomicBool>,
+}
 
 impl Removed {
     /// Leaves of some blobs those that are not to be left alone for now.
     fn retain_others(&self, blobs: &mut Vec<DeletedBlob>, now: Timestamp) {
         let mut removed = self.lock();
         removed.retain(|_, at| at.elapsed() < ONCE_IN);
+        let before = blobs.len();
         blobs.retain(|blob| blob.forget_after <= now || !removed.contains_key(&blob.id));
+        if blobs.len() < before {
+            self.has_left_one_alone.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether one was left alone since this was asked before.
+    fn has_left_one_alone(&self) -> bool {
+        self.has_left_one_alone.swap(false, Ordering::Relaxed)
     }
 
     /// Notes blobs that may come back.
@@ -33,7 +46,7 @@ impl Removed {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.when.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -47,9 +60,12 @@ impl Images {
     pub(super) async fn collect_garbage_when_asked(self) {
         let stopping = self.engine.stopping();
         loop {
+            let is_one_left = self.removed.has_left_one_alone();
             tokio::select! {
                 () = self.garbage_noted.notified() => {}
                 () = self.store.removals() => {}
+                // Its bytes may have come back since they were removed.
+                () = tokio::time::sleep(ONCE_IN), if is_one_left => {}
                 () = stopping.cancelled() => return,
             }
             match self.collect_garbage().await {
@@ -123,8 +139,11 @@ mod tests {
             left.into_iter().map(|blob| blob.id).collect::<Vec<_>>()
         };
         assert_eq!(left(now), ["gone", "late", "new"]);
+        assert!(!removed.has_left_one_alone());
         removed.note(["late".to_owned()].into_iter());
         assert_eq!(left(now), ["gone", "new"]);
+        assert!(removed.has_left_one_alone());
+        assert!(!removed.has_left_one_alone());
         // Its tombstone is to go.
         assert_eq!(left(Timestamp(2_000)), ["gone", "late", "new"]);
     }
