@@ -90,7 +90,7 @@ impl Images {
         while self.store.remove_unreferenced(BATCH).await? == BATCH {}
         let mut last = None;
         loop {
-            let deleted = self
+            let mut deleted = self
                 .store
                 .blobs_to_delete(self.blob_retention, last, BATCH)
                 .await?;
@@ -98,7 +98,6 @@ impl Images {
                 return Ok(());
             }
             last = deleted.last().cloned();
-            let mut deleted = deleted;
             self.removed.retain_others(&mut deleted, self.store.now());
             if deleted.is_empty() {
                 continue;

@@ -210,11 +210,13 @@ impl Storage {
                 Ok(done) => return Ok(done),
                 Err(error) => error,
             };
-            if !may_pass(&error) || begun.elapsed() + pause > patience {
+            // The last try is at the end of the time, however long the pauses have become.
+            let left = patience.saturating_sub(begun.elapsed());
+            if !may_pass(&error) || left.is_zero() {
                 return Err(error);
             }
             tracing::warn!(%error, "a request to the object storage failed; it is repeated");
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(pause.min(left)).await;
             pause = (2 * pause).min(LONGEST_PAUSE);
         }
     }
