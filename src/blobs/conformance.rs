@@ -382,7 +382,7 @@ async fn the_list_has_all_blobs_and_those_that_were_begun(fixture: Fixture) {
     found.sort();
     assert_eq!(found, ["blob-0", "blob-1", "blob-2", "blob-3", "blob-4"]);
 
-    // What is stored of a whole blob is told from what is stored of another one, however it is laid out.
+    // The stored length of a whole blob is told from that of another one, however it is laid out.
     let mut sparse = bytes(LONGER_THAN_A_BLOCK);
     sparse.resize(3 * LONGER_THAN_A_BLOCK, 0);
     let written = fixture.write("sparse", &sparse).await;

@@ -44,7 +44,7 @@ impl Blobs {
         }
     }
 
-    /// What is left of uploads in parts, but for notes beside the blobs in `live`, which go with them. An upload of which
+    /// Uploads in parts that are left, but for notes beside the blobs in `live`, which go with them. An upload of which
     /// no server was to note the id is left to a rule of the bucket, as docs/object-storage.md says: its server died, or
     /// did not get the id.
     pub async fn left_over(&self, live: &BTreeSet<String>) -> Vec<String> {

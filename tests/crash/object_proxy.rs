@@ -212,7 +212,7 @@ async fn pass(shared: Arc<Shared>, mut client: TcpStream) -> io::Result<()> {
         Fate::AnswerCut(bytes) => bytes,
         _ => u64::MAX,
     };
-    // What is cut off has been carried out.
+    // The request whose answer is cut off has been carried out.
     let mut first = [0];
     if storage.peek(&mut first).await? > 0 {
         tokio::io::copy(&mut storage.take(most), &mut client).await?;

@@ -13,7 +13,7 @@ pub trait Life: Sized {
     /// After so many rounds a new one is begun.
     const ROUNDS: u64;
 
-    /// Whatever serves all lives of a run, one after the other.
+    /// The processes that serve all lives of a run, one after the other.
     type Site;
 
     async fn site() -> Self::Site;

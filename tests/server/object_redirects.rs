@@ -372,7 +372,7 @@ async fn tools_follow_redirects_and_go_on_behind_a_part() {
             let before = requests();
             run(folder, words).await;
             assert!(std::fs::read(&got).unwrap() == disk[..], "{words:?} {part}");
-            // What is whole already lacks nothing that could be elsewhere.
+            // A file that is whole already lacks nothing that could be elsewhere.
             assert_eq!(requests() > before, part < disk.len(), "{words:?} {part}");
         }
     }

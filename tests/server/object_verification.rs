@@ -9,7 +9,7 @@ use test_support::{Disk, Fill, Program, TestServer, postgres_server, within};
 
 use crate::object_storage::{on_objects, settings};
 
-/// What `verify` tells of a server, which runs meanwhile.
+/// The findings of `verify` on a server, which runs meanwhile.
 async fn verified(
     arguments: &str,
     server: &TestServer,
@@ -117,7 +117,7 @@ async fn damaged_missing_and_unknown_objects_are_told_and_noted() {
         let reply = server.http.get(&url).send().await.unwrap();
         assert!(reply.bytes().await.is_err());
 
-        // What is whole again is sound again.
+        // A blob that is whole again is sound again.
         stored[5 << 20] ^= 1;
         place.put(&name(1), stored).await;
         place.delete("blobs/stray").await;

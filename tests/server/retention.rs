@@ -113,7 +113,7 @@ async fn bytes_are_kept_for_a_while_after_their_last_image() {
             response(&server.ask(Method::ComputeDelete, request).await);
         }
     }
-    // What never was an image is not kept.
+    // Bytes that never were an image's are not kept.
     let failed = server
         .uploaded("f", "failed", b"\x1f\x8b\x08 compressed")
         .await;

@@ -107,7 +107,7 @@ async fn servers_go_on_and_start_on_a_database_that_the_next_version_has_migrate
     }
     assert!(second.downloaded(&made[0]).await == disk);
 
-    // What the next version takes away in the end is not for this one.
+    // A schema that takes away columns of this version is not for it.
     let set = async |readable_from: &str| {
         let sql = format!("UPDATE schema_version SET readable_from = {readable_from}");
         postgres_server::run(&url, &sql).await;

@@ -111,7 +111,8 @@ impl Asked {
         self.bytes.get(5..self.bytes.len() - 1).unwrap_or_default()
     }
 
-    /// What has the server refuse the same with a code. A COMMIT that fails has ended the transaction.
+    /// A statement that the server refuses with a code, in place of one of the client. A COMMIT that fails has ended the
+    /// transaction.
     fn failing(&self, code: &str) -> Self {
         let ends = matches!(self.types[..], [QUERY]) && self.text() == b"COMMIT";
         let sql = format!(

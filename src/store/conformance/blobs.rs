@@ -271,7 +271,7 @@ pub(super) async fn blobs_are_found_by_the_age_of_their_tombstones(backend: Back
         }
     }
 
-    // What a worker may still write counts from when it does no more.
+    // The age of bytes that a worker may still write counts from when it writes no more.
     let late = fixture.upload("f", "late").await;
     fixture.pass(LEASE);
     fixture.claim().await.unwrap();
