@@ -16,12 +16,11 @@ import subprocess
 import sys
 import tempfile
 import threading
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import grpc
 from database import PATIENCE, Database, free_port, until
+from seaweedfs import answers
 from yandex.cloud.clouddesktop.v1.desktop_image_service_pb2 import ListDesktopImagesRequest
 from yandex.cloud.clouddesktop.v1.desktop_image_service_pb2_grpc import DesktopImageServiceStub
 from yandex.cloud.compute.v1.image_service_pb2 import CreateImageRequest, ListImagesRequest
@@ -71,11 +70,7 @@ class Replica:
 
     def is_ready(self):
         assert self.process.poll() is None, self.log.read_text()[-2000:]
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=5).close()
-        except (urllib.error.URLError, ConnectionError):
-            return False
-        return True
+        return answers(f"http://127.0.0.1:{self.port}/readyz")
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)

@@ -8,17 +8,13 @@ import os
 import re
 import signal
 import subprocess
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import yaml
 from database import PATIENCE, Database, free_port, until
+from seaweedfs import SeaweedFS, answers
 
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
-# What SeaweedFS takes a port for, where the file leaves it to the container.
-WEED_PORTS = ["master.port", "volume.port", "filer.port", "s3.port"]
-WEED_PORTS += [f"{port}.grpc" for port in WEED_PORTS]
 
 
 class Topology:
@@ -49,21 +45,18 @@ class Topology:
     def start_storage(self, services, weed):
         place = self.folder / "seaweedfs"
         place.mkdir()
-        ports = {name: free_port() for name in WEED_PORTS}
-        self.storage = f"127.0.0.1:{ports['s3.port']}"
+        server = SeaweedFS(place)
+        self.storage = server.address
         command = [weed]
         for word in services["seaweedfs"]["command"]:
             word = word.replace("-dir=/data", f"-dir={place}")
             command.append(self.with_secrets(re.sub(r"-ip(\.bind)?=.*", r"-ip\1=127.0.0.1", word)))
-        command += [f"-{name}={port}" for name, port in ports.items()]
-        command += [f"-filer.localSocket={place}/filer.sock", f"-s3.localSocket={place}/s3.sock"]
-        command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
-        self.process("seaweedfs", command)
-        until("SeaweedFS answers", lambda: self.answers(f"http://{self.storage}/healthz"))
+        self.process("seaweedfs", command + server.options)
+        self.until("SeaweedFS answers", server.answers)
         # The script of the service `bucket`, until it succeeds, as `restart: on-failure` has it.
         (script,) = services["bucket"]["command"]
         script = script.replace("weed shell", f"{weed} shell")
-        script = script.replace("seaweedfs:9333", f"127.0.0.1:{ports['master.port']}.{ports['master.port.grpc']}")
+        script = script.replace("seaweedfs:9333", server.master)
 
         def made():
             return subprocess.run(["sh", "-c", script], cwd=self.folder, stdout=subprocess.DEVNULL).returncode == 0
@@ -90,7 +83,7 @@ class Topology:
                 command.append(self.with_secrets(word))
             command += ["--import-dir", imports]
             self.process(f"replica-{number}", command, **environment)
-            until("a replica is ready", lambda: self.answers(f"http://{address}/readyz"))
+            self.until("a replica is ready", lambda: answers(f"http://{address}/readyz"))
             self.replicas.append(address)
 
     def start_proxy(self, haproxy, port):
@@ -108,7 +101,7 @@ class Topology:
         config = self.folder / "haproxy.cfg"
         config.write_text("\n".join(lines) + "\n")
         self.process("haproxy", [haproxy, "-f", config])
-        until("the proxy answers", lambda: self.answers(f"http://{self.address}/readyz"))
+        self.until("the proxy answers", lambda: answers(f"http://{self.address}/readyz"))
 
     def with_secrets(self, word):
         for said, meant in self.secrets.items():
@@ -122,14 +115,15 @@ class Topology:
         )
         self.processes.append((name, process))
 
-    def answers(self, url):
-        for name, process in self.processes:
-            assert process.poll() is None, f"{name} ended: {(self.folder / f'{name}.log').read_text()[-2000:]}"
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            return False
-        return True
+    def until(self, what, condition):
+        """Waits for a condition, as long as all processes live."""
+
+        def is_so():
+            for name, process in self.processes:
+                assert process.poll() is None, f"{name} ended: {(self.folder / f'{name}.log').read_text()[-2000:]}"
+            return condition()
+
+        until(what, is_so)
 
     def stop(self):
         """Stops all, those that were started last first; those that did not end well."""
