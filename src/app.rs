@@ -157,8 +157,10 @@ pub struct Retention {
     /// Operations, and with them their idempotency keys.
     pub operations: Duration,
     pub audit_events: Duration,
-    /// Bytes of images, from when no image has them any more.
-    pub blobs: Duration,
+    /// Bytes of images, from when no image has them any more. None: an hour where others than this process read them, so
+    /// that downloads that are under way come to their end; not at all in a folder that no other server shares, where a file
+    /// that is removed stays for those who have opened it.
+    pub blobs: Option<Duration>,
 }
 
 impl Default for Retention {
@@ -167,9 +169,21 @@ impl Default for Retention {
         Self {
             operations: 30 * day,
             audit_events: 365 * day,
-            blobs: Duration::ZERO,
+            blobs: None,
         }
     }
+}
+
+/// The time for which bytes without an image are kept for those who read them. Whoever reads for longer has it begin anew.
+const FOR_READERS: Duration = Duration::from_secs(60 * 60);
+
+/// The retention of the bytes of images that a server with some settings has.
+fn blob_retention(config: &Config) -> Duration {
+    let unless_told = match (&config.store, &config.blobs) {
+        (StoreSettings::Embedded, BlobSettings::Folder) => Duration::ZERO,
+        _ => FOR_READERS,
+    };
+    config.retention.blobs.unwrap_or(unless_told)
 }
 
 /// The data folder of a server.
@@ -337,7 +351,7 @@ impl Server {
         let images = Images::new(store.clone(), blobs, engine.clone(), import_folder)
             .allow_installer_images(config.allow_installer_images)
             .with_upload_settings(config.uploads.clone())
-            .with_blob_retention(config.retention.blobs);
+            .with_blob_retention(blob_retention(&config));
         let adopt_empty = matches!(config.data, Data::AdoptEmpty(_));
         if let Err(error) = images.serve(adopt_empty).await {
             store.close().await;

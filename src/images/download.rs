@@ -3,11 +3,13 @@
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use disk_image::Format;
 use futures_util::stream::{self, Stream, StreamExt};
 use tokio::sync::{Mutex, OwnedSemaphorePermit};
+use tokio::time::Instant;
 
 use super::permissions::{self, Watchman};
 use super::{Error, Images, Result};
@@ -31,6 +33,8 @@ pub(crate) struct Download {
     reader: Arc<dyn BlobReader>,
     images: Images,
     watchman: Mutex<Watchman>,
+    /// The time of the next [`Download::keep_bytes`].
+    keep_bytes_at: Mutex<Instant>,
 }
 
 impl Images {
@@ -73,6 +77,7 @@ impl Images {
                         is_damaged: blob.damaged,
                         reader,
                         images: self.clone(),
+                        keep_bytes_at: Mutex::new(Instant::now() + self.keep_bytes_every()),
                     });
                 }
                 // The image was deleted, or an equal file took this one's place, between the two steps:
@@ -87,6 +92,11 @@ impl Images {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// The interval at which downloads renew the tombstone of their bytes: often enough that one may fail.
+    fn keep_bytes_every(&self) -> Duration {
+        self.blob_retention / 4
     }
 
     /// Notes that the file of a blob has other bytes than were written, or none.
@@ -188,9 +198,24 @@ impl Download {
         }
     }
 
+    /// Has the bytes stay while they are read, though the image was deleted or equal bytes have taken their place, if it
+    /// is time.
+    async fn keep_bytes(&self) {
+        let every = self.images.keep_bytes_every();
+        let mut at = self.keep_bytes_at.lock().await;
+        if every.is_zero() || Instant::now() < *at {
+            return;
+        }
+        *at = Instant::now() + every;
+        if let Err(error) = self.images.store.renew_tombstone(&self.blob_id).await {
+            tracing::warn!(blob_id = self.blob_id, %error, "bytes that are read may be removed");
+        }
+    }
+
     async fn read_checked(&self, part: Range<u64>) -> io::Result<Bytes> {
         let look = self.watchman.lock().await.look().await;
         look.map_err(io::Error::other)?;
+        self.keep_bytes().await;
         match self.reader.read(part).await {
             Err(damage) if damage.is_damage() => {
                 self.images.note_damage(&self.blob_id, &damage).await;
@@ -212,5 +237,77 @@ struct Block {
 impl AsRef<[u8]> for Block {
     fn as_ref(&self) -> &[u8] {
         &self.data
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+
+    use super::super::tests::{disk, new};
+    use super::super::upload::{Piece, Upload};
+    use super::*;
+    use crate::blobs::LocalBlobs;
+    use crate::model::{Labels, ManualClock, NewDesktopImage, Outcome, Timestamp};
+    use crate::operations::{Engine, Settings};
+    use crate::store::Store;
+    use crate::store::memory::MemoryStore;
+
+    const HOUR: Duration = Duration::from_secs(60 * 60);
+
+    #[tokio::test]
+    async fn the_bytes_of_a_deleted_image_stay_while_they_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = LocalBlobs::open(&folder.path().join("contents")).unwrap();
+        let clock = Arc::new(ManualClock::new(Timestamp(1_800_000_000_000_000)));
+        let store = Arc::new(MemoryStore::new(clock.clone()));
+        let engine = Engine::new(store.clone(), Settings::default());
+        let images =
+            Images::new(store.clone(), Arc::new(blobs), engine, None).with_blob_retention(HOUR);
+        let request = || RequestContext::internal("somebody");
+        let upload = Upload {
+            new: new(),
+            sha256: None,
+            length: None,
+            body: stream::iter([Ok(Piece::Data(disk().into()))]),
+        };
+        let source = images
+            .upload_compute_image(request(), upload)
+            .await
+            .unwrap();
+        let copy = NewDesktopImage {
+            folder_id: "f".to_owned(),
+            name: "copy".to_owned(),
+            description: String::new(),
+            labels: Labels::new(),
+            compute_image_id: source.image_id.clone(),
+        };
+        let copy = images.copy_desktop_image(request(), copy).await.unwrap();
+        let download = images.download(&request(), &copy.image_id).await.unwrap();
+        for deleted in [
+            images.delete_desktop_image(request(), &copy.image_id).await,
+            images
+                .delete_compute_image(request(), &source.image_id)
+                .await,
+        ] {
+            assert_eq!(deleted.unwrap().outcome, Some(Outcome::Succeeded(None)));
+        }
+        assert_eq!(store.remove_unreferenced(9).await.unwrap(), 1);
+
+        // The upload needed real time.
+        tokio::time::pause();
+        let minutes = Duration::from_secs(60);
+        let deleted_after = async |passed: u32| {
+            clock.set(store.now().after(passed * minutes));
+            tokio::time::advance(passed * minutes).await;
+            let deleted = store.blobs_to_delete(HOUR, None, 9).await.unwrap();
+            deleted.len()
+        };
+        for _ in 0..9 {
+            assert_eq!(deleted_after(50).await, 0);
+            download.read_checked(0..512).await.unwrap();
+        }
+        assert_eq!(deleted_after(50).await, 0);
+        assert_eq!(deleted_after(10).await, 1);
     }
 }

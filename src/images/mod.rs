@@ -99,7 +99,7 @@ impl Images {
         }
     }
 
-    /// The same, keeping bytes for so long after they got their tombstone.
+    /// The same, keeping bytes for so long after they got their tombstone, and for as long as downloads read them.
     pub(crate) fn with_blob_retention(self, blob_retention: Duration) -> Self {
         Self {
             blob_retention,

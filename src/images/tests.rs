@@ -195,7 +195,7 @@ fn used(quota: &Quota) -> i64 {
 }
 
 /// A raw disk of 1 MiB with one partition.
-fn disk() -> Vec<u8> {
+pub(super) fn disk() -> Vec<u8> {
     let mut disk: Vec<u8> = (0..1 << 20).map(|_| rand::random()).collect();
     disk[..512].fill(0);
     let (partition, kind, start, sectors) = (446, 0x83, 1u32, 2047u32);

@@ -429,6 +429,14 @@ impl Store for MemoryStore {
         Ok(deleted)
     }
 
+    async fn renew_tombstone(&self, blob_id: &str) -> Result<()> {
+        let now = self.now();
+        if let Some(forget_after) = self.rows().tombstones.get_mut(blob_id) {
+            *forget_after = now.max(*forget_after);
+        }
+        Ok(())
+    }
+
     async fn blobs_deleted(&self, ids: Vec<String>) -> Result<()> {
         let now = self.now();
         let mut rows = self.rows();

@@ -181,6 +181,9 @@ pub(crate) trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<DeletedBlob>>;
 
+    /// Has the age of a blob's tombstone count from now on, since the bytes are being read; none is no error.
+    async fn renew_tombstone(&self, blob_id: &str) -> Result<()>;
+
     /// Forgets blobs whose bytes are removed, but for those that may come back.
     async fn blobs_deleted(&self, ids: Vec<String>) -> Result<()>;
 

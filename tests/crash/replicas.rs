@@ -305,7 +305,8 @@ impl Replicas {
         command.arg(format!("--store={url}"));
         // Operations of a replica that is gone are resumed when their leases have run out. A shorter lease would run out
         // beside three replicas on a small machine, and end uploads that nothing has happened to.
-        command.args(["--lease-duration", "3s"]);
+        // All that is left over must be gone at the end of a round.
+        command.args(["--lease-duration", "3s", "--blob-retention", "0s"]);
         if self.slow {
             command.args(["--simulate-latency", "1s"]);
         }

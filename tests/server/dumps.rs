@@ -37,6 +37,7 @@ impl Database {
     fn store(&self, config: &mut Config) {
         config.store = StoreSettings::Postgres(PostgresSettings::new(&self.url));
         config.operations.lease = Duration::from_secs(1);
+        config.retention.blobs = Some(Duration::ZERO);
     }
 
     async fn dump(&self, name: &str) -> PathBuf {
@@ -199,7 +200,7 @@ async fn dumps_are_restored_beside_a_folder_whose_bytes_are_kept() {
     };
     let server = TestServer::start_with(|config| {
         database.store(config);
-        config.retention.blobs = Duration::from_secs(3600);
+        config.retention.blobs = Some(Duration::from_secs(3600));
     })
     .await;
     let place = Place::Folder(server.data());
@@ -217,7 +218,7 @@ async fn dumps_are_restored_beside_a_bucket_whose_bytes_are_kept() {
     let place = seaweedfs::place().await;
     let server = on_objects(&place, |config| {
         database.store(config);
-        config.retention.blobs = Duration::from_secs(3600);
+        config.retention.blobs = Some(Duration::from_secs(3600));
     })
     .await;
     dumps_are_restored(&database, server, Place::Bucket(place)).await;
@@ -230,7 +231,8 @@ async fn process(database: &Database, data: &Path) -> (ServerProcess, Vec<Value>
     let mut command = Command::new(Program::path());
     command
         .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json"])
-        .args(["--store", &database.url, "--data-dir"])
+        .args(["--blob-retention", "0s", "--store", &database.url])
+        .arg("--data-dir")
         .arg(data)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -1,5 +1,7 @@
 //! Whole servers whose blobs are in an object storage: a real SeaweedFS.
 
+use std::time::Duration;
+
 use desktop_images::app::{BlobSettings, Config, ObjectSettings, PostgresSettings, StoreSettings};
 use futures_util::future::join_all;
 use serde_json::json;
@@ -31,6 +33,11 @@ pub(crate) async fn on_objects(
     .await
 }
 
+/// Has bytes go with the last image of them.
+fn keeping_nothing(config: &mut Config) {
+    config.retention.blobs = Some(Duration::ZERO);
+}
+
 async fn part(server: &TestServer, image: &str, range: &str) -> Vec<u8> {
     let url = server.url(&format!("/cloud-desktop/v1/images/{image}:download"));
     let request = server.http.get(url).header("Range", range);
@@ -45,7 +52,7 @@ async fn images_are_uploaded_imported_copied_downloaded_and_removed() {
         return;
     }
     let place = seaweedfs::place().await;
-    let mut server = on_objects(&place, |_| {}).await;
+    let mut server = on_objects(&place, keeping_nothing).await;
     // Larger than a part, and with holes of many blocks.
     let whole = Disk::mbr(20, Fill::Random(1));
     let mut sparse = Disk::mbr(1, Fill::Random(2));
@@ -105,6 +112,48 @@ async fn images_are_uploaded_imported_copied_downloaded_and_removed() {
     .await;
     assert!(place.objects("uploads").await.is_empty());
     assert_eq!(place.objects("probe").await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_download_comes_to_its_end_though_its_bytes_are_replaced_or_deleted() {
+    if !seaweedfs::is_installed("downloads of images that are deleted") {
+        return;
+    }
+    let place = seaweedfs::place().await;
+    let server = on_objects(&place, |_| {}).await;
+    // More than what is under way between the storage and a client that does not read.
+    let disk = Disk::mbr(48, Fill::Random(8));
+    let source = server.compute_image("f", "source", &disk).await;
+    let copy = server.copied("f", "copy", &source).await;
+    let begin = || async {
+        let url = server.url(&format!("/cloud-desktop/v1/images/{copy}:download"));
+        let mut reply = server.http.get(url).send().await.unwrap();
+        let first = reply.chunk().await.unwrap().unwrap();
+        (reply, first.to_vec())
+    };
+    let before = begin().await;
+    // Equal bytes take the place of these.
+    let again = server.compute_image("f", "again", &disk).await;
+    let after = begin().await;
+    response(
+        &server
+            .ask(Method::DesktopDelete, json!({"imageId": copy}))
+            .await,
+    );
+    for source in [source, again] {
+        response(
+            &server
+                .ask(Method::ComputeDelete, json!({"imageId": source}))
+                .await,
+        );
+    }
+    for (mut reply, mut received) in [before, after] {
+        while let Some(chunk) = reply.chunk().await.unwrap() {
+            received.extend_from_slice(&chunk);
+        }
+        assert!(received == *disk);
+    }
+    assert_eq!(place.objects("blobs").await.len(), 2);
 }
 
 #[tokio::test]
@@ -207,7 +256,10 @@ async fn servers_of_one_database_share_a_bucket_and_no_folder() {
     }
     let place = seaweedfs::place().await;
     let store = StoreSettings::Postgres(PostgresSettings::new(postgres_server::database().await));
-    let configure = |config: &mut Config| config.store = store.clone();
+    let configure = |config: &mut Config| {
+        config.store = store.clone();
+        keeping_nothing(config);
+    };
     let first = on_objects(&place, configure).await;
     let second = on_objects(&place, configure).await;
     assert_ne!(first.data(), second.data());

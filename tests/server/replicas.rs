@@ -19,6 +19,7 @@ pub async fn on_postgres(test: &str, configure: impl FnOnce(&mut Config)) -> Opt
     let url = postgres_server::database().await;
     let server = TestServer::start_with(|config| {
         config.store = StoreSettings::Postgres(PostgresSettings::new(url));
+        config.retention.blobs = Some(Duration::ZERO);
         configure(config);
     });
     Some(server.await)

@@ -94,7 +94,7 @@ async fn audit_events_are_pruned_and_their_numbers_go_on() {
 #[tokio::test]
 async fn bytes_are_kept_for_a_while_after_their_last_image() {
     let hour = Duration::from_secs(3600);
-    let mut server = TestServer::start_with(|config| config.retention.blobs = hour).await;
+    let mut server = TestServer::start_with(|config| config.retention.blobs = Some(hour)).await;
     let disk = Disk::mbr(1, Fill::Random(1));
     let first = server.compute_image("f", "first", &disk).await;
     // Equal bytes are stored anew, beside those that are kept.
@@ -127,7 +127,7 @@ async fn bytes_are_kept_for_a_while_after_their_last_image() {
         // Where nothing is kept, the bytes go with the image.
         (Duration::ZERO, 0),
     ] {
-        server.config.retention.blobs = retention;
+        server.config.retention.blobs = Some(retention);
         server.restart().await;
         assert_eq!(blob_files(&server.data()).len(), count);
         let source = server.compute_image("f", "again", &disk).await;

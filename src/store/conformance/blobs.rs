@@ -271,12 +271,20 @@ pub(super) async fn blobs_are_found_by_the_age_of_their_tombstones(backend: Back
         }
     }
 
+    // What is being read becomes the youngest; what has no tombstone gets none.
+    fixture.store.renew_tombstone(&deleted[0]).await.unwrap();
+    fixture.store.renew_tombstone("unknown").await.unwrap();
+    deleted.rotate_left(1);
+    assert_eq!(of_age(Duration::ZERO, 2).await, deleted);
+    assert_eq!(of_age(LEASE, 2).await, deleted[..2]);
+
     // The age of bytes that a worker may still write counts from when it writes no more.
     let late = fixture.upload("f", "late").await;
     fixture.pass(LEASE);
     fixture.claim().await.unwrap();
     let minute = Duration::from_secs(60);
     for (passed, is_old) in [(minute, false), (10 * minute, true)] {
+        fixture.store.renew_tombstone(&late.blob_id).await.unwrap();
         fixture.pass(passed);
         assert!(of_age(Duration::ZERO, 9).await.contains(&late.blob_id));
         assert_eq!(of_age(minute, 9).await.contains(&late.blob_id), is_old);

@@ -43,6 +43,17 @@ pub(super) async fn blobs_to_delete(
     rows.iter().map(blob).collect()
 }
 
+/// Has the age of a blob's tombstone count from now on. The tombstone of what a worker may still write does already.
+pub(super) async fn renew_tombstone(
+    transaction: &Transaction<'_>,
+    now: Timestamp,
+    id: &str,
+) -> Result<()> {
+    let sql = "UPDATE tombstones SET forget_after = $2 WHERE file = $1 AND forget_after < $2";
+    transaction.execute(sql, &[&id, &now.0]).await?;
+    Ok(())
+}
+
 /// Forgets blobs whose bytes are removed, but for those that may come back.
 pub(super) async fn blobs_deleted(
     transaction: &Transaction<'_>,

@@ -386,6 +386,11 @@ impl Store for PostgresStore {
             garbage::blobs_to_delete(&connection, now, before, after.clone(), limit))
     }
 
+    async fn renew_tombstone(&self, blob_id: &str) -> Result<()> {
+        let now = self.now();
+        write!(self, transaction => garbage::renew_tombstone(&transaction, now, blob_id))
+    }
+
     async fn blobs_deleted(&self, ids: Vec<String>) -> Result<()> {
         let now = self.now();
         write!(self, transaction => garbage::blobs_deleted(&transaction, now, &ids))

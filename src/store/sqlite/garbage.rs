@@ -42,6 +42,19 @@ pub(super) fn blobs_to_delete(
     Ok(deleted)
 }
 
+/// Has the age of a blob's tombstone count from now on. The tombstone of what a worker may still write does already.
+pub(super) fn renew_tombstone(
+    transaction: &Transaction<'_>,
+    now: Timestamp,
+    id: &str,
+) -> Result<()> {
+    let sql = "UPDATE content_deletions SET forget_after = ?2 WHERE content_id = ?1 AND forget_after < ?2";
+    transaction
+        .prepare_cached(sql)?
+        .execute(params![id, now.0])?;
+    Ok(())
+}
+
 /// Forgets blobs whose bytes are removed, but for those that may come back.
 pub(super) fn blobs_deleted(
     transaction: &Transaction<'_>,
