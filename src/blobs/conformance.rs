@@ -161,7 +161,7 @@ fn bytes(length: usize) -> Vec<u8> {
 
 async fn read(reader: &dyn BlobReader, range: Range<u64>) -> Result<Vec<u8>, Error> {
     let mut read = Vec::new();
-    for part in by_blocks(range) {
+    for part in by_many_blocks(range, reader.blocks_at_once()) {
         read.extend(reader.read(part).await?);
     }
     Ok(read)
@@ -422,6 +422,8 @@ async fn damage_is_noticed_before_a_byte_leaves(fixture: Fixture) {
             let refused = reader.read(range).await.unwrap_err();
             assert!(matches!(refused, Error::BadBlock { .. }), "{refused}");
         }
+        let refused = read(&*reader, 0..size).await.unwrap_err();
+        assert!(matches!(refused, Error::BadBlock { .. }), "{refused}");
         reader.read(0..BLOCK).await.unwrap();
         reader.read(2 * BLOCK..2 * BLOCK + 10).await.unwrap();
     }

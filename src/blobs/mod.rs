@@ -17,7 +17,7 @@ pub(crate) use examined::{Examined, examine};
 pub(crate) use local::LocalBlobs;
 pub(crate) use object::ObjectBlobs;
 pub use object::{BlobLayout, ObjectSettings, RedirectSettings};
-pub(crate) use reader::{BlobReader, by_blocks};
+pub(crate) use reader::{BlobReader, by_blocks, by_many_blocks};
 pub(crate) use writer::{BlobWriter, Chunk, Written};
 
 use std::collections::HashMap;

@@ -22,7 +22,12 @@ const REMEMBERED: usize = 4096;
 /// A blob that is open for reading.
 #[async_trait]
 pub(crate) trait BlobReader: Send + Sync {
-    /// Reads a range, which is in one block.
+    /// The blocks that are best read by one call.
+    fn blocks_at_once(&self) -> u64 {
+        1
+    }
+
+    /// Reads a range, which is in that many blocks.
     ///
     /// # Errors
     /// [`Error::BadBlock`] where the bytes are not those that were written, [`Error::WrongSize`] where the blob is cut,
@@ -32,9 +37,15 @@ pub(crate) trait BlobReader: Send + Sync {
 
 /// The parts of a range by the blocks that they are in.
 pub(crate) fn by_blocks(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
-    let blocks = range.start / BLOCK..range.end.div_ceil(BLOCK);
-    blocks
-        .map(move |block| (block * BLOCK).max(range.start)..((block + 1) * BLOCK).min(range.end))
+    by_many_blocks(range, 1)
+}
+
+/// The parts of a range by the groups of so many blocks that they are in.
+pub(crate) fn by_many_blocks(range: Range<u64>, blocks: u64) -> impl Iterator<Item = Range<u64>> {
+    let length = blocks * BLOCK;
+    let groups = range.start / length..range.end.div_ceil(length);
+    groups
+        .map(move |group| (group * length).max(range.start)..((group + 1) * length).min(range.end))
         .filter(|part| !part.is_empty())
 }
 
@@ -124,9 +135,9 @@ impl Checks {
     ) -> Result<Judged, Error> {
         let start = look.bytes.start;
         let inside = (wanted.start - start) as usize..(wanted.end - start) as usize;
-        let checksums = match (look.against, &self.checksums) {
-            (Against::Nothing, _) | (_, None) => return Ok(Judged::Sound(data)),
-            (Against::Parts(parts), Some(_)) => {
+        match look.against {
+            Against::Nothing => return Ok(Judged::Sound(data)),
+            Against::Parts(parts) => {
                 let found = data.chunks(PART as usize).map(crc32c::crc32c);
                 // A part that differs says only that the block has changed: its own checksum decides.
                 return Ok(if found.eq(parts) {
@@ -138,11 +149,8 @@ impl Checks {
                     })
                 });
             }
-            (Against::Block, Some(checksums)) => checksums,
-        };
-        // A block that was sound may not be so any more.
-        let checked = checksums.check(start, &data);
-        checked.inspect_err(|_| self.sound.remove(&self.id, start))?;
+            Against::Block => self.check_blocks(start, &data)?,
+        }
         if wanted.end - wanted.start > BLOCK / 2 {
             return Ok(Judged::Sound(data.slice(inside)));
         }
@@ -152,9 +160,34 @@ impl Checks {
         Ok(Judged::Sound(Bytes::copy_from_slice(&data[inside])))
     }
 
+    /// Compares whole blocks, of which the first begins at `start`, with their checksums, if there are any.
+    ///
+    /// # Errors
+    /// [`Error::BadBlock`] for the first that has other bytes than were written.
+    pub(super) fn check_blocks(&self, start: u64, data: &[u8]) -> Result<(), Error> {
+        let Some(checksums) = &self.checksums else {
+            return Ok(());
+        };
+        for (start, block) in (start..)
+            .step_by(BLOCK as usize)
+            .zip(data.chunks(BLOCK as usize))
+        {
+            let checked = checksums.check(start, block);
+            // A block that was sound may not be so any more.
+            checked.inspect_err(|_| self.sound.remove(&self.id, start))?;
+        }
+        Ok(())
+    }
+
+    /// The block that a range begins in.
     fn block(&self, wanted: &Range<u64>) -> Range<u64> {
         let start = wanted.start / BLOCK * BLOCK;
         start..self.size.min(start + BLOCK)
+    }
+
+    /// The blocks that a range is in.
+    pub(super) fn blocks(&self, wanted: &Range<u64>) -> Range<u64> {
+        self.block(wanted).start..self.size.min(wanted.end.next_multiple_of(BLOCK))
     }
 }
 

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use disk_image::Format;
-use futures_util::stream::{self, Stream, StreamExt};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, BoxStream, Stream, StreamExt};
 use tokio::sync::{Mutex, OwnedSemaphorePermit};
 use tokio::time::Instant;
 
@@ -157,44 +159,48 @@ impl Download {
     /// were written; and where the caller may read them no more.
     pub(crate) fn read(self, range: Range<u64>) -> impl Stream<Item = io::Result<Bytes>> + Send {
         let download = Arc::new(self);
-        stream::iter(blobs::by_blocks(range))
+        let at_once = download.reader.blocks_at_once();
+        stream::iter(blobs::by_many_blocks(range, at_once))
             .map(move |part| download.clone().read_part(part))
             .buffered(READS_AHEAD)
             .flatten()
     }
 
-    /// A range that is in one block.
-    async fn read_part(
-        self: Arc<Self>,
-        part: Range<u64>,
-    ) -> impl Stream<Item = io::Result<Bytes>> + Send {
-        let room = self.images.download_blocks.clone().try_acquire_owned();
-        match room {
-            Ok(room) => match self.read_checked(part).await {
-                Ok(data) => {
-                    let data = Bytes::from_owner(Block { data, _room: room });
-                    let pieces = (0..data.len()).step_by(PIECE as usize).map(move |start| {
-                        let end = data.len().min(start + PIECE as usize);
-                        Ok(data.slice(start..end))
-                    });
-                    stream::iter(pieces).left_stream()
-                }
-                Err(error) => stream::once(std::future::ready(Err(error)))
-                    .right_stream()
-                    .right_stream(),
-            },
-            Err(_) => {
-                let pieces = part.clone().step_by(PIECE as usize);
-                let read = pieces.map(move |start| start..part.end.min(start + PIECE));
-                stream::iter(read)
-                    .map(move |piece| {
-                        let download = self.clone();
+    /// A range that is read at once where there is room for its blocks, or else block by block, or else in pieces.
+    fn read_part(self: Arc<Self>, part: Range<u64>) -> BoxFuture<'static, Pieces> {
+        let read = async move {
+            let blocks: Vec<_> = blobs::by_blocks(part.clone()).collect();
+            let rooms = self.images.download_blocks.clone();
+            match rooms.try_acquire_many_owned(blocks.len() as u32) {
+                Ok(room) => self.read_whole(part, room).await,
+                Err(_) if blocks.len() > 1 => stream::iter(blocks)
+                    .map(move |block| self.clone().read_part(block))
+                    .buffered(READS_AHEAD)
+                    .flatten()
+                    .boxed(),
+                Err(_) => stream::iter(part.clone().step_by(PIECE as usize))
+                    .map(move |start| {
+                        let (download, piece) = (self.clone(), start..part.end.min(start + PIECE));
                         async move { download.read_checked(piece).await }
                     })
                     .buffered(READS_AHEAD)
-                    .left_stream()
-                    .right_stream()
+                    .boxed(),
             }
+        };
+        read.boxed()
+    }
+
+    async fn read_whole(self: Arc<Self>, part: Range<u64>, room: OwnedSemaphorePermit) -> Pieces {
+        match self.read_checked(part).await {
+            Ok(data) => {
+                let data = Bytes::from_owner(Blocks { data, _room: room });
+                let pieces = (0..data.len()).step_by(PIECE as usize).map(move |start| {
+                    let end = data.len().min(start + PIECE as usize);
+                    Ok(data.slice(start..end))
+                });
+                stream::iter(pieces).boxed()
+            }
+            Err(error) => stream::once(std::future::ready(Err(error))).boxed(),
         }
     }
 
@@ -228,13 +234,16 @@ impl Download {
     }
 }
 
-/// A block, and its share of the memory for blocks.
-struct Block {
+/// The bytes of a part of a download, one after the other.
+type Pieces = BoxStream<'static, io::Result<Bytes>>;
+
+/// Blocks, and their share of the memory for blocks.
+struct Blocks {
     data: Bytes,
     _room: OwnedSemaphorePermit,
 }
 
-impl AsRef<[u8]> for Block {
+impl AsRef<[u8]> for Blocks {
     fn as_ref(&self) -> &[u8] {
         &self.data
     }
