@@ -12,6 +12,9 @@ use test_support::{
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
+/// The time for which a storage is away that work waits for.
+const OUTAGE: Duration = Duration::from_secs(8);
+
 /// Settings for a place, with credentials that are good there.
 pub(crate) fn settings(place: &ObjectPlace) -> ObjectSettings {
     ObjectSettings {
@@ -342,10 +345,29 @@ async fn a_storage_that_is_away_fails_readiness_until_it_is_back() {
     assert!(told.contains("blobs"), "{told}");
     // Copies need no bytes.
     let copy = server.copied("f", "copy", &source).await;
-    let _relay = Relay::start(port, target).await;
+    let other = Disk::mbr(3, Fill::Random(6));
+    // What needs some waits, for longer than the library would repeat it, and for less than half a minute.
+    let comes_back = async {
+        let refusing = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+        let refuse = async {
+            loop {
+                drop(refusing.accept().await.unwrap());
+            }
+        };
+        let ended: Result<(), _> = tokio::time::timeout(OUTAGE, refuse).await;
+        assert!(ended.is_err(), "it refuses to the end of the outage");
+        drop(refusing);
+        Relay::start(port, target).await
+    };
+    let (_relay, downloaded, _) = tokio::join!(
+        comes_back,
+        server.downloaded(&copy),
+        // Other bytes: equal ones would take the place of those that are read.
+        server.compute_image("f", "uploaded", &other)
+    );
+    assert!(downloaded == disk);
     eventually("readiness is back", || async {
         (readiness().await.0 == 200).then_some(())
     })
     .await;
-    assert!(server.downloaded(&copy).await == disk);
 }
