@@ -157,9 +157,9 @@ pub struct Retention {
     /// Operations, and with them their idempotency keys.
     pub operations: Duration,
     pub audit_events: Duration,
-    /// Bytes of images, from when no image has them any more. None: an hour where others than this process read them, so
-    /// that downloads that are under way come to their end; not at all in a folder that no other server shares, where a file
-    /// that is removed stays for those who have opened it.
+    /// Bytes of images, from when no image has them any more. None: an hour in a bucket and beside PostgreSQL, so that
+    /// downloads that are under way come to their end; not at all in the folder of one server, where a file that is removed
+    /// stays for those who have opened it.
     pub blobs: Option<Duration>,
 }
 

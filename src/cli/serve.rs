@@ -100,7 +100,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = values::duration)]
     audit_retention: Duration,
     /// How long the bytes of images are kept after the last image of them was deleted, so that a dump of the database
-    /// that is as old can be restored; when left out an hour where servers share them, so that downloads come to their
+    /// that is as old can be restored; when left out 1h in a bucket and beside PostgreSQL, so that downloads come to their
     /// end, and 0s otherwise
     #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     blob_retention: Option<Duration>,
