@@ -12,7 +12,7 @@ mod reader;
 mod sparse;
 mod writer;
 
-pub(crate) use checksums::Checksums;
+pub(crate) use checksums::{BLOCK, Checksums};
 pub(crate) use examined::{Examined, examine};
 pub(crate) use local::LocalBlobs;
 pub(crate) use object::ObjectBlobs;

@@ -3,15 +3,14 @@
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use disk_image::Format;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use futures_util::stream::{self, BoxStream, Stream, StreamExt};
+use futures_util::stream::{self, BoxStream, Stream, StreamExt, TryStreamExt};
 use tokio::sync::{Mutex, OwnedSemaphorePermit};
-use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::permissions::{self, Watchman};
 use super::{Error, Images, Result};
@@ -35,8 +34,8 @@ pub(crate) struct Download {
     reader: Arc<dyn BlobReader>,
     images: Images,
     watchman: Mutex<Watchman>,
-    /// The time of the next [`Download::keep_bytes`].
-    keep_bytes_at: Mutex<Instant>,
+    /// The renewal of the tombstone of the bytes, for as long as they are read.
+    _keeping: AbortOnDropHandle<()>,
 }
 
 impl Images {
@@ -75,11 +74,11 @@ impl Images {
                         )),
                         image,
                         facts: blob.facts,
+                        _keeping: self.keep_bytes(blob.id.clone()),
                         blob_id: blob.id,
                         is_damaged: blob.damaged,
                         reader,
                         images: self.clone(),
-                        keep_bytes_at: Mutex::new(Instant::now() + self.keep_bytes_every()),
                     });
                 }
                 // The image was deleted, or an equal file took this one's place, between the two steps:
@@ -96,9 +95,18 @@ impl Images {
         }
     }
 
-    /// The interval at which downloads renew the tombstone of their bytes: often enough that one may fail.
-    fn keep_bytes_every(&self) -> Duration {
-        self.blob_retention / 4
+    /// Has the bytes of a blob stay though its image was deleted or equal bytes have taken their place, until the task is
+    /// dropped. Renews their tombstone often enough that one renewal may fail.
+    fn keep_bytes(&self, blob_id: String) -> AbortOnDropHandle<()> {
+        let (store, every) = (self.store.clone(), self.blob_retention / 4);
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            while !every.is_zero() {
+                tokio::time::sleep(every).await;
+                if let Err(error) = store.renew_tombstone(&blob_id).await {
+                    tracing::warn!(blob_id, %error, "bytes that are read may be removed");
+                }
+            }
+        }))
     }
 
     /// Notes that the file of a blob has other bytes than were written, or none.
@@ -158,80 +166,108 @@ impl Download {
     /// The stream ends with an error around [`blobs::Error`] where the bytes cannot be read, or are not those that
     /// were written; and where the caller may read them no more.
     pub(crate) fn read(self, range: Range<u64>) -> impl Stream<Item = io::Result<Bytes>> + Send {
-        let download = Arc::new(self);
-        let at_once = download.reader.blocks_at_once();
-        stream::iter(blobs::by_many_blocks(range, at_once))
-            .map(move |part| download.clone().read_part(part))
+        // What is no longer than a block is read by small looks at its blocks.
+        let at_once = match range.end - range.start {
+            ..=blobs::BLOCK => 1,
+            _ => self.reader.blocks_at_once(),
+        };
+        Arc::new(self).read_parts(blobs::by_many_blocks(range, at_once))
+    }
+
+    fn read_parts(
+        self: Arc<Self>,
+        parts: impl Iterator<Item = Range<u64>> + Send + 'static,
+    ) -> Pieces {
+        stream::iter(parts)
+            .map(move |part| ahead(self.clone().read_part(part)))
             .buffered(READS_AHEAD)
-            .flatten()
+            .try_flatten()
+            .boxed()
     }
 
     /// A range that is read at once where there is room for its blocks, or else block by block, or else in pieces.
-    fn read_part(self: Arc<Self>, part: Range<u64>) -> BoxFuture<'static, Pieces> {
+    fn read_part(self: Arc<Self>, part: Range<u64>) -> BoxFuture<'static, io::Result<Pieces>> {
         let read = async move {
-            let blocks: Vec<_> = blobs::by_blocks(part.clone()).collect();
+            let count = blobs::by_blocks(part.clone()).count();
             let rooms = self.images.download_blocks.clone();
-            match rooms.try_acquire_many_owned(blocks.len() as u32) {
-                Ok(room) => self.read_whole(part, room).await,
-                Err(_) if blocks.len() > 1 => stream::iter(blocks)
-                    .map(move |block| self.clone().read_part(block))
-                    .buffered(READS_AHEAD)
-                    .flatten()
-                    .boxed(),
-                Err(_) => stream::iter(part.clone().step_by(PIECE as usize))
+            // Half of the room is for downloads that come later, which would read in pieces.
+            if count > 1 && rooms.available_permits() < BLOCKS_IN_MEMORY / 2 {
+                return Ok(self.read_parts(blobs::by_blocks(part)));
+            }
+            match rooms.try_acquire_many_owned(count as u32) {
+                Ok(room) => match self.read_sound(part.clone()).await? {
+                    Some(data) => Ok(pieces(data, room)),
+                    // The sound ones before the first that is damaged leave.
+                    None => Ok(self.read_parts(blobs::by_blocks(part))),
+                },
+                Err(_) if count > 1 => Ok(self.read_parts(blobs::by_blocks(part))),
+                Err(_) => Ok(stream::iter(part.clone().step_by(PIECE as usize))
                     .map(move |start| {
                         let (download, piece) = (self.clone(), start..part.end.min(start + PIECE));
-                        async move { download.read_checked(piece).await }
+                        ahead(async move { download.read_checked(piece).await })
                     })
                     .buffered(READS_AHEAD)
-                    .boxed(),
+                    .boxed()),
             }
         };
         read.boxed()
     }
 
-    async fn read_whole(self: Arc<Self>, part: Range<u64>, room: OwnedSemaphorePermit) -> Pieces {
-        match self.read_checked(part).await {
-            Ok(data) => {
-                let data = Bytes::from_owner(Blocks { data, _room: room });
-                let pieces = (0..data.len()).step_by(PIECE as usize).map(move |start| {
-                    let end = data.len().min(start + PIECE as usize);
-                    Ok(data.slice(start..end))
-                });
-                stream::iter(pieces).boxed()
-            }
-            Err(error) => stream::once(std::future::ready(Err(error))).boxed(),
+    /// The bytes of a range; none where it has several blocks and one of them is damaged.
+    async fn read_sound(&self, part: Range<u64>) -> io::Result<Option<Bytes>> {
+        if blobs::by_blocks(part.clone()).count() == 1 {
+            return self.read_checked(part).await.map(Some);
         }
-    }
-
-    /// Has the bytes stay while they are read, though the image was deleted or equal bytes have taken their place, if it
-    /// is time.
-    async fn keep_bytes(&self) {
-        let every = self.images.keep_bytes_every();
-        let mut at = self.keep_bytes_at.lock().await;
-        if every.is_zero() || Instant::now() < *at {
-            return;
-        }
-        *at = Instant::now() + every;
-        if let Err(error) = self.images.store.renew_tombstone(&self.blob_id).await {
-            tracing::warn!(blob_id = self.blob_id, %error, "bytes that are read may be removed");
+        self.look().await?;
+        match self.reader.read(part).await {
+            Ok(data) => Ok(Some(data)),
+            Err(blobs::Error::BadBlock { .. }) => Ok(None),
+            Err(error) => Err(self.failed(error).await),
         }
     }
 
     async fn read_checked(&self, part: Range<u64>) -> io::Result<Bytes> {
-        let look = self.watchman.lock().await.look().await;
-        look.map_err(io::Error::other)?;
-        self.keep_bytes().await;
+        self.look().await?;
         match self.reader.read(part).await {
-            Err(damage) if damage.is_damage() => {
-                self.images.note_damage(&self.blob_id, &damage).await;
-                // An error that is there at the first look at the body would take the head along.
-                tokio::task::yield_now().await;
-                Err(io::Error::other(damage))
-            }
-            read => read.map_err(io::Error::other),
+            Ok(data) => Ok(data),
+            Err(error) => Err(self.failed(error).await),
         }
     }
+
+    /// Looks at the caller, if it is time.
+    async fn look(&self) -> io::Result<()> {
+        let look = self.watchman.lock().await.look().await;
+        look.map_err(io::Error::other)
+    }
+
+    /// The error of a read, which is noted if it is damage.
+    async fn failed(&self, error: blobs::Error) -> io::Error {
+        if error.is_damage() {
+            self.images.note_damage(&self.blob_id, &error).await;
+            // An error that is there at the first look at the body would take the head along.
+            tokio::task::yield_now().await;
+        }
+        io::Error::other(error)
+    }
+}
+
+/// Reads to the end, however slowly the bytes before these are taken: a storage whose answer nobody takes is held for
+/// silent.
+fn ahead<T: Send + 'static>(
+    read: impl Future<Output = io::Result<T>> + Send + 'static,
+) -> impl Future<Output = io::Result<T>> + Send {
+    let read = AbortOnDropHandle::new(tokio::spawn(read));
+    async { read.await.map_err(io::Error::from)? }
+}
+
+/// Bytes that are passed on piece by piece, with their share of the memory for blocks.
+fn pieces(data: Bytes, room: OwnedSemaphorePermit) -> Pieces {
+    let data = Bytes::from_owner(Blocks { data, _room: room });
+    let pieces = (0..data.len()).step_by(PIECE as usize).map(move |start| {
+        let end = data.len().min(start + PIECE as usize);
+        Ok(data.slice(start..end))
+    });
+    stream::iter(pieces).boxed()
 }
 
 /// The bytes of a part of a download, one after the other.
@@ -251,6 +287,8 @@ impl AsRef<[u8]> for Blocks {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use futures_util::stream;
 
     use super::super::tests::{disk, new};
@@ -305,18 +343,21 @@ mod tests {
 
         // The upload needed real time.
         tokio::time::pause();
-        let minutes = Duration::from_secs(60);
-        let deleted_after = async |passed: u32| {
-            clock.set(store.now().after(passed * minutes));
-            tokio::time::advance(passed * minutes).await;
+        let minute = Duration::from_secs(60);
+        let deleted_after = async |passed| {
+            for _ in 0..passed {
+                clock.set(store.now().after(minute));
+                tokio::time::advance(minute).await;
+            }
             let deleted = store.blobs_to_delete(HOUR, None, 9).await.unwrap();
             deleted.len()
         };
         for _ in 0..9 {
             assert_eq!(deleted_after(50).await, 0);
-            download.read_checked(0..512).await.unwrap();
         }
-        assert_eq!(deleted_after(50).await, 0);
-        assert_eq!(deleted_after(10).await, 1);
+        download.read_checked(0..512).await.unwrap();
+        drop(download);
+        assert_eq!(deleted_after(40).await, 0);
+        assert_eq!(deleted_after(60).await, 1);
     }
 }

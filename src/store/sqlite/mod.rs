@@ -401,10 +401,8 @@ impl Store for SqliteStore {
 
     async fn renew_tombstone(&self, blob_id: &str) -> Result<()> {
         let id = blob_id.to_owned();
-        self.write_in_any_case(move |transaction, now| {
-            garbage::renew_tombstone(transaction, now, &id)
-        })
-        .await
+        self.write(move |transaction, now| garbage::renew_tombstone(transaction, now, &id))
+            .await
     }
 
     async fn blobs_deleted(&self, ids: Vec<String>) -> Result<()> {
