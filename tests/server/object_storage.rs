@@ -15,6 +15,9 @@ use tokio::task::{JoinHandle, JoinSet};
 /// The time for which a storage is away that work waits for.
 const OUTAGE: Duration = Duration::from_secs(8);
 
+/// The time for which a client reads nothing: longer than a request to a storage may take.
+const PAUSE: Duration = Duration::from_secs(40);
+
 /// Settings for a place, with credentials that are good there.
 pub(crate) fn settings(place: &ObjectPlace) -> ObjectSettings {
     ObjectSettings {
@@ -157,6 +160,28 @@ async fn a_download_comes_to_its_end_though_its_bytes_are_replaced_or_deleted() 
         assert!(received == *disk);
     }
     assert_eq!(place.objects("blobs").await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_client_that_pauses_gets_the_rest_of_a_download() {
+    if !seaweedfs::is_installed("a pause of a client") {
+        return;
+    }
+    let place = seaweedfs::place().await;
+    let server = on_objects(&place, |_| {}).await;
+    let disk = Disk::mbr(48, Fill::Random(9));
+    let source = server.compute_image("f", "source", &disk).await;
+    let copy = server.copied("f", "copy", &source).await;
+    let url = server.url(&format!("/cloud-desktop/v1/images/{copy}:download"));
+    let mut reply = server.http.get(url).send().await.unwrap();
+    let mut received = Vec::new();
+    while let Some(chunk) = reply.chunk().await.unwrap() {
+        if received.is_empty() {
+            tokio::time::sleep(PAUSE).await;
+        }
+        received.extend_from_slice(&chunk);
+    }
+    assert!(received == *disk);
 }
 
 #[tokio::test]
