@@ -366,16 +366,18 @@ async fn a_backup_under_deletes_that_is_killed_and_run_again_is_whole() {
         let mut made = 0;
         // The second backup into a folder goes on from the first.
         for _ in 0..2 {
-            made += killed_until_it_succeeds(|| {
+            let back_up = || {
                 let mut command = folders.back_up(&data);
                 if round == 1 {
                     command.arg("--copy");
                 }
                 command
-            })
-            .await;
+            };
+            made += killed_until_it_succeeds(back_up, || false).await;
         }
-        let restored = killed_until_it_succeeds(|| folders.restore()).await;
+        // A restore that was killed after its last step is refused where it is run again.
+        let is_restored = || folders.restored.join("metadata.sqlite").exists();
+        let restored = killed_until_it_succeeds(|| folders.restore(), is_restored).await;
         println!("round {round}: {made} backups and {restored} restores were killed");
         let found = verified(&folders.restored).await;
         assert!(found["contents"].as_u64().unwrap() >= 8, "{found}");

@@ -33,8 +33,12 @@ pub async fn refused(mut command: Command) -> String {
     String::from_utf8(output.stderr).unwrap()
 }
 
-/// Runs a command again and again, killed at random moments, until it succeeds. Each time it has longer.
-pub async fn killed_until_it_succeeds(command: impl Fn() -> Command) -> usize {
+/// Runs a command again and again, killed at random moments, until it succeeds, or was killed after all was done. Each time
+/// it has longer.
+pub async fn killed_until_it_succeeds(
+    command: impl Fn() -> Command,
+    is_done: impl Fn() -> bool,
+) -> usize {
     let mut kills = 0;
     loop {
         let mut command = command();
@@ -49,6 +53,9 @@ pub async fn killed_until_it_succeeds(command: impl Fn() -> Command) -> usize {
             Err(_) => {
                 child.kill().await.unwrap();
                 kills += 1;
+                if is_done() {
+                    return kills;
+                }
             }
         }
     }

@@ -293,12 +293,12 @@ async fn moved_under_kills(
     }
     server.stop().await;
     let data = server.data();
-    let kills = killed_until_it_succeeds(|| {
+    let migrate = || {
         let mut command = target.migrate(&data, arguments);
         command.envs(environment.iter().cloned());
         command
-    })
-    .await;
+    };
+    let kills = killed_until_it_succeeds(migrate, || false).await;
     println!("{kills} were killed");
     images
 }
