@@ -166,7 +166,7 @@ impl Download {
     /// The stream ends with an error around [`blobs::Error`] where the bytes cannot be read, or are not those that
     /// were written; and where the caller may read them no more.
     pub(crate) fn read(self, range: Range<u64>) -> impl Stream<Item = io::Result<Bytes>> + Send {
-        // What is no longer than a block is read by small looks at its blocks.
+        // A short range is read by small looks at its blocks.
         let at_once = match range.end - range.start {
             ..=blobs::BLOCK => 1,
             _ => self.reader.blocks_at_once(),
@@ -185,39 +185,41 @@ impl Download {
             .boxed()
     }
 
-    /// A range that is read at once where there is room for its blocks, or else block by block, or else in pieces.
+    /// A range that is read at once where there is room for its blocks and all are sound, or else block by block.
     fn read_part(self: Arc<Self>, part: Range<u64>) -> BoxFuture<'static, io::Result<Pieces>> {
         let read = async move {
-            let count = blobs::by_blocks(part.clone()).count();
+            let blocks = blobs::by_blocks(part.clone()).count();
+            if blocks == 1 {
+                return self.read_block(part).await;
+            }
             let rooms = self.images.download_blocks.clone();
             // Half of the room is for downloads that come later, which would read in pieces.
-            if count > 1 && rooms.available_permits() < BLOCKS_IN_MEMORY / 2 {
-                return Ok(self.read_parts(blobs::by_blocks(part)));
+            if rooms.available_permits() >= BLOCKS_IN_MEMORY / 2
+                && let Ok(room) = rooms.try_acquire_many_owned(blocks as u32)
+                && let Some(data) = self.read_sound(part.clone()).await?
+            {
+                return Ok(pieces(data, room));
             }
-            match rooms.try_acquire_many_owned(count as u32) {
-                Ok(room) => match self.read_sound(part.clone()).await? {
-                    Some(data) => Ok(pieces(data, room)),
-                    // The sound ones before the first that is damaged leave.
-                    None => Ok(self.read_parts(blobs::by_blocks(part))),
-                },
-                Err(_) if count > 1 => Ok(self.read_parts(blobs::by_blocks(part))),
-                Err(_) => Ok(stream::iter(part.clone().step_by(PIECE as usize))
-                    .map(move |start| {
-                        let (download, piece) = (self.clone(), start..part.end.min(start + PIECE));
-                        ahead(async move { download.read_checked(piece).await })
-                    })
-                    .buffered(READS_AHEAD)
-                    .boxed()),
-            }
+            Ok(self.read_parts(blobs::by_blocks(part)))
         };
         read.boxed()
     }
 
-    /// The bytes of a range; none where it has several blocks and one of them is damaged.
-    async fn read_sound(&self, part: Range<u64>) -> io::Result<Option<Bytes>> {
-        if blobs::by_blocks(part.clone()).count() == 1 {
-            return self.read_checked(part).await.map(Some);
+    /// A range in one block, which is read at once where there is room for the block, or else in pieces.
+    async fn read_block(self: Arc<Self>, part: Range<u64>) -> io::Result<Pieces> {
+        let rooms = self.images.download_blocks.clone();
+        if let Ok(room) = rooms.try_acquire_owned() {
+            return Ok(pieces(self.read_checked(part).await?, room));
         }
+        let read = stream::iter(part.clone().step_by(PIECE as usize)).map(move |start| {
+            let (download, piece) = (self.clone(), start..part.end.min(start + PIECE));
+            ahead(async move { download.read_checked(piece).await })
+        });
+        Ok(read.buffered(READS_AHEAD).boxed())
+    }
+
+    /// The bytes of several blocks; none where one of them is damaged. Block by block, the sound ones before it still leave.
+    async fn read_sound(&self, part: Range<u64>) -> io::Result<Option<Bytes>> {
         self.look().await?;
         match self.reader.read(part).await {
             Ok(data) => Ok(Some(data)),
@@ -251,8 +253,8 @@ impl Download {
     }
 }
 
-/// Reads to the end, however slowly the bytes before these are taken: a storage whose answer nobody takes is held for
-/// silent.
+/// Runs a read to its end while the bytes before it are sent, however slowly the client takes those. A request to an object
+/// storage whose answer nobody takes runs into its time limits.
 fn ahead<T: Send + 'static>(
     read: impl Future<Output = io::Result<T>> + Send + 'static,
 ) -> impl Future<Output = io::Result<T>> + Send {

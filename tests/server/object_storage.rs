@@ -39,6 +39,28 @@ pub(crate) async fn on_objects(
     .await
 }
 
+/// A download of which a client has taken the first bytes.
+struct SlowDownload {
+    reply: reqwest::Response,
+    received: Vec<u8>,
+}
+
+impl SlowDownload {
+    async fn begin(server: &TestServer, image: &str) -> Self {
+        let url = server.url(&format!("/cloud-desktop/v1/images/{image}:download"));
+        let mut reply = server.http.get(url).send().await.unwrap();
+        let received = reply.chunk().await.unwrap().unwrap().to_vec();
+        Self { reply, received }
+    }
+
+    async fn finish(mut self) -> Vec<u8> {
+        while let Some(chunk) = self.reply.chunk().await.unwrap() {
+            self.received.extend_from_slice(&chunk);
+        }
+        self.received
+    }
+}
+
 /// Has bytes go with the last image of them.
 fn keeping_nothing(config: &mut Config) {
     config.retention.blobs = Some(Duration::ZERO);
@@ -131,16 +153,10 @@ async fn a_download_comes_to_its_end_though_its_bytes_are_replaced_or_deleted() 
     let disk = Disk::mbr(48, Fill::Random(8));
     let source = server.compute_image("f", "source", &disk).await;
     let copy = server.copied("f", "copy", &source).await;
-    let begin = || async {
-        let url = server.url(&format!("/cloud-desktop/v1/images/{copy}:download"));
-        let mut reply = server.http.get(url).send().await.unwrap();
-        let first = reply.chunk().await.unwrap().unwrap();
-        (reply, first.to_vec())
-    };
-    let before = begin().await;
+    let before = SlowDownload::begin(&server, &copy).await;
     // Equal bytes take the place of these.
     let again = server.compute_image("f", "again", &disk).await;
-    let after = begin().await;
+    let after = SlowDownload::begin(&server, &copy).await;
     response(
         &server
             .ask(Method::DesktopDelete, json!({"imageId": copy}))
@@ -153,11 +169,8 @@ async fn a_download_comes_to_its_end_though_its_bytes_are_replaced_or_deleted() 
                 .await,
         );
     }
-    for (mut reply, mut received) in [before, after] {
-        while let Some(chunk) = reply.chunk().await.unwrap() {
-            received.extend_from_slice(&chunk);
-        }
-        assert!(received == *disk);
+    for download in [before, after] {
+        assert!(download.finish().await == *disk);
     }
     assert_eq!(place.objects("blobs").await.len(), 2);
 }
@@ -172,16 +185,10 @@ async fn a_client_that_pauses_gets_the_rest_of_a_download() {
     let disk = Disk::mbr(48, Fill::Random(9));
     let source = server.compute_image("f", "source", &disk).await;
     let copy = server.copied("f", "copy", &source).await;
-    let url = server.url(&format!("/cloud-desktop/v1/images/{copy}:download"));
-    let mut reply = server.http.get(url).send().await.unwrap();
-    let mut received = Vec::new();
-    while let Some(chunk) = reply.chunk().await.unwrap() {
-        if received.is_empty() {
-            tokio::time::sleep(PAUSE).await;
-        }
-        received.extend_from_slice(&chunk);
-    }
-    assert!(received == *disk);
+    let download = SlowDownload::begin(&server, &copy).await;
+    // The pause is the fault itself: nothing becomes true at its end.
+    tokio::time::sleep(PAUSE).await;
+    assert!(download.finish().await == *disk);
 }
 
 #[tokio::test]
@@ -371,7 +378,7 @@ async fn a_storage_that_is_away_fails_readiness_until_it_is_back() {
     // Copies need no bytes.
     let copy = server.copied("f", "copy", &source).await;
     let other = Disk::mbr(3, Fill::Random(6));
-    // What needs some waits, for longer than the library would repeat it, and for less than half a minute.
+    // A download and an upload need bytes: they wait, longer than the library would, and less than half a minute.
     let comes_back = async {
         let refusing = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let refuse = async {

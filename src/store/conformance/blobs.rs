@@ -271,7 +271,7 @@ pub(super) async fn blobs_are_found_by_the_age_of_their_tombstones(backend: Back
         }
     }
 
-    // What is being read becomes the youngest; what has no tombstone gets none.
+    // The tombstone that is renewed becomes the youngest; a blob without one gets none.
     fixture.store.renew_tombstone(&deleted[0]).await.unwrap();
     fixture.store.renew_tombstone("unknown").await.unwrap();
     deleted.rotate_left(1);
